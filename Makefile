@@ -1,0 +1,56 @@
+# Everything installs itself into .venv from the hash-checked lock; see README.md.
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv
+
+# Settings of `make reproduce-table1`; each becomes a Hydra override.
+MODEL ?=
+IMAGENET ?=
+N ?=
+METHODS ?=
+DEVICE ?=
+PRECISION ?=
+OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(IMAGENET),data=imagenet 'data.root="$(IMAGENET)"') \
+	$(if $(N),subset.n=$(N)) $(if $(METHODS),'method=[$(METHODS)]') \
+	$(if $(DEVICE),device=$(DEVICE)) $(if $(PRECISION),precision=$(PRECISION))
+
+.PHONY: setup reproduce-table1 test test-slow lint benchmark lock clean
+
+setup: .venv/.ready
+
+.venv/.ready: requirements.txt requirements-setup.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "rapbench needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+		{ echo "$(PYTHON) cannot make a virtual environment; install its venv module (Debian: python3-venv)" >&2; exit 2; }
+	@echo "Installing into .venv (about half a minute the first time) ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-setup.txt && \
+		$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements.txt && \
+		$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e . || \
+		{ echo "Set-up failed: is the Python package registry reachable from here? Then run make again." >&2; exit 2; }
+	@touch $@
+
+reproduce-table1: setup
+	@$(BIN)/python experiments/table1.py $(OVERRIDES)
+
+test: setup lint
+	@$(BIN)/python -m pytest
+
+test-slow: setup
+	@$(BIN)/python -m pytest -m slow
+
+lint: setup
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+benchmark: setup
+	@for file in benchmarks/*.py; do $(BIN)/python $$file; done
+
+# Pin the newest releases that pyproject.toml allows, for every platform, with hashes.
+lock: setup
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --all-extras --no-header --no-annotate \
+		--upgrade pyproject.toml -o requirements.txt
+	echo uv | $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--upgrade - -o requirements-setup.txt
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis results/store results/table1

@@ -1,0 +1,31 @@
+"""rapbench: attribution methods through the quantitative evaluation of Relative Attributing Propagation.
+
+The stable surface::
+
+    model = rapbench.load_model("resnet50_keras")
+    x = model.transform(pil_image)
+    R = rapbench.attribute(model, x[None], [target], method="rap")
+"""
+
+from rapbench.errors import RapbenchError
+from rapbench.methods import attribute, methods
+from rapbench.protocols import protocols
+from rapbench.zoo import load_model, models
+
+__all__ = ["RapbenchError", "attribute", "list_methods", "list_models", "list_protocols", "load_model"]
+__version__ = "0.1.0"
+
+
+def list_models() -> list[str]:
+    """Return the names that `load_model` takes."""
+    return list(models)
+
+
+def list_methods() -> list[str]:
+    """Return the names that `attribute` takes."""
+    return list(methods)
+
+
+def list_protocols() -> list[str]:
+    """Return the names of the evaluation protocols."""
+    return list(protocols)

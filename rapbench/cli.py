@@ -1,0 +1,93 @@
+"""The `rapbench` console script: run, report, list. Bad input ends in one line on standard error and exit code 2."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from rapbench.errors import RapbenchError
+from rapbench.paths import resource
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(prog="rapbench", description="Benchmark attribution methods as the RAP paper did.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run", help="run what the configuration asks for; takes Hydra overrides", add_help=False)
+    report = commands.add_parser("report", help="write a run's tables and plots again from its per-image results")
+    report.add_argument("folder", type=Path, help="a run's folder, such as results/table1/resnet50_keras")
+    listing = commands.add_parser("list", help="show the models, data sets, methods and protocols")
+    listing.add_argument("kind", nargs="?", choices=["models", "data", "methods", "protocols"])
+    try:
+        if arguments[:1] == ["run"]:
+            run_hydra(arguments[1:])
+            return 0
+        parsed = parser.parse_args(arguments)
+        print(list_configs(parsed.kind) if parsed.command == "list" else report_again(parsed.folder))
+    except RapbenchError as error:
+        print(f"rapbench: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("rapbench: stopped; finished chunks are kept, the same command goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run_hydra(overrides: list[str]) -> None:
+    """Compose the configuration from `configs/run.yaml` and the overrides, and run it (or a multirun with -m)."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf import DictConfig
+    from omegaconf.errors import OmegaConfBaseException
+
+    import rapbench.config  # noqa: F401  the schema registers itself
+
+    def job(config: DictConfig) -> None:
+        from rapbench.runner.run import run
+
+        print(run(config))
+
+    # Hydra would print a trace of its own and exit with 1; with this it raises, and the line is ours.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.argv = ["rapbench run", *overrides]
+    try:
+        hydra.main(version_base="1.3", config_path=str(resource("configs")), config_name="run")(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise RapbenchError(f"configuration: {error}") from error
+
+
+def report_again(folder: Path) -> str:
+    """Write tables and plots of a run's folder from its images.parquet and distances.parquet."""
+    import json
+
+    import pandas as pd
+
+    from rapbench.report import write_report
+
+    sources = [folder / f"{name}.parquet" for name in ("images", "distances")]
+    if not any(source.exists() for source in sources):
+        raise RapbenchError(f"{folder} holds no images.parquet or distances.parquet; name the folder that a run wrote")
+    images, distances = (pd.read_parquet(source) if source.exists() else pd.DataFrame() for source in sources)
+    provenance = folder / "provenance.json"
+    header = json.loads(provenance.read_text())["header"] if provenance.exists() else []
+    return write_report(folder, images, distances, header) + f"\nWritten to {folder}/"
+
+
+def list_configs(kind: str | None) -> str:
+    """Return the names of the config groups' options with their summaries."""
+    import yaml
+
+    groups = {"models": "model", "data": "data", "methods": "method", "protocols": "protocol"}
+    lines = []
+    for title, group in groups.items():
+        if kind not in (None, title):
+            continue
+        lines.append(f"{title}:")
+        for path in sorted(resource("configs", group).glob("*.yaml")):
+            lines.append(f"  {path.stem:22s} {yaml.safe_load(path.read_text())['summary']}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

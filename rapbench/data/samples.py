@@ -1,0 +1,23 @@
+"""The 20 labelled ImageNet images inside the PyPI package `foolbox` (MIT; the images keep their owners' rights)."""
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+from rapbench.data import datasets
+from rapbench.data._dataset import Dataset, Sample
+from rapbench.errors import RapbenchError
+
+
+@datasets.register("samples")
+def samples() -> Dataset:
+    """Return the embedded images; their names end in the class index: imagenet_<number>_<class>.jpg."""
+    spec = find_spec("foolbox")  # found, not imported: only its files are wanted
+    if spec is None or spec.origin is None:
+        raise RapbenchError("the package foolbox, which holds the sample images, is not installed; run make setup")
+    root = Path(spec.origin).parent / "data"
+    named = [(path.name, re.fullmatch(r"imagenet_\d+_(\d+)\.jpg", path.name)) for path in sorted(root.iterdir())]
+    found = [Sample(name, int(match[1])) for name, match in named if match]
+    if not found:
+        raise RapbenchError(f"no sample images in {root}; install foolbox 3.3.4 (make setup)")
+    return Dataset("samples", root, found, f"{len(found)} embedded ImageNet images (package foolbox)", embedded=True)

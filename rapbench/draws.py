@@ -1,0 +1,38 @@
+"""Random draws that hang on names, not on state: same name, same numbers, on every device, in every order."""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+_GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64; the odd constants of splitmix64 (Steele et al. 2014)
+_MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX2 = -7723592293110705685  # 0x94D049BB133111EB
+
+
+def seed_of(*parts: object) -> int:
+    """Return a signed 64-bit seed that depends on every part's text and on nothing else."""
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def random_keys(seeds: Tensor, count: int) -> Tensor:
+    """Return (B, count) uniform 64-bit integers, a row for each seed: splitmix64 as a function of (seed, index).
+
+    seeds: (B,) int64, on the device where the keys are wanted. A longer row begins with the shorter one.
+    """
+    index = torch.arange(1, count + 1, device=seeds.device)
+    z = seeds[:, None] + index * _GAMMA
+    z = (z ^ _shift(z, 30)) * _MIX1
+    z = (z ^ _shift(z, 27)) * _MIX2
+    return z ^ _shift(z, 31)
+
+
+def random_uniform(seeds: Tensor, count: int) -> Tensor:
+    """Return (B, count) float32 numbers in (-1, 1), symmetric around 0 and never 0; seeds as in `random_keys`."""
+    return (_shift(random_keys(seeds, count), 40) + 0.5) / 2**23 - 1
+
+
+def _shift(z: Tensor, bits: int) -> Tensor:
+    """Shift right without the sign (int64's own shift copies it)."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)

@@ -1,0 +1,14 @@
+"""Gradient times input (Shrikumar et al. 2016), through Captum."""
+
+from captum.attr import InputXGradient
+from torch import Tensor, nn
+
+from rapbench.methods import methods
+from rapbench.methods._target import explained
+
+
+@methods.register("gradient_x_input", signs=("positive", "negative"), passes=3)
+def gradient_x_input(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Return x * d logit / d x, shaped like `inputs`."""
+    attribution = InputXGradient(explained(model)).attribute(inputs.requires_grad_(), additional_forward_args=targets)
+    return attribution.detach()  # type: ignore[no-any-return]

@@ -1,0 +1,42 @@
+"""Relative Attributing Propagation (Nam, Choi, Lee 2019, arXiv 1904.00605 v1, the version of Table I).
+
+The target logit is shared among the last layer's inputs by sign (5); a normal (7) and an inversion flow (8) carry that
+relevance down, each corrected for biases (10) and batch normalisation (11); the input gets the sum of both (9)::
+
+    R = rapbench.attribute(model, x, targets, method="rap", flow="normal")
+"""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from rapbench.methods import methods
+from rapbench.relevance import FLOWS, Balance, Network, Options
+
+
+@methods.register("rap", signs=("positive", "negative"), passes=8)
+def rap(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    flow: Literal["both", "normal", "inversion"] = "both",
+    inversion_sign: Literal["keep", "flip"] = "keep",
+    mixed_sign: Literal["joint", "printed"] = "joint",
+    bias_divisor: Literal["area", "area_squared"] = "area",
+    input_rule: Literal["zbox", "zbox_swapped", "same_as_hidden"] = "zbox",
+    residual: Literal["proportional", "absolute"] = "proportional",
+    bias_correction: bool = True,
+    batchnorm_correction: bool = True,
+    balance: list[Balance] | None = None,
+) -> Tensor:
+    """Return relevance shaped like `inputs`; each flow's sum is 0 but for what vanishing denominators drop.
+
+    inputs: (N, C, ...). targets: (N,). The options are the points that the paper leaves open; `balance` takes the
+    books of every layer and flow. Raises RapbenchError for an operation without a rule, before any computation.
+    """
+    options = Options(
+        inversion_sign, mixed_sign, bias_divisor, input_rule, residual, bias_correction, batchnorm_correction
+    )
+    flows = tuple(FLOWS) if flow == "both" else (flow,)
+    return Network(model).relevance(inputs, targets, options, flows, balance)

@@ -1,0 +1,16 @@
+"""Sensitivity: the absolute gradient of the target logit (Simonyan et al. 2014), through Captum.
+
+It has no sign: every pixel's relevance is 0 or more.
+"""
+
+from captum.attr import Saliency
+from torch import Tensor, nn
+
+from rapbench.methods import methods
+from rapbench.methods._target import explained
+
+
+@methods.register("sensitivity", signs=("positive",), passes=3)
+def sensitivity(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Return |d logit / d x|, shaped like `inputs`."""
+    return Saliency(explained(model)).attribute(inputs.requires_grad_(), additional_forward_args=targets)  # type: ignore[no-any-return]

@@ -1,0 +1,8 @@
+"""Evaluation protocols: what is done with a ranking of pixels.
+
+A perturbation changes the ranked pixels and asks the model again; a measure looks at the ranking alone.
+"""
+
+from rapbench.registry import Registry
+
+protocols = Registry("protocol", "rapbench.protocols")

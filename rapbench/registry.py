@@ -1,0 +1,97 @@
+"""Registries: a name, a function and the facts about it, one file an entry."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from rapbench.errors import RapbenchError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered function: its name, its options (keyword-only parameters with a default) and its facts."""
+
+    kind: str
+    name: str
+    function: Callable[..., Any]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The option names and their defaults."""
+        return {name: parameter.default for name, parameter in self._parameters().items()}
+
+    def check(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Return `options` over the defaults, each checked against its annotation.
+
+        Raises RapbenchError for an unknown option or a value of the wrong type.
+        """
+        parameters = self._parameters()
+        for name, value in options.items():
+            if name not in parameters:
+                known = ", ".join(parameters) or "none"
+                raise RapbenchError(f"{self.kind} {self.name!r} has no option {name!r}; its options: {known}")
+            try:
+                TypeAdapter(parameters[name].annotation).validate_python(value, strict=True)
+            except ValidationError as error:
+                reason = error.errors()[0]["msg"]
+                raise RapbenchError(f"{self.kind} {self.name!r}: option {name}={value!r}: {reason}") from None
+        return self.options | options
+
+    def _parameters(self) -> dict[str, inspect.Parameter]:
+        parameters = inspect.signature(self.function, eval_str=True).parameters
+        return {
+            name: parameter
+            for name, parameter in parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty
+        }
+
+
+class Registry:
+    """Names to entries. The built-in ones are the public modules of `package`, imported at the first look-up."""
+
+    def __init__(self, kind: str, package: str):
+        self.kind = kind
+        self.package = package
+        self._entries: dict[str, Entry] = {}
+        self._loaded = False
+
+    def register(self, name: str, **facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Return a decorator that enters a function under `name`, with facts for the runner and the reports."""
+
+        def enter(function: Callable[..., Any]) -> Callable[..., Any]:
+            known = self._entries.get(name)
+            if known and known.function.__module__ != function.__module__:
+                raise RapbenchError(f"{self.kind} {name!r} is registered already, by {known.function.__module__}")
+            self._entries[name] = Entry(self.kind, name, function, facts)
+            return function
+
+        return enter
+
+    def __getitem__(self, name: str) -> Entry:
+        """Return the entry called `name`; RapbenchError lists the known names."""
+        self._load()
+        if name not in self._entries:
+            close = get_close_matches(name, self._entries, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise RapbenchError(f"unknown {self.kind} {name!r}{hint}; known: {', '.join(self)}")
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._load()
+        return iter(sorted(self._entries))
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(package.__path__):
+            if not module.name.startswith("_"):
+                importlib.import_module(f"{self.package}.{module.name}")

@@ -1,0 +1,92 @@
+"""The registry of relevance rules: how one kind of module hands relevance from its output to its inputs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the paper leaves open in RAP, each with the default that the protocol's specification gives it."""
+
+    inversion_sign: Literal["keep", "flip"] = "keep"
+    mixed_sign: Literal["joint", "printed"] = "joint"
+    bias_divisor: Literal["area", "area_squared"] = "area"
+    input_rule: Literal["zbox", "zbox_swapped", "same_as_hidden"] = "zbox"
+    residual: Literal["proportional", "absolute"] = "proportional"
+    bias_correction: bool = True
+    batchnorm_correction: bool = True
+
+
+@dataclass
+class Step:
+    """One module call while relevance goes back through it.
+
+    inputs: the activations it was given, (N, ...) each. first: its input is the network's input. shared: what a rule
+    computes once for both flows. dropped: (N,) relevance that found nobody to go to, counted by `share`.
+    """
+
+    module: nn.Module
+    inputs: tuple[Tensor, ...]
+    first: bool
+    options: Options
+    shared: dict[str, Any] = field(default_factory=dict)
+    dropped: Tensor | float = 0.0
+    count_dropped: bool = False
+
+    def once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Return compute(), evaluated for the first flow only."""
+        if name not in self.shared:
+            self.shared[name] = compute()
+        return self.shared[name]
+
+    def share(self, relevance: Tensor, total: Tensor) -> Tensor:
+        """Return relevance / total, 0 where the total is 0 (that relevance is dropped).
+
+        A total below about 1e-35 in float32 (1e-305 in float64) counts as 0: the quotient would overflow.
+        """
+        empty = total.abs() < torch.finfo(total.dtype).tiny * 1024
+        if self.count_dropped:
+            self.dropped = self.dropped + torch.where(empty, relevance, 0).flatten(1).sum(1)
+        return relevance / total.masked_fill(empty, torch.inf)
+
+
+# (step, relevance of the output, kappa: +1 normal flow, -1 inversion flow) -> relevance of each input
+Rule = Callable[[Step, Tensor, int], tuple[Tensor, ...]]
+
+RULES: dict[type[nn.Module], Rule] = {}
+KEEPS_INPUTS: dict[type[nn.Module], bool] = {}
+
+
+def rule(*modules: type[nn.Module], keeps_inputs: bool = True) -> Callable[[Rule], Rule]:
+    """Register a relevance rule for module types, built-in or your own.
+
+    keeps_inputs: False when the rule does not look at `step.inputs`, so that they need not be stored. Example::
+
+        @rapbench.relevance.rule(MyScale)
+        def my_scale(step, relevance, kappa):
+            return (relevance,)
+    """
+
+    def enter(function: Rule) -> Rule:
+        for module in modules:
+            RULES[module] = function
+            KEEPS_INPUTS[module] = keeps_inputs
+        return function
+
+    return enter
+
+
+def transpose(apply: Callable[[Tensor], Tensor], x: Tensor, *weights: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
+    """Return a linear map's value at x and the map from an output-shaped tensor to `sum_j w_ij s_j`, shaped like x."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        value = apply(x)
+
+    def back(s: Tensor) -> Tensor:
+        return torch.autograd.grad(value, x, s, retain_graph=True)[0]
+
+    return value.detach(), back

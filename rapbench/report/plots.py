@@ -1,0 +1,116 @@
+"""Figures: the curves behind Table I, and the distance D_K."""
+
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from rapbench.report.tables import FIRST, NAMES, ordered
+
+# Paul Tol's "muted" scheme: nine hues that colour-blind readers tell apart, one for each method known here; then black.
+COLOURS = ["#88CCEE", "#999933", "#44AA99", "#DDCC77", "#117733", "#AA4499", "#CC6677", "#882255", "#332288", "#000000"]
+MARKERS = "os^vDPX<>*hp"
+DASHES = {"removal": "solid", "shuffling": "dashed"}
+PIXELS = "pixels perturbed (K)"
+
+
+def curves(table: pd.DataFrame, path: Path, title: str) -> None:
+    """Draw `table1`'s accuracy and score against K into a PNG: a row of panels a sign, a line a method."""
+    signs, metrics = ordered("sign", table["sign"]), ordered("metric", table["metric"])
+    perturbations = ordered("perturbation", table["perturbation"])
+    styles = _styles(table["method"])
+    figure, panels = _panels(len(signs), len(metrics), title)
+    for row, sign in enumerate(signs):
+        for column, metric in enumerate(metrics):
+            part = table[(table["sign"] == sign) & (table["metric"] == metric)]
+            panel = panels[row, column]
+            places = _k_axis(panel, ordered("k", part["k"]))
+            for names, whole in part.groupby(["method", "perturbation"], sort=False):
+                method, perturbation = map(str, names)
+                style = styles[method] | _stroke(perturbation, perturbations)
+                for line in _broken(whole):
+                    panel.plot(line["k"].map(places), line["value"], **style)
+            panel.set(title=f"{sign} attributions", xlabel=PIXELS, ylabel=NAMES.get(metric, metric))
+    strokes = [Line2D([], [], color="black", label=name, **_stroke(name, perturbations)) for name in perturbations]
+    _save(figure, path, styles, strokes)
+
+
+def distance_curves(table: pd.DataFrame, path: Path, title: str) -> None:
+    """Draw `distance_table`'s D_K against K into a PNG: mean and a band of one standard error, a panel a sign."""
+    signs = ordered("sign", table["sign"])
+    styles = _styles(table["method"])
+    figure, panels = _panels(1, len(signs), title)
+    for panel, sign in zip(panels[0], signs, strict=True):
+        part = table[table["sign"] == sign]
+        places = _k_axis(panel, ordered("k", part["k"]))
+        for name, whole in part.groupby("method", sort=False):
+            style = styles[str(name)]
+            for line in _broken(whole):
+                x, error = line["k"].map(places), line["std"] / np.sqrt(line["n"])
+                low, high = line["mean"] - error, line["mean"] + error
+                panel.plot(x, line["mean"], **style)
+                panel.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
+                panel.vlines(x, low, high, color=style["color"], alpha=0.5)  # a band needs two points, 'all' is one
+        panel.set(
+            title=f"{sign} attributions", xlabel="most relevant pixels (K)", ylabel="mean distance $D_K$ (pixels)"
+        )
+    _save(figure, path, styles, [])
+
+
+def _styles(methods: pd.Series) -> dict[str, dict]:
+    """Give each method a colour and a marker; the paper's keep theirs in every figure, `random` is grey."""
+    styles: dict[str, dict] = {}
+    for place, name in enumerate(ordered("method", [*FIRST["method"], *methods])):
+        colour = "#777777" if name == "random" else COLOURS[place % len(COLOURS)]
+        styles[name] = {"color": colour, "marker": MARKERS[place % len(MARKERS)], "markersize": 5}
+    return {name: styles[name] for name in ordered("method", methods)}
+
+
+def _stroke(perturbation: str, perturbations: list[str]) -> dict:
+    """Solid for removal, dashed for shuffling, dotted for others; thinner for all but the first of several."""
+    main = perturbation == perturbations[0]
+    size = {"linewidth": 1.6, "markersize": 5} if main else {"linewidth": 0.8, "markersize": 2.5}
+    return {"linestyle": DASHES.get(perturbation, "dotted"), **size}
+
+
+def _broken(line: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split a line's rows before 'all', which is no place on the scale of K and so is not joined to it."""
+    last = line["k"] == "all"
+    return line[~last], line[last]
+
+
+def _panels(rows: int, columns: int, title: str) -> tuple[Figure, np.ndarray]:
+    figure = Figure(figsize=(5.2 * columns, 3.6 * rows + 1.2), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)  # type: ignore[union-attr]
+    figure.suptitle(textwrap.fill(title, 55 * columns))
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _k_axis(panel: Axes, ks: list[str]) -> dict[str, float]:
+    """Set up the axis of K and return each K's place: numbers to scale, 'all' behind a gap after the largest."""
+    places = {k: float(k) for k in ks if k != "all"}
+    span = max(places.values(), default=1.0)
+    if "all" in ks:
+        places["all"] = 1.15 * span if len(places) else 0.0
+    # Ticks at every K, but labels only where they have room; from the right, where K matters most.
+    labels: list[str] = []
+    last = np.inf
+    for k, place in reversed(places.items()):
+        labels.append(k if last - place > 0.09 * span else "")
+        last = place if labels[-1] else last
+    panel.set_xticks(list(places.values()), labels[::-1])
+    panel.grid(alpha=0.25)
+    panel.spines[["top", "right"]].set_visible(False)
+    return places
+
+
+def _save(figure: Figure, path: Path, styles: dict[str, dict], strokes: list[Line2D]) -> None:
+    """Add the legend below the panels and write the PNG."""
+    methods = [Line2D([], [], label=NAMES.get(name, name), **style) for name, style in styles.items()]
+    columns = 3 if len(figure.axes) == 1 else 6
+    figure.legend(handles=methods + strokes, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
+    figure.savefig(path, dpi=150, format="png")

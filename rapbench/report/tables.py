@@ -1,0 +1,239 @@
+"""Per-image results to the paper's Table I: the numbers, and their layout in Markdown, LaTeX and the terminal."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from tabulate import tabulate
+
+KEYS = ["sign", "method", "metric", "perturbation", "k"]
+
+# The paper's order. Other names follow in order of appearance, `random` after all.
+FIRST = {
+    "sign": ["positive", "negative"],
+    "method": [
+        "sensitivity",
+        "gradient_x_input",
+        "integrated_gradients",
+        "pattern_attribution",
+        "lrp_a1b0",
+        "lrp_a2b1",
+        "lrp_preset_a",
+        "lrp_preset_b",
+        "rap",
+    ],
+    "metric": ["accuracy", "score"],
+    "perturbation": ["removal", "shuffling"],
+}
+NAMES = {
+    "sensitivity": "Sensitivity",
+    "gradient_x_input": "Gradient*Input",
+    "integrated_gradients": "Integrated Gradients",
+    "pattern_attribution": "Pattern Attribution",
+    "lrp_a1b0": "LRP-α1β0",  # noqa: RUF001
+    "lrp_a2b1": "LRP-α2β1",  # noqa: RUF001
+    "lrp_preset_a": "LRP-PresetA",
+    "lrp_preset_b": "LRP-PresetB",
+    "rap": "RAP",
+    "random": "Random",
+    "accuracy": "accuracy (%)",
+    "score": "mean target logit",
+}
+PAPER = "paper (VGG-16)"
+LATEX_NAMES = {
+    "lrp_a1b0": r"LRP-$\alpha_1\beta_0$",
+    "lrp_a2b1": r"LRP-$\alpha_2\beta_1$",
+    PAPER: rf"\quad {PAPER}",
+}
+MISSING = "–"  # noqa: RUF001
+DECIMALS = {"accuracy": 1, "score": 2}
+
+LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "α": r"$\alpha$",  # noqa: RUF001
+        "β": r"$\beta$",
+        "†": r"$^\dagger$",
+        "±": r"$\pm$",
+        "–": "--",  # noqa: RUF001
+    }
+)
+MINUS = str.maketrans({"-": "$-$"})
+
+
+def ordered(column: str, values: Iterable[str]) -> list[str]:
+    """Return the distinct values of a column in the paper's order; K by number, 'all' last."""
+    seen = dict.fromkeys(values)
+    if column == "k":
+        return sorted(seen, key=lambda k: math.inf if k == "all" else float(k))
+    first = FIRST.get(column, [])
+    return sorted(seen, key=lambda name: first.index(name) if name in first else len(first) + (name == "random"))
+
+
+def table1(images: pd.DataFrame) -> pd.DataFrame:
+    """Average per-image results into Table I: sign, method, metric, perturbation, k, value, n (images), in its order.
+
+    images: a row for each image, method, sign, perturbation and k, with `correct` and `logit`. Accuracy is in per cent,
+    score the mean logit of the label; a logit that is not a number makes its mean one too.
+    """
+    values = images.assign(accuracy=100.0 * images["correct"], score=images["logit"].astype(float)).melt(
+        id_vars=["sign", "method", "perturbation", "k"], value_vars=["accuracy", "score"], var_name="metric"
+    )
+    # Sorted before they are summed, so that the order of the images cannot change the last digit.
+    means = values.groupby(KEYS, sort=False)["value"].agg(value=lambda group: np.sort(group).mean(), n="size")
+    return _in_order(means.reset_index())
+
+
+def distance_table(distances: pd.DataFrame) -> pd.DataFrame:
+    """Average per-image distances D_K: sign, method, metric='distance', k, mean, std, n, in the order of Table I.
+
+    Images without a pixel of the sign (distance NaN) are left out of all three; std is the sample's (n - 1).
+    """
+    means = distances.groupby(["sign", "method", "k"], sort=False)["distance"].agg(["mean", "std", "count"])
+    table = means.rename(columns={"count": "n"}).reset_index()
+    table.insert(2, "metric", "distance")
+    return _in_order(table)
+
+
+def markdown(table: pd.DataFrame, published: pd.DataFrame, header: list[str]) -> str:
+    """Lay out `table1`'s result beside the paper's numbers; header: sentences that go on top, a paragraph each."""
+    parts = list(header)
+    for block in _blocks(table, published):
+        rows = [[NAMES.get(name, name).replace("*", r"\*").replace("|", r"\|"), *cells] for name, cells in block.rows]
+        parts += [f"### {block.title}", block.caption, _tabulate(rows, block.ks, "pipe"), *block.notes]
+    return "\n\n".join(parts) + "\n"
+
+
+def terminal(table: pd.DataFrame, published: pd.DataFrame) -> str:
+    """Lay out `table1`'s result beside the paper's numbers, for a terminal."""
+    parts = []
+    for block in _blocks(table, published):
+        rows = [[NAMES.get(name, name), *cells] for name, cells in block.rows]
+        parts.append("\n".join([block.title, block.caption, _tabulate(rows, block.ks, "simple"), *block.notes]))
+    return "\n\n".join(parts) + "\n"
+
+
+def latex(table: pd.DataFrame, published: pd.DataFrame, header: list[str]) -> str:
+    """Lay out `table1`'s result beside the paper's numbers, one table environment a block, to be included."""
+    lines = [r"% Needs \usepackage{booktabs}.", *(f"% {' '.join(line.split())}" for line in header)]
+    for block in _blocks(table, published):
+        caption = " ".join([*header, f"{block.title}.", block.caption, *block.notes])
+        rows = []
+        for name, cells in block.rows:
+            label = LATEX_NAMES.get(name) or NAMES.get(name, name).translate(LATEX)
+            rows.append(" & ".join([label, *(cell.translate(LATEX | MINUS) for cell in cells)]) + r" \\")
+        lines += [
+            "",
+            r"\begin{table}",
+            r"\centering\small",
+            rf"\caption{{{caption.translate(LATEX)}}}",
+            rf"\begin{{tabular}}{{l{'r' * len(block.ks)}}}",
+            r"\toprule",
+            " & ".join(["$K$", *block.ks]) + r" \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def distance_terminal(table: pd.DataFrame) -> str:
+    """Lay out `distance_table`'s result for a terminal: mean ± standard error, one block a sign."""
+    parts = []
+    for sign in ordered("sign", table["sign"]):
+        part = table[table["sign"] == sign]
+        ks = ordered("k", part["k"])
+        cells = {
+            (method, k): (f"{mean:.2f}" if n else MISSING) + (f" ± {std / math.sqrt(n):.2f}" if n > 1 else "")
+            for method, k, mean, std, n in part[["method", "k", "mean", "std", "n"]].itertuples(index=False)
+        }
+        methods = ordered("method", part["method"])
+        rows = [[NAMES.get(method, method), *(cells.get((method, k), "") for k in ks)] for method in methods]
+        title = f"{sign.capitalize()} attributions: distance D_K"
+        caption = f"Cells: mean ± standard error; {_counts(part['n'])}."
+        parts.append("\n".join([title, caption, _tabulate(rows, ks, "simple")]))
+    return "\n\n".join(parts) + "\n"
+
+
+class _Block(NamedTuple):
+    """One sign and metric, laid out. rows: a method's name, or PAPER, and its cell for each of `ks`."""
+
+    title: str
+    caption: str
+    ks: list[str]
+    rows: list[tuple[str, list[str]]]
+    notes: list[str]
+
+
+def _blocks(table: pd.DataFrame, published: pd.DataFrame) -> list[_Block]:
+    """Lay out each sign and metric: below each of our rows the paper's own, where it has one for a K of ours."""
+    ours = table.set_index(KEYS)["value"].to_dict()
+    paper = published.set_index(KEYS)["value"].to_dict()
+    notes = published[published["note"] != ""].set_index(KEYS)["note"].to_dict()
+    perturbations = ordered("perturbation", table["perturbation"])
+    first, *others = perturbations
+    what = f"Cells: {first} ({', '.join(others)})" if others else f"Perturbation: {first} only"
+    blocks = []
+    for sign in ordered("sign", table["sign"]):
+        for metric in ordered("metric", table["metric"]):
+            part = table[(table["sign"] == sign) & (table["metric"] == metric)]
+            ks = ordered("k", part["k"])
+            rows = []
+            footnotes: dict[str, None] = {}
+            for method in ordered("method", part["method"]):
+                places = [[(sign, method, metric, perturbation, k) for perturbation in perturbations] for k in ks]
+                rows.append((method, [_cell(place, ours, {}) for place in places]))
+                printed = [_cell(place, paper, notes) for place in places]
+                if any(printed):
+                    rows.append((PAPER, printed))
+                footnotes |= {f"† as printed; {notes[key]}.": None for place in places for key in place if key in notes}
+            caption = f"{what}; {_counts(part['n'])}."
+            if any(name == PAPER for name, _ in rows):
+                caption += f" The rows {PAPER} are the paper's Table I, on 500 images of its own."
+            title = f"{sign.capitalize()} attributions: {NAMES.get(metric, metric)}"
+            blocks.append(_Block(title, caption, ks, rows, list(footnotes)))
+    return blocks
+
+
+def _cell(keys: Sequence[tuple[str, ...]], values: dict, notes: dict) -> str:
+    """Return "removal (shuffling)" for one K, a key each; empty where neither is known."""
+    numbers = []
+    for key in keys:
+        if key in notes:
+            numbers.append(
+                f"{values[key]:g}†"
+            )  # as printed: rounding it to the metric's decimals would hide what is odd
+        else:
+            numbers.append(f"{values[key]:z.{DECIMALS[key[2]]}f}" if key in values else MISSING)
+    if all(number == MISSING for number in numbers):
+        return ""
+    first, *others = numbers
+    return f"{first} ({', '.join(others)})" if others else first
+
+
+def _counts(n: pd.Series) -> str:
+    """Say on how many images the cells rest."""
+    low, high = n.min(), n.max()
+    if low != high:
+        return f"{low} to {high} images, not the same in each cell"
+    return f"{high} image{'' if high == 1 else 's'}"
+
+
+def _tabulate(rows: list[list[str]], ks: list[str], style: str) -> str:
+    align = ["left"] + ["right"] * len(ks)
+    return tabulate(rows, headers=["K", *ks], tablefmt=style, disable_numparse=True, colalign=align)
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """Sort rows by the paper's order of their keys, and put the key columns first."""
+    keys = [key for key in KEYS if key in table]
+    ranks = {key: {name: rank for rank, name in enumerate(ordered(key, table[key]))} for key in keys}
+    table = table.sort_values(keys, key=lambda column: column.map(ranks[str(column.name)]), ignore_index=True)
+    return table[keys + [column for column in table if column not in keys]]

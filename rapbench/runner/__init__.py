@@ -1,0 +1,1 @@
+"""Runs: cells of model x data x method x protocol, computed in chunks and kept in a store."""

@@ -1,0 +1,78 @@
+"""A network with what belongs to it: its preprocessing, its facts, and the identity of its weights."""
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as vision
+
+from rapbench.errors import RapbenchError
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """From a picture to a network's input: resize the short side, crop the centre, (x - mean) / std on 0..255.
+
+    mean, std: of the network's channels, in its order (blue first with `bgr`).
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize: int = 256
+    crop: int = 224
+    interpolation: str = "bilinear"
+    bgr: bool = False
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Return (3, crop, crop) float32 for an image of any size and mode."""
+        resized = vision.resize(image.convert("RGB"), [self.resize], InterpolationMode(self.interpolation))
+        pixels = vision.pil_to_tensor(vision.center_crop(resized, [self.crop])).float()
+        if self.bgr:
+            pixels = pixels.flip(0)
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        return (pixels - mean) / std
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Where a model's weights come from, under which licence, and what is known of them."""
+
+    name: str
+    architecture: str
+    source: str
+    licence: str
+    classes: int = 1000
+    top1: float | None = None  # per cent on the ILSVRC-2012 validation set, as published
+
+
+class ZooModel(nn.Module):
+    """A zoo model in eval mode: (N, 3, H, W) preprocessed -> (N, classes) logits."""
+
+    def __init__(self, network: nn.Module, transform: Preprocess, facts: Facts, weights_sha256: str | None = None):
+        """Take a network; raise RapbenchError when its weights are not those that `weights_sha256` names."""
+        super().__init__()
+        self.network = network.eval()
+        self.transform = transform
+        self.facts = facts
+        self.weights_sha256 = hash_weights(network)
+        if weights_sha256 not in (None, self.weights_sha256):
+            raise RapbenchError(
+                f"model {facts.name!r}: the weights from {facts.source} are not the expected ones (SHA-256 "
+                f"{self.weights_sha256}, expected {weights_sha256}); delete the cached copy and run again"
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of preprocessed images."""
+        return self.network(x)  # type: ignore[no-any-return]
+
+
+def hash_weights(network: nn.Module) -> str:
+    """Return the SHA-256 over every parameter and buffer: name, shape and bytes, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
