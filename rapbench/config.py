@@ -55,7 +55,7 @@ class RunConfig:
     device: str = "auto"
     precision: Precision = Precision.fp32
     chunk: int = 8
-    batch: int = 16
+    batch: int | None = None
     results: str = "results"
     output: str = "???"
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from rapbench.report.tables import FIRST, NAMES, ordered
@@ -77,15 +78,15 @@ def _stroke(perturbation: str, perturbations: list[str]) -> dict:
     return {"linestyle": DASHES.get(perturbation, "dotted"), **size}
 
 
-def _broken(line: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _broken(line: pd.DataFrame) -> list[pd.DataFrame]:
     """Split a line's rows before 'all', which is no place on the scale of K and so is not joined to it."""
     last = line["k"] == "all"
-    return line[~last], line[last]
+    return [part for part in (line[~last], line[last]) if not part.empty]
 
 
 def _panels(rows: int, columns: int, title: str) -> tuple[Figure, np.ndarray]:
-    figure = Figure(figsize=(5.2 * columns, 3.6 * rows + 1.2), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)  # type: ignore[union-attr]
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
+    figure = Figure(figsize=(5.2 * columns, 3.6 * rows + 1.2), layout=layout)
     figure.suptitle(textwrap.fill(title, 55 * columns))
     return figure, figure.subplots(rows, columns, squeeze=False)
 
@@ -93,9 +94,9 @@ def _panels(rows: int, columns: int, title: str) -> tuple[Figure, np.ndarray]:
 def _k_axis(panel: Axes, ks: list[str]) -> dict[str, float]:
     """Set up the axis of K and return each K's place: numbers to scale, 'all' behind a gap after the largest."""
     places = {k: float(k) for k in ks if k != "all"}
-    span = max(places.values(), default=1.0)
+    span = max(places.values(), default=0.0) or 1.0
     if "all" in ks:
-        places["all"] = 1.15 * span if len(places) else 0.0
+        places["all"] = 1.15 * span
     # Ticks at every K, but labels only where they have room; from the right, where K matters most.
     labels: list[str] = []
     last = np.inf

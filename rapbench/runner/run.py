@@ -60,7 +60,7 @@ def run(config: RunConfig | DictConfig) -> str:
     chosen_protocols = _choices(config.protocol, protocols)
     if not chosen_methods or not chosen_protocols:
         raise RapbenchError("nothing to run: choose at least one method and one protocol, as in method=[rap]")
-    if config.chunk < 1 or config.batch < 1 or config.subset.n < 1:
+    if config.chunk < 1 or (config.batch is not None and config.batch < 1) or config.subset.n < 1:
         raise RapbenchError("chunk, batch and subset.n must be at least 1")
     device = _device(config.device)
     data_options = {"root": config.data.root} if config.data.root is not None else {}
@@ -112,6 +112,7 @@ class Job:
     ):
         self.config, self.model, self.dataset, self.subset, self.device = config, model, dataset, subset, device
         self.methods, self.protocols = chosen_methods, chosen_protocols
+        self.batch = config.batch or (8 if device.type == "cpu" else 64)
         size = config.chunk
         self.slices = [slice(start, start + size) for start in range(0, len(subset.rows), size)]
         common = {
@@ -177,7 +178,7 @@ class Job:
 
     def _protocol_key(self, protocol: Choice) -> dict[str, Any]:
         perturbs = protocol.entry.facts["kind"] == "perturbation"
-        evaluated = {"precision": self.config.precision.name, "batch": self.config.batch} if perturbs else {}
+        evaluated = {"precision": self.config.precision.name, "batch": self.batch} if perturbs else {}
         return {"protocol": protocol.identity} | evaluated
 
     def _size(self, number: int) -> int:
@@ -256,7 +257,7 @@ class Chunk:
             return seed_of(self.job.config.seed, self.rows[row].sha256, method.entry.name, sign, k)
 
         return perturb_and_predict(
-            self.forward, function, self.images, self.labels, self.clean, ranking, ks, seed, self.job.config.batch
+            self.forward, function, self.images, self.labels, self.clean, ranking, ks, seed, self.job.batch
         )
 
 
