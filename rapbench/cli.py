@@ -50,11 +50,13 @@ def run_hydra(overrides: list[str]) -> None:
 
     # Hydra would print a trace of its own and exit with 1; with this it raises, and the line is ours.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.argv = ["rapbench run", *overrides]
+    given, sys.argv = sys.argv, ["rapbench run", *overrides]
     try:
         hydra.main(version_base="1.3", config_path=str(resource("configs")), config_name="run")(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise RapbenchError(f"configuration: {error}") from error
+    finally:
+        sys.argv = given
 
 
 def report_again(folder: Path) -> str:
@@ -84,8 +86,8 @@ def list_configs(kind: str | None) -> str:
         if kind not in (None, title):
             continue
         lines.append(f"{title}:")
-        for path in sorted(resource("configs", group).glob("*.yaml")):
-            lines.append(f"  {path.stem:22s} {yaml.safe_load(path.read_text())['summary']}")
+        paths = sorted(resource("configs", group).glob("*.yaml"))
+        lines += [f"  {path.stem:22s} {yaml.safe_load(path.read_text())['summary']}" for path in paths]
     return "\n".join(lines)
 
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from rapbench.errors import RapbenchError
+
+_ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)  # tensors are checked as such, not looked into
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Entry:
                 known = ", ".join(parameters) or "none"
                 raise RapbenchError(f"{self.kind} {self.name!r} has no option {name!r}; its options: {known}")
             try:
-                TypeAdapter(parameters[name].annotation).validate_python(value, strict=True)
+                TypeAdapter(parameters[name].annotation, config=_ANY_CLASS).validate_python(value, strict=True)
             except ValidationError as error:
                 reason = error.errors()[0]["msg"]
                 raise RapbenchError(f"{self.kind} {self.name!r}: option {name}={value!r}: {reason}") from None

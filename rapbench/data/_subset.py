@@ -80,9 +80,7 @@ def draw_order(samples: list[Sample], seed: int) -> list[Sample]:
 
 
 @torch.inference_mode()
-def select(
-    model: ZooModel, dataset: Dataset, n: int, seed: int, device: torch.device, batch: int = 16
-) -> Subset:
+def select(model: ZooModel, dataset: Dataset, n: int, seed: int, device: torch.device, batch: int = 16) -> Subset:
     """Return the first n images of the draw that `model` classifies as their label (top-1, in float32).
 
     Raises RapbenchError when none is, or when more than 1 % of the images looked at cannot be decoded.

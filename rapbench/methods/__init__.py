@@ -46,7 +46,7 @@ def attribute(
     if entry.facts.get("random"):
         options["seeds"] = _seeds(inputs, image_ids, seed, method)
     with _at_rest(model):
-        return entry.function(model, inputs.detach(), targets.long(), **options)  # type: ignore[no-any-return]
+        return entry.function(model, inputs.detach(), targets.long(), **options)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ class StackedSum(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Add two tensors of one shape."""
-        return self.sum(torch.stack(torch.broadcast_tensors(a, b), dim=-1))  # type: ignore[no-any-return]
+        return self.sum(torch.stack(torch.broadcast_tensors(a, b), dim=-1))
 
 
 def alpha_beta(alpha: float, bias: Bias) -> Hook:
@@ -70,7 +70,7 @@ def lrp(model: nn.Module, inputs: Tensor, targets: Tensor, convolution: Hook, de
 
 def normalised(model: nn.Module) -> torch.fx.GraphModule:
     """Return a copy with batch norms folded, sums as zennit's modules, and a module of its own at each call."""
-    network = fuse(canonical(model), no_trace=True)
+    network: torch.fx.GraphModule = fuse(canonical(model), no_trace=True)  # type: ignore[assignment]
     seen: set[str] = set()
     for node in network.graph.nodes:
         if node.op != "call_module":
@@ -83,4 +83,5 @@ def normalised(model: nn.Module) -> torch.fx.GraphModule:
             network.add_submodule(node.target, copy.deepcopy(module))
         seen.add(node.target)
     network.recompile()
-    return network.eval()  # type: ignore[no-any-return]
+    network.eval()
+    return network

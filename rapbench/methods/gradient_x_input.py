@@ -7,8 +7,8 @@ from rapbench.methods import methods
 from rapbench.methods._target import explained
 
 
-@methods.register("gradient_x_input", signs=("positive", "negative"), passes=3)
+@methods.register("gradient_x_input", signs=("positive", "negative"), passes=2)
 def gradient_x_input(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Return x * d logit / d x, shaped like `inputs`."""
     attribution = InputXGradient(explained(model)).attribute(inputs.requires_grad_(), additional_forward_args=targets)
-    return attribution.detach()  # type: ignore[no-any-return]
+    return attribution.detach()

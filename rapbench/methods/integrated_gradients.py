@@ -14,7 +14,7 @@ from rapbench.methods import methods
 from rapbench.methods._target import explained
 
 
-@methods.register("integrated_gradients", signs=("positive", "negative"), passes=150)
+@methods.register("integrated_gradients", signs=("positive", "negative"), passes=128)
 def integrated_gradients(
     model: nn.Module,
     inputs: Tensor,
@@ -39,4 +39,4 @@ def integrated_gradients(
         method=quadrature,
         internal_batch_size=max(batch, len(inputs)),
     )
-    return attribution.detach().to(inputs.dtype)  # type: ignore[no-any-return]
+    return attribution.detach().to(inputs.dtype)

@@ -6,15 +6,15 @@ relevance down, each corrected for biases (10) and batch normalisation (11); the
     R = rapbench.attribute(model, x, targets, method="rap", flow="normal")
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.relevance import FLOWS, Balance, Network, Options
+from rapbench.relevance import FLOWS, Network, Options
 
 
-@methods.register("rap", signs=("positive", "negative"), passes=8)
+@methods.register("rap", signs=("positive", "negative"), passes=13)
 def rap(
     model: nn.Module,
     inputs: Tensor,
@@ -28,12 +28,13 @@ def rap(
     residual: Literal["proportional", "absolute"] = "proportional",
     bias_correction: bool = True,
     batchnorm_correction: bool = True,
-    balance: list[Balance] | None = None,
+    balance: list[Any] | None = None,
 ) -> Tensor:
     """Return relevance shaped like `inputs`; each flow's sum is 0 but for what vanishing denominators drop.
 
-    inputs: (N, C, ...). targets: (N,). The options are the points that the paper leaves open; `balance` takes the
-    books of every layer and flow. Raises RapbenchError for an operation without a rule, before any computation.
+    inputs: (N, C, ...). targets: (N,). The options are the points that the paper leaves open; `balance`, a list, takes
+    the books (relevance.Balance) of every layer and flow. Raises RapbenchError for an operation without a rule, before
+    any computation.
     """
     options = Options(
         inversion_sign, mixed_sign, bias_divisor, input_rule, residual, bias_correction, batchnorm_correction

@@ -1,4 +1,4 @@
-"""Removal: every channel of the selected pixels becomes one value, the image's minimum by default (the paper's Table I)."""
+"""Removal: every channel of the selected pixels becomes one value (the paper's Table I)."""
 
 from typing import Literal
 

@@ -129,7 +129,7 @@ def canonical(model: nn.Module, leaves: tuple[type[nn.Module], ...] = ()) -> tor
         if node.op in ("call_function", "call_method"):
             _to_module(result, node)
         elif node.op == "call_module":
-            module = result.get_submodule(node.target)
+            module: Any = result.get_submodule(node.target)
             if getattr(module, "inplace", False):
                 module = copy.copy(module)
                 module.inplace = False
@@ -171,16 +171,17 @@ def _to_module(owner: torch.fx.GraphModule, node: torch.fx.Node) -> None:
         module = build(*arguments, **keywords)
     except (TypeError, ValueError):
         return  # an unusual form: it stays, and is refused by whoever needs a rule for it
+    inputs: Any
     if isinstance(module, Add):
-        inputs = tuple(node.args)
+        inputs = node.args
     elif isinstance(module, Cat):
-        inputs = tuple(node.args[0] if node.args else node.kwargs["tensors"])
+        inputs = node.args[0] if node.args else node.kwargs["tensors"]
     else:
-        inputs = tuple(i for i in node.all_input_nodes if i.op != "get_attr")
+        inputs = (i for i in node.all_input_nodes if i.op != "get_attr")
     name = f"_canonical_{node.name}"
     owner.add_module(name, module)
     with owner.graph.inserting_before(node):
-        call = owner.graph.call_module(name, inputs)
+        call = owner.graph.call_module(name, tuple(inputs))
     call.meta.update(node.meta)
     node.replace_all_uses_with(call)
     owner.graph.erase_node(node)

@@ -12,7 +12,7 @@ import rapbench.relevance.pooling
 import rapbench.relevance.wiring  # noqa: F401  the built-in rules register themselves
 from rapbench.errors import RapbenchError
 from rapbench.relevance.canonical import RESHAPES, canonical, place, shape_valued
-from rapbench.relevance.linear import first_propagation
+from rapbench.relevance.linear import first_propagation, sum_of
 from rapbench.relevance.rules import KEEPS_INPUTS, RULES, Options, Step, rule
 
 FLOWS = {"normal": 1, "inversion": -1}
@@ -48,6 +48,7 @@ class Network:
         placeholders = [node for node in self.graph.nodes if node.op == "placeholder"]
         self.input = placeholders[0]
         self.head = self._head()
+        self.features = self.head.all_input_nodes[0]
         self.path = self._path()
         self._refuse_unknown()
         self.keep = {
@@ -71,9 +72,9 @@ class Network:
                 raise RapbenchError(f"target {targets.max()} is out of range: the model has {logits.shape[1]} classes")
             head = self.modules[self.head.target]
             start = first_propagation(
-                values[self.head.args[0]], head.weight[targets], logits.gather(1, targets[:, None])[:, 0]
+                values[self.features], head.weight[targets], logits.gather(1, targets[:, None])[:, 0]
             )
-            return sum(self._backward(values, start, options, flows, balance).values())  # type: ignore[return-value]
+            return sum_of(self._backward(values, start, options, flows, balance).values())
 
     def _forward(self, inputs: Tensor) -> tuple[dict[fx.Node, Any], Tensor]:
         """Run the graph; return the values that the way back needs, and the logits."""
@@ -107,12 +108,12 @@ class Network:
         flows: tuple[str, ...],
         balance: list[Balance] | None,
     ) -> dict[str, Tensor]:
-        relevance: dict[fx.Node, dict[str, Tensor]] = {self.head.args[0]: dict.fromkeys(flows, start)}
+        relevance: dict[fx.Node, dict[str, Tensor]] = {self.features: dict.fromkeys(flows, start)}
         for node in reversed(self.path):
             arrived = relevance.pop(node, None)
             if arrived is None:
                 continue
-            inputs = tuple(values.get(argument) for argument in self._signals(node))
+            inputs: tuple[Any, ...] = tuple(values.get(argument) for argument in self._signals(node))
             step = Step(self.modules.get(node.target), inputs, self._is_first(node), options)  # type: ignore[arg-type]
             step.count_dropped = balance is not None
             for flow, out in arrived.items():
@@ -142,7 +143,7 @@ class Network:
         """Whether a node's input is the network's input, but for reshapes and modules that change nothing."""
         argument = node.all_input_nodes[0]
         while argument.op != "placeholder":
-            passes = isinstance(self.modules.get(argument.target), (nn.Identity, nn.Dropout))  # type: ignore[arg-type]
+            passes = isinstance(self.modules.get(argument.target), (nn.Identity, nn.Dropout))
             if not passes and argument.target not in RESHAPES:
                 return False
             argument = argument.all_input_nodes[0]
@@ -166,7 +167,7 @@ class Network:
 
     def _path(self) -> list[fx.Node]:
         """The nodes between the input and the head that carry relevance, in forward order."""
-        above = {self.head.args[0]}
+        above = {self.features}
         for node in reversed(self.graph.nodes):
             if node in above:
                 above.update(argument for argument in node.all_input_nodes if argument not in self.shapes)

@@ -1,6 +1,8 @@
 """Rules of the linear layers: RAP's two flows (7), (8), their bias correction (10), and z^B at the network's input."""
 
+import functools
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +10,7 @@ from timm.layers import Conv2dSame
 from timm.layers.padding import pad_same
 from torch import Tensor, nn
 
-from rapbench.relevance.rules import Step, rule, transpose
+from rapbench.relevance.rules import Back, Step, rule, transpose
 
 
 def apply(module: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
@@ -18,15 +20,16 @@ def apply(module: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
     if isinstance(module, Conv2dSame):
         x = pad_same(x, weight.shape[-2:], module.stride, module.dilation)
         return F.conv2d(x, weight, None, module.stride, 0, module.dilation, module.groups)
-    return module._conv_forward(x, weight, None)  # type: ignore[operator, no-any-return]
+    return module._conv_forward(x, weight, None)  # type: ignore[operator]
 
 
 @rule(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv2dSame)
 def linear(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     """Correct for the bias (10), then hand relevance down: z^B at the input, (7) or (8) elsewhere."""
-    if step.options.bias_correction and step.module.bias is not None:
-        relevance = correct_bias(relevance, step.module.bias, kappa, channels_last=isinstance(step.module, nn.Linear),
-                                 divisor=step.options.bias_divisor)  # fmt: skip
+    bias: Tensor | None = step.module.bias  # type: ignore[assignment]
+    if step.options.bias_correction and bias is not None:
+        last = isinstance(step.module, nn.Linear)
+        relevance = correct_bias(relevance, bias, kappa, channels_last=last, divisor=step.options.bias_divisor)
     if step.first and step.options.input_rule != "same_as_hidden":
         return (zbox(step, relevance),)
     sign = -1 if kappa < 0 and step.options.inversion_sign == "flip" else 1
@@ -53,12 +56,12 @@ def two_ratios(step: Step, relevance: Tensor, kappa: int) -> Tensor:
     takes the two as they stand, which hands it out twice.
     """
     (m,) = step.inputs
-    weight = step.module.weight
-    positive, negative = weight.clamp(min=0), weight.clamp(max=0)  # type: ignore[operator]
+    weight: Tensor = step.module.weight  # type: ignore[assignment]
+    positive, negative = weight.clamp(min=0), weight.clamp(max=0)
     if kappa < 0:
         positive, negative = negative, positive
     parts = [(m, positive)] if m.amin() >= 0 else [(m.clamp(min=0), positive), (m.clamp(max=0), negative)]
-    maps = [(x, *transpose(lambda x, w=w: apply(step.module, x, w), x)) for x, w in parts]
+    maps = _maps(step.module, parts)
     if step.options.mixed_sign == "printed":
         return sum_of(x * back(step.share(relevance, total)) for x, total, back in maps)
     shared = step.share(relevance, sum_of(total for _, total, _ in maps))
@@ -71,25 +74,25 @@ def zbox(step: Step, relevance: Tensor) -> Tensor:
     l and h are each image's own minimum and maximum, as in both of the RAP authors' releases (the first swaps them).
     """
     (x,) = step.inputs
-    weight = step.module.weight
+    weight: Tensor = step.module.weight  # type: ignore[assignment]
     low, high = x.flatten(1).amin(1), x.flatten(1).amax(1)
     if step.options.input_rule == "zbox_swapped":
         low, high = high, low
     low, high = (bound.view(-1, *[1] * (x.dim() - 1)).expand_as(x) for bound in (low, high))
-    terms = [(x, weight), (-low, weight.clamp(min=0)), (-high, weight.clamp(max=0))]  # type: ignore[operator]
-    maps = step.once(
-        "zbox", lambda: [(a, *transpose(lambda a, w=w: apply(step.module, a, w), a)) for a, w in terms]
-    )
+    terms = [(x, weight), (-low, weight.clamp(min=0)), (-high, weight.clamp(max=0))]
+    maps = step.once("zbox", lambda: _maps(step.module, terms))
     shared = step.share(relevance, sum_of(total for _, total, _ in maps))
     return sum_of(a * back(shared) for a, _, back in maps)
 
 
-def sum_of(tensors: object) -> Tensor:
-    """Add tensors left to right, without the zero that `sum` starts from."""
-    first, *rest = tensors  # type: ignore[misc]
-    for tensor in rest:
-        first = first + tensor
-    return first
+def _maps(module: nn.Module, parts: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor, Back]]:
+    """Return (x, the layer's value at x, its transpose) for each pair of an input and a weight."""
+    return [(x, *transpose(functools.partial(apply, module, weight=weight), x)) for x, weight in parts]
+
+
+def sum_of(tensors: Iterable[Tensor]) -> Tensor:
+    """Add tensors left to right."""
+    return functools.reduce(torch.add, tensors)
 
 
 def first_propagation(inputs: Tensor, weight: Tensor, target_logit: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from torch import Tensor, nn
 from rapbench.relevance.rules import Step, rule
 
 
-
 @rule(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 def batch_norm(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     """R' = R - kappa (S' - mean(S')) / (w h c), S = BN(z) - z, S' = S where R is not 0, else 0 (RAP eq. 11).

@@ -57,6 +57,9 @@ class Step:
 # (step, relevance of the output, kappa: +1 normal flow, -1 inversion flow) -> relevance of each input
 Rule = Callable[[Step, Tensor, int], tuple[Tensor, ...]]
 
+# an output-shaped tensor s -> sum_j w_ij s_j
+Back = Callable[[Tensor], Tensor]
+
 RULES: dict[type[nn.Module], Rule] = {}
 KEEPS_INPUTS: dict[type[nn.Module], bool] = {}
 
@@ -80,7 +83,7 @@ def rule(*modules: type[nn.Module], keeps_inputs: bool = True) -> Callable[[Rule
     return enter
 
 
-def transpose(apply: Callable[[Tensor], Tensor], x: Tensor, *weights: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
+def transpose(apply: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Back]:
     """Return a linear map's value at x and the map from an output-shaped tensor to `sum_j w_ij s_j`, shaped like x."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()

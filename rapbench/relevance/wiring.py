@@ -22,7 +22,7 @@ def reshape_back(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
 
 @rule(Add)
 def add(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor, Tensor]:
-    """R_a = a / (a + b) R, as the authors' release does; `absolute`: |a| / (|a| + |b|) R, bounded where signs differ."""
+    """R_a = a / (a + b) R, as the authors' release; `absolute`: |a| / (|a| + |b|) R, bounded where signs differ."""
     a, b = step.inputs
     if step.options.residual == "absolute":
         a, b = a.abs(), b.abs()

@@ -24,7 +24,7 @@ def forward_of(network: nn.Module, precision: Precision) -> Forward:
         network = copy.deepcopy(network).to(dtype)
 
     def forward(images: Tensor) -> Tensor:
-        return network(images.to(dtype, memory_format=torch.channels_last)).float()  # type: ignore[no-any-return]
+        return network(images.to(dtype, memory_format=torch.channels_last)).float()
 
     return forward
 

@@ -31,7 +31,7 @@ def code_version(entry: Entry) -> str:
     it alone.
     """
     own = Path(inspect.getfile(entry.function))
-    helpers = sorted(own.parent.glob("_*.py")) + [own]
+    helpers = [*sorted(own.parent.glob("_*.py")), own]
     below = {"method": ("relevance",), "protocol": ("protocols/ranking.py", "draws.py", "runner/evaluate.py")}
     for part in below.get(entry.kind, ()):
         path = Path(rapbench.__file__).parent / part

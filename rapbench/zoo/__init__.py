@@ -16,4 +16,4 @@ def load_model(name: str) -> "ZooModel":
     `model.transform(pil_image)` gives its (3, H, W) float32 input. Raises RapbenchError for an unknown name (it lists
     the known ones) or when the weights cannot be fetched.
     """
-    return models[name].function()  # type: ignore[no-any-return]
+    return models[name].function()

@@ -66,7 +66,7 @@ class ZooModel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of preprocessed images."""
-        return self.network(x)  # type: ignore[no-any-return]
+        return self.network(x)
 
 
 def hash_weights(network: nn.Module) -> str:

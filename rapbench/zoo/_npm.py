@@ -44,6 +44,8 @@ def npm_package(name: str, version: str, integrity: str, size: str) -> Path:
             except OSError:
                 if not folder.is_dir():  # else another process was faster
                     raise
+    except tarfile.TarError as error:
+        raise RapbenchError(f"{name}-{version}.tgz cannot be unpacked ({error}); delete {tarball}") from error
     except OSError as error:
         raise RapbenchError(f"cannot write the cache folder {tarball.parent}: {error}; set RAPBENCH_CACHE") from error
     return folder
@@ -56,7 +58,7 @@ def npm_command() -> list[str]:
 
 
 def _pack(name: str, version: str, size: str, folder: Path, by_hand: Path) -> Path:
-    options = ["--silent", "--ignore-scripts", "--fetch-retries=1", "--fetch-timeout=60000"]
+    options = ["--silent", "--ignore-scripts", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
     command = [*npm_command(), "pack", f"{name}@{version}", *options]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with tqdm(desc=f"npm package {name} {version} ({size})", bar_format="{desc}: {elapsed}") as bar:

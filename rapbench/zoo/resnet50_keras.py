@@ -5,6 +5,7 @@ torchvision's: a bias on every convolution, the stride on the first 1x1 of a blo
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,15 +57,16 @@ def keras_resnet50(classes: int = 1000) -> ResNet:
 def load_keras_weights(network: ResNet, weights: Mapping[str, np.ndarray]) -> None:
     """Copy Keras' weights into the network: kernels (h, w, in, out) to (out, in, h, w), norms by name."""
 
-    def convolution(layer: nn.Module, name: str) -> dict[nn.Parameter, np.ndarray]:
-        return {layer.weight: weights[f"{name}/kernel"].transpose(3, 2, 0, 1), layer.bias: weights[f"{name}/bias"]}  # type: ignore[dict-item]
+    def convolution(layer: Any, name: str) -> dict[torch.Tensor, np.ndarray]:
+        return {layer.weight: weights[f"{name}/kernel"].transpose(3, 2, 0, 1), layer.bias: weights[f"{name}/bias"]}
 
-    def norm(layer: nn.Module, name: str) -> dict[torch.Tensor, np.ndarray]:
+    def norm(layer: Any, name: str) -> dict[torch.Tensor, np.ndarray]:
         fields = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
         return {getattr(layer, ours): weights[f"{name}/{theirs}"] for ours, theirs in fields.items()}
 
     pairs: dict[torch.Tensor, np.ndarray] = {**convolution(network.conv1, "conv1"), **norm(network.bn1, "bn_conv1")}
     for stage, blocks in enumerate((network.layer1, network.layer2, network.layer3, network.layer4), start=2):
+        block: Any
         for letter, block in zip("abcdef", blocks, strict=False):
             for number, branch in enumerate("abc", start=1):
                 name = f"{stage}{letter}_branch2{branch}"

@@ -1,0 +1,44 @@
+"""A run's choice of methods and protocols, each with its options checked."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from rapbench.errors import RapbenchError
+from rapbench.protocols.ranking import Sign, check_ks
+from rapbench.registry import Entry, Registry
+from rapbench.runner.identity import code_version
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method or protocol as a run uses it: its label in the tables, its registry entry, and its options."""
+
+    label: str
+    entry: Entry
+    options: dict[str, Any]
+    ks: dict[Sign, list[int | str]]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a result depends on."""
+        return {"name": self.entry.name, "options": self.options, "k": self.ks, "code": code_version(self.entry)}
+
+
+def choices(section: DictConfig, registry: Registry) -> list[Choice]:
+    """Return what a config section asks for: a label, the registry name, options, and for protocols K lists.
+
+    Raises RapbenchError for an unknown name, an unknown option, a value of the wrong type or a K list out of order.
+    """
+    chosen = []
+    sections: Any = OmegaConf.to_container(section, resolve=True)
+    for label, settings in sections.items():
+        if not isinstance(settings, dict) or "name" not in settings:
+            raise RapbenchError(f"{registry.kind} {label!r} must be a mapping with a name, got {settings!r}")
+        options = {key: value for key, value in settings.items() if key not in ("name", "summary", "k")}
+        entry = registry[settings["name"]]
+        entry.check(options)
+        ks = check_ks(label, settings["k"]) if "k" in settings else {}
+        chosen.append(Choice(label, entry, options, ks))
+    return chosen

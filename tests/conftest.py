@@ -1,0 +1,79 @@
+"""Small networks of the families the paper uses, in float64 with calibrated batch norms."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+from rapbench.zoo.resnet50_keras import keras_resnet50
+
+
+def vgg(norm: bool = False) -> nn.Module:
+    def block(before: int, after: int) -> list[nn.Module]:
+        norms = [nn.BatchNorm2d(after)] if norm else []
+        return [nn.Conv2d(before, after, 3, padding=1), *norms, nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+
+    return nn.Sequential(
+        *block(3, 8), *block(8, 12), nn.AdaptiveAvgPool2d(3), nn.Flatten(),
+        nn.Linear(108, 24), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(24, 10),
+    )  # fmt: skip
+
+
+def resnet(block: type, keras: bool = False) -> nn.Module:
+    network = ResNet(block, [1, 1, 1, 1], num_classes=10)
+    if keras:
+        network = keras_resnet50(classes=10)
+        network.layer1, network.layer2, network.layer3 = (getattr(network, f"layer{stage}")[:1] for stage in (1, 2, 3))
+        network.layer4 = network.layer4[:1]
+    return network
+
+
+NETWORKS = {
+    "vgg": lambda: vgg(),
+    "vgg_bn": lambda: vgg(norm=True),
+    "resnet_basic": lambda: resnet(BasicBlock),
+    "resnet_bottleneck": lambda: resnet(Bottleneck),
+    "resnet_keras": lambda: resnet(Bottleneck, keras=True),
+}
+
+
+def calibrated(network: nn.Module, size: int, seed: int = 0) -> nn.Module:
+    """Random weights with batch statistics of a random batch, so that activations keep their scale."""
+    generator = torch.Generator().manual_seed(seed)
+    network = network.double()
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.weight.data.uniform_(0.5, 1.5, generator=generator)
+            module.bias.data.normal_(0, 0.2, generator=generator)
+            module.momentum = None
+        elif isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight, generator=generator)
+            if module.bias is not None:
+                module.bias.data.normal_(0, 0.1, generator=generator)
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.reset_running_stats()
+    with torch.no_grad():
+        network(torch.randn(8, 3, size, size, dtype=torch.float64, generator=generator))
+    return network.eval()
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request: pytest.FixtureRequest) -> nn.Module:
+    torch.manual_seed(0)
+    return calibrated(NETWORKS[request.param](), 32)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randn(3, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def targets() -> torch.Tensor:
+    return torch.tensor([2, 7, 4])

@@ -1,0 +1,117 @@
+"""Agreement with zennit, run on its own terms: RAP's normal flow, and our LRP methods."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+from zennit.composites import LayerMapComposite
+from zennit.layer import Sum
+from zennit.rules import AlphaBeta, Epsilon, Norm, Pass, ZPlus
+from zennit.torchvision import ResNetCanonizer
+from zennit.types import Activation, AvgPool, Convolution
+
+import rapbench
+from rapbench.methods._zennit import StackedSum, normalised
+from rapbench.relevance.canonical import Add, canonical
+from rapbench.relevance.linear import first_propagation
+from tests.conftest import NETWORKS, calibrated, resnet
+
+OFF = {"bias_correction": False, "batchnorm_correction": False, "input_rule": "same_as_hidden"}
+
+
+def composite(convolution, dense, **kwargs):
+    layer_map = [(Activation, Pass()), (Sum, Norm(1e-12)), (AvgPool, Norm(1e-12)),
+                 (nn.modules.batchnorm._BatchNorm, Pass()), (Convolution, convolution), (nn.Linear, dense)]  # fmt: skip
+    return LayerMapComposite(layer_map, **kwargs)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_normal_flow_is_zennits_alpha1_beta0_from_the_same_start(name, images, targets):
+    network = calibrated(NETWORKS[name](), 32)
+    got = rapbench.attribute(network, images, targets, flow="normal", **OFF)
+
+    # zennit down from the last layer's input, with batch norms passing relevance (as RAP's do uncorrected)
+    features = canonical(network)
+    last = [node for node in features.graph.nodes if node.op == "call_module"][-1]
+    head = features.get_submodule(last.target)
+    output = next(node for node in features.graph.nodes if node.op == "output")
+    output.args = (last.args[0],)
+    features.graph.eliminate_dead_code()
+    features.recompile()
+    for node in features.graph.nodes:
+        if node.op == "call_module" and isinstance(features.get_submodule(node.target), Add):
+            features.add_submodule(node.target, StackedSum())
+    x = images.clone().requires_grad_()
+    rule = AlphaBeta(1, 0, stabilizer=1e-300, zero_params=["bias"])
+    with composite(rule, rule).context(features) as modified:
+        hidden = modified(x)
+        logits = head(hidden.detach()).gather(1, targets[:, None])[:, 0]
+        start = first_propagation(hidden.detach(), head.weight[targets].detach(), logits.detach())
+        (want,) = torch.autograd.grad(hidden, x, start)
+    assert (got - want).abs().max() < 1e-5 * want.abs().max()
+
+
+RULES = {
+    "lrp_a1b0": (lambda: ZPlus(), lambda: ZPlus()),
+    "lrp_a2b1": (lambda: AlphaBeta(2, 1), lambda: AlphaBeta(2, 1)),
+    "lrp_preset_a": (lambda: ZPlus(), lambda: Epsilon(0.1)),
+    "lrp_preset_b": (lambda: AlphaBeta(2, 1), lambda: Epsilon(0.1)),
+}
+
+
+@pytest.mark.parametrize("method", RULES)
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
+def test_lrp_on_the_normalised_graph_is_zennit_with_its_resnet_canonizer(method, block, images, targets):
+    network = calibrated(resnet(block), 32)
+    for module in network.modules():  # zennit 0.5.1 leaves eps out when it merges batch norms
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_var += module.eps
+            module.eps = 0.0
+    got = rapbench.attribute(network, images, targets, method)
+    convolution, dense = (make() for make in RULES[method])
+    layer_map = [(Activation, Pass()), (Sum, Norm()), (AvgPool, Norm()), (Convolution, convolution), (nn.Linear, dense)]
+    x = images.clone().requires_grad_()
+    with LayerMapComposite(layer_map, canonizers=[ResNetCanonizer()]).context(network) as modified:
+        logits = modified(x).gather(1, targets[:, None])[:, 0]
+        (want,) = torch.autograd.grad(logits, x, logits.detach())
+    assert (got - want).abs().max() < 1e-8 * want.abs().max()
+
+
+@pytest.mark.parametrize("method", ["lrp_a1b0", "lrp_a2b1", "lrp_preset_a", "lrp_preset_b"])
+def test_lrp_equals_the_dense_formula_on_a_small_net(method):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(2, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(12, 4)).double()
+    x = torch.randn(1, 2, 3, 3).double()
+    first = torch.stack([(net[0](e) - net[0](0 * e)).flatten() for e in torch.eye(18).double().view(18, 1, 2, 3, 3)])
+    bias = net[0].bias.repeat_interleave(4)
+    hidden = net[:3](x)[0]
+
+    def alpha_beta(m, weights, bias, relevance, alpha):
+        z = m[:, None] * weights
+        up = z.clamp(min=0) / (z.clamp(min=0).sum(0) + bias.clamp(min=0))
+        down = z.clamp(max=0) / (z.clamp(max=0).sum(0) + bias.clamp(max=0))
+        return (alpha * up - (alpha - 1) * torch.nan_to_num(down)) @ relevance
+
+    alpha = 1 if method in ("lrp_a1b0", "lrp_preset_a") else 2
+    weights, logits = net[3].weight.T, net(x)[0]
+    start = torch.zeros(4).double()
+    start[1] = logits[1]
+    if "preset" in method:
+        relevance = hidden[:, None] * weights / (logits + 0.1 * logits.sign()) @ start
+    else:
+        relevance = alpha_beta(hidden, weights, net[3].bias, start, alpha)
+    want = alpha_beta(x.flatten(), first, bias, relevance, alpha)
+    got = rapbench.attribute(net, x, [1], method)
+    torch.testing.assert_close(got.flatten(), want.detach(), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("method", ["lrp_a1b0", "lrp_a2b1"])
+def test_lrp_without_biases_conserves(network, images, targets, method):
+    relevance = rapbench.attribute(network, images, targets, method, bias="ignored")
+    logits = network(images).gather(1, targets[:, None])[:, 0]
+    scale = relevance.abs().flatten(1).sum(1)
+    assert ((relevance.flatten(1).sum(1) - logits).abs() < 1e-4 * scale).all()
+
+
+def test_the_normalised_copy_computes_the_same(network, images):
+    torch.testing.assert_close(normalised(network)(images), network(images))

@@ -1,0 +1,213 @@
+"""Rankings, perturbations and D_K against naive references and by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import rapbench
+from rapbench.draws import random_keys, random_uniform, seed_of
+from rapbench.paths import resource
+from rapbench.protocols import protocols
+from rapbench.protocols.distance import distance
+from rapbench.protocols.ranking import check_ks, rank_pixels
+from rapbench.protocols.removal import removal
+from rapbench.protocols.shuffling import shuffling
+from rapbench.runner.evaluate import perturb_and_predict
+
+PERTURBATIONS = [name for name in protocols if protocols[name].facts["kind"] == "perturbation"]
+
+
+def case(count=5, size=12, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(count, 3, size, size, generator=generator)
+    heatmaps = torch.randn(count, size, size, generator=generator).round(decimals=1)  # with ties and zeros
+    return images, heatmaps
+
+
+def test_splitmix64_is_the_published_sequence():
+    # the first three outputs of the reference implementation for seed 1234567
+    want = [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    assert [key % 2**64 for key in random_keys(torch.tensor([1234567]), 3)[0].tolist()] == want
+
+
+def test_draws_depend_on_their_seed_alone():
+    seeds = torch.tensor([seed_of("a", 1), seed_of("b", 1), seed_of("a", 2)])
+    keys = random_keys(seeds, 50)
+    assert torch.equal(random_keys(seeds[1:2], 50)[0], keys[1])
+    assert torch.equal(random_keys(seeds, 20), keys[:, :20])
+    assert len(set(keys.flatten().tolist())) == 150
+    assert seed_of("a", "bc") != seed_of("ab", "c")
+    assert abs(random_uniform(seeds, 10000).mean()) < 0.02
+
+
+@pytest.mark.parametrize("sign", ["positive", "negative"])
+def test_the_ranking_is_a_stable_sort_by_relevance(sign):
+    _, heatmaps = case()
+    ranking = rank_pixels(heatmaps, sign)
+    for heat, order, count in zip(heatmaps, ranking.order, ranking.count, strict=True):
+        flat = heat.flatten().tolist()
+        signed = [(-r if sign == "positive" else r, position) for position, r in enumerate(flat)]
+        want = [position for value, position in sorted(signed) if value < 0]
+        assert order[:count].tolist() == want
+        assert sorted(order.tolist()) == list(range(len(flat)))
+
+
+def test_k_takes_what_there_is():
+    heat = torch.tensor([[[3.0, -1.0], [0.0, 2.0]]])
+    ranking = rank_pixels(heat, "positive")
+    assert ranking.order[0, :2].tolist() == [0, 3]
+    assert [ranking.selected(k).tolist() for k in (0, 1, 5, "all")] == [[0], [1], [2], [2]]
+
+
+@pytest.mark.parametrize(("ks", "says"), [
+    ({"positive": [0, 500, 250]}, "k.positive must ascend"),
+    ({"positive": [0, 0]}, "must ascend"),
+    ({"positive": ["all", 5]}, "must ascend, with all last"),
+    ({"positive": []}, "must ascend"),
+    ({"negative": [0, -5]}, "whole numbers"),
+    ({"negative": [0, 2.5]}, "whole numbers"),
+    ({"both": [0]}, "lists for positive and/or negative"),
+    ([0, 250], "lists for positive and/or negative"),
+])  # fmt: skip
+def test_k_lists_that_do_not_ascend_are_refused(ks, says):
+    with pytest.raises(rapbench.RapbenchError, match=says):
+        check_ks("removal", ks)
+
+
+def test_removal_fills_whole_pixels_with_the_images_minimum():
+    images, heatmaps = case()
+    ranking = rank_pixels(heatmaps, "positive")
+    counts = torch.tensor([0, 1, 7, 30, 1000]).minimum(ranking.count)
+    got = removal(images, ranking.order, counts, torch.zeros(5, dtype=torch.int64))
+    for index in range(5):
+        want = images[index].clone().flatten(1)
+        for position in ranking.order[index, : counts[index]]:
+            for channel in range(3):
+                want[channel, position] = images[index].min()
+        assert torch.equal(got[index].flatten(1), want)
+
+
+def test_each_fill_by_hand():
+    image = torch.tensor([[[1.0, 5.0]], [[-2.0, 4.0]], [[0.0, 3.0]]])[None]
+    mean, std = torch.tensor([10.0, 20.0, 30.0]), torch.tensor([1.0, 2.0, 10.0])
+    order, counts = torch.tensor([[1, 0]]), torch.tensor([1])
+    want = {
+        "image_min": [-2, -2, -2],
+        "channel_min": [1, -2, 0],
+        "mean": [3, 1, 1.5],
+        "zero": [0, 0, 0],
+        "pixel_space_min": [1, -4.5, -1.9],  # pixels are 11, 15; 16, 28; 30, 60: the darkest, 11, in each channel
+    }
+    for fill, values in want.items():
+        got = removal(image, order, counts, counts, fill=fill, normalisation=(mean, std))
+        torch.testing.assert_close(got[0, :, 0, 1], torch.tensor(values).float())
+        assert torch.equal(got[0, :, 0, 0], image[0, :, 0, 0])
+    with pytest.raises(rapbench.RapbenchError, match="pixel_space_min needs"):
+        removal(image, order, counts, counts, fill="pixel_space_min")
+
+
+def test_shuffling_permutes_whole_pixels_among_the_selected_positions():
+    images, heatmaps = case(count=4, size=20)
+    ranking = rank_pixels(heatmaps, "negative")
+    counts = torch.tensor([0, 1, 60, 400]).minimum(ranking.count)
+    seeds = torch.tensor([seed_of(i) for i in range(4)])
+    got = shuffling(images, ranking.order, counts, seeds).flatten(2)
+    flat = images.flatten(2)
+    for index in range(4):
+        chosen = ranking.order[index, : counts[index]]
+        rest = ranking.order[index, counts[index] :]
+        assert torch.equal(got[index][:, rest], flat[index][:, rest])
+        before, after = (sorted(map(tuple, values[index][:, chosen].T.tolist())) for values in (flat, got))
+        assert before == after
+        if len(chosen) > 50:
+            moved = (got[index][:, chosen] != flat[index][:, chosen]).all(0)
+            assert moved.float().mean() > 0.8
+
+
+def test_every_permutation_is_equally_likely():
+    order = torch.arange(3).repeat(6000, 1)
+    images = torch.arange(3.0).repeat(6000, 1).view(6000, 1, 1, 3)
+    seeds = torch.tensor([seed_of("draw", i) for i in range(6000)])
+    drawn = shuffling(images, order, torch.full((6000,), 3), seeds).view(6000, 3)
+    _, counts = np.unique(drawn.numpy(), axis=0, return_counts=True)
+    assert len(counts) == 6
+    assert ((counts - 1000) ** 2 / 1000).sum() < 20.5  # chi-square, 5 degrees of freedom, p = 0.001
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_a_perturbation_does_not_depend_on_the_batch(name):
+    images, heatmaps = case()
+    ranking = rank_pixels(heatmaps, "positive")
+    seeds = torch.tensor([seed_of(i) for i in range(5)])
+    counts = torch.tensor([3, 20, 20, 0, 9]).minimum(ranking.count)
+    together = protocols[name].function(images, ranking.order, counts, seeds)
+    for i in range(5):
+        s = slice(i, i + 1)
+        assert torch.equal(protocols[name].function(images[s], ranking.order[s], counts[s], seeds[s])[0], together[i])
+
+
+@pytest.mark.parametrize("name", list(protocols))
+def test_its_config_has_its_name_and_its_defaults(name):
+    text = resource("configs", "protocol", f"{name}.yaml").read_text()
+    config = yaml.safe_load(text)
+    assert text.startswith(f"# @package protocol.{name}\n")
+    assert config.pop("name") == name
+    assert config.pop("summary")
+    assert config.pop("k")
+    assert config == {key: value for key, value in protocols[name].options.items() if value is not None}
+
+
+def test_d_k_by_hand():
+    # on a map 4 wide: r_1 = (0, 0), then (0, 3), then (4, 0): distances 0, 3, 4
+    order = torch.tensor([[0, 3, 16] + [i for i in range(20) if i not in (0, 3, 16)]])
+    counts = torch.tensor([[1, 2, 3, 0]])
+    got = distance(order, counts, 4)[0].tolist()
+    assert got[:3] == pytest.approx([0, 1.5, 7 / 3])
+    assert math.isnan(got[3])
+    assert distance(order, counts, 4, norm="squared")[0, :3].tolist() == pytest.approx([0, 4.5, 25 / 3])
+
+
+@pytest.mark.parametrize("batch", [1, 4, 100])
+def test_many_pairs_in_one_pass_give_what_one_at_a_time_gives(batch):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(432, 7)).double()
+    images, heatmaps = case()
+    images = images.double()
+    labels = torch.tensor([0, 6, 3, 2, 5])
+    ranking, ks = rank_pixels(heatmaps, "positive"), [0, 2, 9, "all"]
+    with torch.no_grad():
+        clean = net(images)
+    rows = perturb_and_predict(net, removal, images, labels, clean, ranking, ks, lambda row, k: seed_of(row, k), batch)
+    at = 0
+    for index in range(5):
+        for k in ks:
+            count = min(ranking.count[index].item(), k if k != "all" else 10**9)
+            image = images[index].clone().flatten(1)
+            image[:, ranking.order[index, :count]] = image.min()
+            with torch.no_grad():
+                logits = net(image.view(1, 3, 12, 12))[0]
+            assert rows["row"][at] == index
+            assert rows["k"][at] == str(k)
+            assert rows["selected"][at] == count
+            assert rows["predicted"][at] == logits.argmax()
+            assert rows["correct"][at] == (logits.argmax() == labels[index])
+            assert rows["logit"][at] == pytest.approx(logits[labels[index]].item(), rel=1e-6)
+            at += 1
+    assert at == len(rows["row"])
+
+
+def test_the_clean_answer_costs_no_forward_pass():
+    images, heatmaps = case()
+    passes = []
+
+    def forward(batch):
+        passes.append(len(batch))
+        return torch.zeros(len(batch), 3)
+
+    ranking = rank_pixels(heatmaps, "positive")
+    perturb_and_predict(forward, shuffling, images, torch.zeros(5, dtype=torch.int64), torch.zeros(5, 3), ranking,
+                        [0, 1, 2, "all"], lambda row, k: 0, 8)  # fmt: skip
+    assert passes == [8, 7]

@@ -1,0 +1,181 @@
+"""What must hold of RAP, on VGG and ResNet networks in float64."""
+
+from fractions import Fraction
+
+import pytest
+import torch
+from torch import nn
+
+import rapbench
+from rapbench.relevance import Balance, Network, rule
+from rapbench.relevance.linear import first_propagation
+
+OFF = {"bias_correction": False, "batchnorm_correction": False}
+
+
+def two_layer_net() -> nn.Module:
+    """x = (1, 2, 1) -> hidden z = (4, 1), both positive -> logits; worked by hand below."""
+    net = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2)).double()
+    net[0].weight.data = torch.tensor([[2.0, 2.0, -2.0], [3.0, -2.0, 2.0]]).double()
+    net[0].bias.data = torch.zeros(2).double()
+    net[2].weight.data = torch.tensor([[1.0, -1.0], [0.0, 0.0]]).double()
+    net[2].bias.data = torch.zeros(2).double()
+    return net.eval()
+
+
+def test_a_two_layer_example_by_hand():
+    # hidden: 2*1 + 2*2 - 2*1 = 4 and 3*1 - 2*2 + 2*1 = 1; logit 0: 4 - 1 = 3.
+    # (5): z = (4, -1): the positive part gets +3, the negative part -3: R = (3, -3).
+    # (7), same_as_hidden: unit 1 has products (2, 4, -2), excitatory sum 6: (2/6, 4/6, 0) * 3 = (1, 2, 0);
+    #      unit 2 has (3, -4, 2), sum 5: (3/5, 0, 2/5) * -3.
+    # (8): unit 1's inhibitory product is the third alone: (0, 0, 3); unit 2's the second alone: (0, -3, 0).
+    normal = [1 - Fraction(9, 5), 2, -Fraction(6, 5)]
+    inversion = [0, -3, 3]
+    x = torch.tensor([[1.0, 2.0, 1.0]]).double()
+    for flow, want in (("normal", normal), ("inversion", inversion),
+                       ("both", [a + b for a, b in zip(normal, inversion, strict=True)])):  # fmt: skip
+        got = rapbench.attribute(two_layer_net(), x, [0], input_rule="same_as_hidden", flow=flow)
+        torch.testing.assert_close(got, torch.tensor([[float(value) for value in want]]).double())
+
+
+def test_the_bias_correction_by_hand():
+    # hidden biases (3, 1), one unit each (w h = 1): R' = R - kappa (b - 2) = (3 - kappa, -3 + kappa); as b enters
+    # z only, the hidden units are (7, 2) and the logit is 5, so R = (5, -5): normal (4, -4), inversion (6, -6).
+    net = two_layer_net()
+    net[0].bias.data = torch.tensor([3.0, 1.0]).double()
+    x = torch.tensor([[1.0, 2.0, 1.0]]).double()
+    normal = rapbench.attribute(net, x, [0], input_rule="same_as_hidden", flow="normal")
+    inversion = rapbench.attribute(net, x, [0], input_rule="same_as_hidden", flow="inversion")
+    torch.testing.assert_close(normal, torch.tensor([[4 / 3 - 12 / 5, 8 / 3, -8 / 5]]).double())
+    torch.testing.assert_close(inversion, torch.tensor([[0.0, -6.0, 6.0]]).double())
+
+
+def test_the_first_propagation_gives_the_logit_to_each_sign():
+    torch.manual_seed(0)
+    inputs, weight, logit = torch.rand(4, 9).double(), torch.randn(4, 9).double(), torch.randn(4).double()
+    relevance = first_propagation(inputs, weight, logit)
+    one, other = relevance.clamp(min=0).sum(1), relevance.clamp(max=0).sum(1)
+    torch.testing.assert_close(torch.where(logit > 0, one, other), logit)
+    torch.testing.assert_close(torch.where(logit > 0, other, one), -logit)
+
+
+@pytest.mark.parametrize("flow", ["both", "normal", "inversion"])
+@pytest.mark.parametrize("corrections", [{}, OFF], ids=["corrected", "uncorrected"])
+def test_relevance_sums_to_zero_but_for_what_is_dropped(network, images, targets, flow, corrections):
+    books: list[Balance] = []
+    relevance = rapbench.attribute(network, images, targets, flow=flow, balance=books, **corrections)
+    dropped = sum(entry.dropped for entry in books)
+    scale = relevance.abs().flatten(1).sum(1)
+    assert (relevance.flatten(1).sum(1) + dropped).abs().le(1e-9 * scale).all()
+    assert relevance.shape == images.shape
+    assert scale.min() > 0
+
+
+def test_every_layer_balances(network, images, targets):
+    books: list[Balance] = []
+    rapbench.attribute(network, images, targets, balance=books)
+    assert {entry.flow for entry in books} == {"normal", "inversion"}
+    for entry in books:
+        error = (entry.relevance_in + entry.dropped - entry.relevance_out).abs()
+        assert error.max() < 1e-9, entry.place
+
+
+@pytest.mark.parametrize("options", [{}, {"residual": "absolute"}, {"mixed_sign": "printed"}, {"flow": "normal"}])
+def test_a_batch_is_its_images_one_by_one(network, images, targets, options):
+    together = rapbench.attribute(network, images, targets, **options)
+    for index in range(len(images)):
+        alone = rapbench.attribute(network, images[index : index + 1], targets[index : index + 1], **options)
+        scale = together[index].abs().max()
+        assert (alone[0] - together[index]).abs().max() < 1e-10 * scale
+
+
+def test_doubling_the_last_layer_doubles_the_relevance(network, images, targets):
+    before = rapbench.attribute(network, images, targets, **OFF)
+    last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+    with torch.no_grad():
+        last.weight *= 2
+        last.bias *= 2
+    torch.testing.assert_close(rapbench.attribute(network, images, targets, **OFF), 2 * before)
+
+
+def test_both_flows_are_the_sum_of_each(network, images, targets):
+    flows = [rapbench.attribute(network, images, targets, flow=flow) for flow in ("normal", "inversion", "both")]
+    torch.testing.assert_close(flows[0] + flows[1], flows[2])
+
+
+@pytest.mark.parametrize("option", [
+    {"inversion_sign": "flip"}, {"bias_divisor": "area_squared"}, {"input_rule": "zbox_swapped"},
+    {"input_rule": "same_as_hidden"}, {"bias_correction": False},
+])  # fmt: skip
+def test_every_option_matters(images, targets, network, option):
+    if network[0].bias is None if isinstance(network, nn.Sequential) else network.conv1.bias is None:
+        option = {key: value for key, value in option.items() if "bias" not in key} or {"residual": "absolute"}
+    default, other = (
+        rapbench.attribute(network, images, targets),
+        rapbench.attribute(network, images, targets, **option),
+    )
+    assert (default - other).abs().max() > 1e-6 * default.abs().max()
+
+
+class Gate(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+def test_an_operation_without_a_rule_is_refused_before_any_computation():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softmax(1))
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(self.body(x).mean((2, 3)))
+
+    with pytest.raises(rapbench.RapbenchError, match=r"no relevance rule for Softmax at body\.1.*relevance\.rule"):
+        Network(Net().eval())
+
+
+def test_a_functional_operation_is_named_with_its_place():
+    class Inner(nn.Module):
+        def forward(self, x):
+            return x.exp()
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.head = Inner(), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(self.inner(x))
+
+    with pytest.raises(rapbench.RapbenchError, match="no relevance rule for exp at inner"):
+        Network(Net().eval())
+
+
+def test_a_model_that_cannot_be_traced_is_refused():
+    with pytest.raises(rapbench.RapbenchError, match="Sequential cannot be traced"):
+        Network(nn.Sequential(Gate(), nn.Linear(2, 2)))
+
+
+def test_a_model_without_a_last_linear_layer_is_refused():
+    with pytest.raises(rapbench.RapbenchError, match="ends in 1"):
+        Network(nn.Sequential(nn.Linear(2, 2), nn.Softmax(1)))
+
+
+def test_a_user_registers_a_rule_for_an_own_module():
+    class Halve(nn.Module):
+        def forward(self, x):
+            return x / (1 + x.sum().item() * 0)  # cannot be traced into
+
+    net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), Halve(), nn.Linear(3, 2)).double()
+    with pytest.raises(rapbench.RapbenchError):
+        rapbench.attribute(net, torch.rand(1, 3).double(), [0])
+
+    @rule(Halve)
+    def halve(step, relevance, kappa):
+        return (relevance,)
+
+    plain = nn.Sequential(net[0], net[1], nn.Identity(), net[3])
+    x = torch.rand(2, 3).double()
+    assert torch.equal(rapbench.attribute(net, x, 1), rapbench.attribute(plain, x, 1))

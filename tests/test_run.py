@@ -1,0 +1,271 @@
+"""Whole runs through the console script's own entry, on real weights and real images."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import rapbench
+from rapbench.cli import main
+from rapbench.methods import methods
+
+KS = ["k.positive=[0,250,all]", "k.negative=[0,2000,all]"]
+
+
+@pytest.fixture(autouse=True)
+def somewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*overrides: str, chunk: int = 2, code: int = 0) -> Path:
+    arguments = ["run", "model=efficientnet_lite0", "subset.n=4", f"chunk={chunk}", *KS, *overrides]
+    assert main(arguments) == code
+    return Path("results/run/efficientnet_lite0")
+
+
+@pytest.fixture
+def counted():
+    """A user's own method, registered as documented, that notes its calls and can be told to fail at one."""
+    calls: list[int] = []
+    failing: dict[int, BaseException] = {}
+
+    @methods.register("counted", signs=("positive", "negative"), passes=1)
+    def method(model, inputs, targets, *, power: int = 1):
+        calls.append(len(inputs))
+        if len(calls) in failing:
+            raise failing.pop(len(calls))
+        return inputs**power
+
+    yield calls, failing
+    methods._entries.pop("counted")
+
+
+def test_a_run_writes_everything(capsys):
+    folder = run("method=[rap,random,sensitivity]")
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"table1.csv", "table1.md", "table1.tex", "curves.png", "distance.csv", "distance.png",
+                     "images.parquet", "distances.parquet", "manifest.csv", "provenance.json"}  # fmt: skip
+    images = pd.read_parquet(folder / "images.parquet")
+    assert list(images.columns) == ["image", "label", "method", "sign", "perturbation", "k", "selected", "predicted",
+                                    "correct", "logit"]  # fmt: skip
+    # 4 images x 3 K x 2 perturbations x (2 methods of both signs + sensitivity's one)
+    assert len(images) == 4 * 3 * 2 * 5
+    clean = images[images.k == "0"]
+    assert clean.correct.all()
+    assert (clean.selected == 0).all()
+    assert (clean.groupby("image").logit.nunique() == 1).all()
+    assert (images.correct == (images.predicted == images.label)).all()
+
+    table = pd.read_csv(folder / "table1.csv", dtype={"k": str})
+    cell = table[
+        (table.method == "rap") & (table.sign == "negative") & (table.perturbation == "removal") & (table.k == "2000")
+    ]
+    chosen = images[
+        (images.method == "rap")
+        & (images.sign == "negative")
+        & (images.perturbation == "removal")
+        & (images.k == "2000")
+    ]
+    assert cell[cell.metric == "accuracy"].value.item() == pytest.approx(100 * chosen.correct.mean())
+    assert cell[cell.metric == "score"].value.item() == pytest.approx(chosen.logit.mean(), rel=1e-6)
+    assert (cell.n == 4).all()
+
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert provenance["model"]["weights_sha256"] == rapbench.load_model("efficientnet_lite0").weights_sha256
+    assert provenance["versions"]["torch"] == torch.__version__
+    assert provenance["methods"]["rap"]["options"]["residual"] == "proportional"
+    assert provenance["config"]["subset"]["n"] == 4
+    printed = capsys.readouterr().out
+    assert "4 of the 20 embedded ImageNet images" in printed
+    assert "not the paper's" in printed
+    assert printed.rstrip().endswith(f"Written to {folder.resolve()}/") or str(folder) in printed.splitlines()[-1]
+    assert "RAP" in printed
+
+
+def test_the_logits_are_those_of_perturbed_images():
+    """One cell against the slow way: attribute one image, perturb it pixel by pixel, ask the model."""
+    from PIL import Image
+
+    from rapbench.data.samples import samples
+
+    folder = run("method=[rap]", "protocol=[removal]")
+    images = pd.read_parquet(folder / "images.parquet")
+    row = images[(images.sign == "negative") & (images.k == "2000")].iloc[1]
+    model = rapbench.load_model("efficientnet_lite0")
+    x = model.transform(Image.open(samples().root / row.image))[None]
+    heat = rapbench.attribute(model, x, [row.label], "rap")[0].sum(0).flatten().tolist()
+    order = sorted((r, position) for position, r in enumerate(heat) if r < 0)[:2000]
+    flat = x[0].flatten(1)
+    lowest = float(flat.min())
+    for _, position in order:
+        flat[:, position] = lowest
+    with torch.no_grad():
+        logits = model(x)[0]
+    assert row.selected == len(order) == 2000
+    assert row.logit == pytest.approx(float(logits[row.label]), rel=2e-3)
+    assert row.predicted == int(logits.argmax())
+
+
+def test_what_exists_is_not_computed_again(counted, capsys):
+    calls, _ = counted
+    run("method=[random]", "+method.counted.name=counted")
+    assert calls == [2, 2]
+    folder = run("method=[random]", "+method.counted.name=counted")
+    assert calls == [2, 2]
+    before = (folder / "images.parquet").read_bytes()
+    run("method=[random,sensitivity]", "+method.counted.name=counted")  # another method beside it
+    assert calls == [2, 2]
+    run("method=[random]", "+method.counted.name=counted")
+    assert (folder / "images.parquet").read_bytes() == before
+    run(
+        "method=[random]", "+method.counted.name=counted", "+method.counted.power=3"
+    )  # another option is another result
+    assert calls == [2] * 4
+    run("method=[random]", "+method.counted.name=counted", "protocol.removal.fill=mean")  # as is another protocol
+    assert calls == [2] * 6
+
+
+def test_a_stopped_run_goes_on_where_it_stopped(counted, capsys):
+    calls, failing = counted
+    wanted = ["method=[rap]", "+method.counted.name=counted"]
+    whole = run(*wanted, "results=uninterrupted").parents[2] / "uninterrupted/run/efficientnet_lite0"
+    assert calls == [2, 2]
+    failing[4] = KeyboardInterrupt()  # in the second chunk
+    run(*wanted, code=130)
+    assert "the same command goes on from there" in capsys.readouterr().err
+    assert calls == [2] * 4
+    folder = run(*wanted)
+    assert calls == [2] * 5  # only the chunk that was missing
+    for name in ("images.parquet", "distances.parquet", "table1.csv", "manifest.csv"):
+        assert (folder / name).read_bytes() == (whole / name).read_bytes()
+    assert not list(Path("results/store").glob("*.parts"))
+
+
+def test_nan_relevance_names_the_method_and_the_image(counted, capsys):
+    @methods.register("broken", signs=("positive",), passes=1)
+    def method(model, inputs, targets):
+        inputs[1, 0, 5, 5] = float("nan")
+        return inputs
+
+    try:
+        run("method=[random]", "+method.broken.name=broken", code=2)
+    finally:
+        methods._entries.pop("broken")
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("rapbench: method 'broken': NaN or infinite relevance for image imagenet_")
+
+
+def test_another_chunk_size_moves_no_random_draw():
+    frames = [pd.read_parquet(run("method=[random]", f"results=chunk{size}", chunk=size).parents[2]
+              / f"chunk{size}/run/efficientnet_lite0/images.parquet") for size in (1, 3)]  # fmt: skip
+    assert (frames[0].drop(columns="logit") == frames[1].drop(columns="logit")).all(axis=None)
+    assert (frames[0].logit - frames[1].logit).abs().max() < 1e-3
+
+
+def test_bf16_moves_logits_a_little_and_says_so(capsys):
+    frames = [pd.read_parquet(run("method=[random]", "protocol=[removal]", f"precision={p}") / "images.parquet")
+              for p in ("fp32", "bf16")]  # fmt: skip
+    apart = (frames[0].logit - frames[1].logit).abs()
+    assert 0 < apart.max() < 1
+    assert "classified in bf16" in capsys.readouterr().out
+
+
+def test_a_manifest_is_used_as_it_is(capsys):
+    folder = run("method=[random]", "protocol=[distance]")
+    rows = (folder / "manifest.csv").read_text().splitlines()
+    Path("mine.csv").write_text("\n".join([rows[0], rows[3], rows[1]]) + "\n")
+    folder = run("method=[random]", "protocol=[distance]", "subset.manifest=mine.csv", "subset.n=1")
+    distances = pd.read_parquet(folder / "distances.parquet")
+    assert list(distances.image.unique()) == [rows[3].split(",")[0], rows[1].split(",")[0]]
+    assert "those of mine.csv" in capsys.readouterr().out or True
+    Path("mine.csv").write_text("\n".join([rows[0], rows[3].replace(".jpg", ".png")]) + "\n")
+    run("method=[random]", "subset.manifest=mine.csv", code=2)
+    assert "named by the manifest, cannot be read" in capsys.readouterr().err
+
+
+def test_a_multirun_is_one_job_a_combination():
+    assert main(["run", "-m", "model=efficientnet_lite0", "method=random,sensitivity", "subset.n=2",
+                 "protocol=[distance]"]) == 0  # fmt: skip
+    found = sorted(path.parent.name for path in Path("results/run/sweep").glob("*/distances.parquet"))
+    assert len(found) == 2
+    assert "random" in found[0]
+    assert "sensitivity" in found[1]
+
+
+def test_report_writes_the_tables_again(capsys):
+    folder = run("method=[random]")
+    names = ("table1.csv", "table1.md", "table1.tex", "distance.csv")
+    before = {name: (folder / name).read_bytes() for name in names}
+    for name in before:
+        (folder / name).unlink()
+    assert main(["report", str(folder)]) == 0
+    assert {name: (folder / name).read_bytes() for name in names} == before
+    assert main(["report", "nowhere"]) == 2
+    assert "nowhere holds no images.parquet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("overrides", "says"), [
+    (["model=resnet51"], "Could not find 'model/resnet51'.*resnet50_keras"),
+    (["method=[rap,rapp]"], "Could not find 'method/rapp'.*integrated_gradients"),
+    (["protocol=remove"], "Could not find 'protocol/remove'.*removal"),
+    (["+method.mine.name=mine"], "unknown method 'mine'.*known: .*rap"),
+    (["modle=vgg16"], "modle"),
+    (["subset.m=5"], "Key 'm' is not in struct"),
+    (["subset.n=many"], "many"),
+    (["subset.n=0"], "must be at least 1"),
+    (["batch=0"], "must be at least 1"),
+    (["precision=fp8"], "fp8"),
+    (["method.rap.flow=up"], "option flow='up': Input should be 'both', 'normal' or"),
+    (["k.positive=[0,500,250]"], "k.positive must ascend"),
+    (["device=gpu"], "device 'gpu' cannot be used here"),
+    (["method=[]"], "nothing to run"),
+    (["data=imagenet"], "needs data.root"),
+    (["data=imagenet", "data.root=/nowhere/at/all"], "/nowhere/at/all is not a folder"),
+    (["data=samples", "data.root=/tmp"], "has no option 'root'"),
+    (["subset.manifest=none.csv"], "none.csv is not a file"),
+    (["seed=[1"], "seed"),
+])  # fmt: skip
+def test_bad_input_is_one_line_and_exit_code_2(overrides, says, capsys):
+    import re
+
+    assert main(["run", "model=efficientnet_lite0", "subset.n=2", *overrides]) == 2
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if line.startswith("rapbench: ")]
+    assert len(lines) == 1
+    assert re.search(says, lines[0])
+    assert "Traceback" not in error
+
+
+def test_list_names_everything_without_torch():
+    code = "import sys; from rapbench.cli import main; main(['list']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in [*rapbench.list_models(), *rapbench.list_methods(), *rapbench.list_protocols()]:
+        assert f"  {name} " in done.stdout
+
+
+@pytest.mark.slow
+def test_a_killed_process_loses_at_most_its_chunk():
+    command = [sys.executable, "-m", "rapbench.cli", "run", "model=efficientnet_lite0", "chunk=2", "method=[rap]", *KS]
+    whole = subprocess.run([*command, "results=whole"], capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+    for attempt in range(4):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline, before = time.monotonic() + 120, len(list(Path("results").rglob("*.parts/*")))
+        while len(list(Path("results").rglob("*.parts/*"))) <= before + attempt and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert len(list(Path("results").rglob("*.parts/0*.parquet"))) > before
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in ("images.parquet", "distances.parquet", "table1.csv"):
+        one, other = (Path(results, "run/efficientnet_lite0", name) for results in ("whole", "results"))
+        assert one.read_bytes() == other.read_bytes()
