@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run_hydra(overrides: list[str]) -> None:
     """Compose the configuration from `configs/run.yaml` and the overrides, and run it (or a multirun with -m)."""
     import hydra
-    from hydra.errors import HydraException
+    from hydra.errors import HydraException, MissingConfigException
     from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
 
@@ -53,6 +53,10 @@ def run_hydra(overrides: list[str]) -> None:
     given, sys.argv = sys.argv, ["rapbench run", *overrides]
     try:
         hydra.main(version_base="1.3", config_path=str(resource("configs")), config_name="run")(job)()
+    except MissingConfigException as error:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        known = error.options or sorted(path.stem for path in resource("configs", group).glob("*.yaml"))
+        raise RapbenchError(f"unknown {group} {name!r}; known: {', '.join(known)}") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise RapbenchError(f"configuration: {error}") from error
     finally:

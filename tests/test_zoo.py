@@ -15,7 +15,7 @@ import torch
 import yaml
 from PIL import Image
 from torch import nn
-from torchvision.models import Weights, WeightsEnum, register_model
+from torchvision.models._api import BUILTIN_MODELS, Weights, WeightsEnum, register_model
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
@@ -264,8 +264,6 @@ def tiny_entry(tmp_path, monkeypatch):
     @register_model(name="rapbench_tiny")
     def rapbench_tiny(*, weights: Optional[TinyWeights] = None) -> nn.Module:  # noqa: UP045  torchvision reads this form
         return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
-
-    from torchvision.models._api import BUILTIN_MODELS
 
     yield net, source
     BUILTIN_MODELS.pop("rapbench_tiny")

@@ -21,7 +21,7 @@ PACKAGES = ("torch", "torchvision", "timm", "captum", "zennit", "numpy", "pandas
 def versions() -> dict[str, str]:
     """Return the versions of rapbench, Python and the packages that a result can depend on."""
     found = {name: importlib.metadata.version(name) for name in ("rapbench", *PACKAGES)}
-    return found | {"python": platform.python_version()}
+    return found | {"torch": str(torch.__version__), "python": platform.python_version()}  # torch: with its build
 
 
 def code_version(entry: Entry) -> str:

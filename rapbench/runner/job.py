@@ -60,13 +60,16 @@ class Job:
             )
             for method in chosen_methods
             for protocol in chosen_protocols
+            if _lists(method, protocol)
         }
 
     def compute(self) -> None:
         """Fill every cell, chunk by chunk; what is in the store already is not computed again."""
         work = {
             (number, method.label): [
-                protocol for protocol in self.protocols if not self.cells[method.label, protocol.label].has(number)
+                protocol
+                for protocol in self.protocols
+                if (cell := self.cells.get((method.label, protocol.label))) and not cell.has(number)
             ]
             for number in range(len(self.slices))
             for method in self.methods
@@ -95,8 +98,9 @@ class Job:
         frames = []
         for method in self.methods:
             for protocol in self.protocols:
-                if protocol.entry.facts["kind"] == kind:
-                    frame = self.cells[method.label, protocol.label].read().to_pandas()
+                cell = self.cells.get((method.label, protocol.label))
+                if cell and protocol.entry.facts["kind"] == kind:
+                    frame = cell.read().to_pandas().sort_values("sign", kind="stable", ascending=False)
                     frame.insert(0, "image", [self.subset.rows[row].file for row in frame.pop("row")])
                     labels = {row.file: row.label for row in self.subset.rows}
                     frame.insert(1, "label", frame["image"].map(labels))
@@ -119,8 +123,7 @@ class Job:
             len(ks)
             for protocol in wanted
             if protocol.entry.facts["kind"] == "perturbation"
-            for sign, ks in protocol.ks.items()
-            if sign in method.entry.facts["signs"]
+            for ks in _lists(method, protocol).values()
         )
         return method.entry.facts["passes"] + perturbed
 
@@ -130,6 +133,7 @@ class Chunk:
 
     def __init__(self, job: Job, number: int):
         self.job = job
+        self.first = job.slices[number].start
         self.rows = job.subset.rows[job.slices[number]]
         images = load_images(job.subset, job.dataset, job.model, job.slices[number])
         self.images = images.to(job.device, memory_format=torch.channels_last)
@@ -159,12 +163,11 @@ class Chunk:
         rankings = {sign: rank_pixels(heatmaps, sign) for sign in method.entry.facts["signs"]}
         for protocol in wanted:
             parts = []
-            for sign, ks in protocol.ks.items():
-                if sign in rankings:
-                    columns = self._protocol(method, protocol, sign, rankings[sign], ks)
-                    signs = np.full(len(columns["row"]), sign)
-                    parts.append({"row": columns.pop("row"), "sign": signs} | columns)
-            yield protocol, _stacked(parts)
+            for sign, ks in _lists(method, protocol).items():
+                columns = self._protocol(method, protocol, sign, rankings[sign], ks)
+                signs = np.full(len(columns["row"]), sign)
+                parts.append({"row": columns.pop("row") + self.first, "sign": signs} | columns)
+            yield protocol, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _protocol(
         self, method: Choice, protocol: Choice, sign: Sign, ranking: Ranking, ks: list[int | str]
@@ -185,5 +188,6 @@ class Chunk:
         )
 
 
-def _stacked(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+def _lists(method: Choice, protocol: Choice) -> dict[Sign, list[int | str]]:
+    """Return a protocol's K lists for the signs that a method has."""
+    return {sign: ks for sign, ks in protocol.ks.items() if sign in method.entry.facts["signs"]}

@@ -43,6 +43,8 @@ def run(config: DictConfig) -> str:
     store = Path(config.results) / "store"
     subset = _subset(config, model, dataset, device, store)
     job = Job(config, model, dataset, subset, device, store, chosen_methods, chosen_protocols)
+    if not job.cells:
+        raise RapbenchError("nothing to run: no method has relevance of a sign that a protocol lists K for")
     job.compute()
 
     output = Path(config.output)

@@ -54,7 +54,8 @@ class ZooModel(nn.Module):
     def __init__(self, network: nn.Module, transform: Preprocess, facts: Facts, weights_sha256: str | None = None):
         """Take a network; raise RapbenchError when its weights are not those that `weights_sha256` names."""
         super().__init__()
-        self.network = network.eval()
+        self.network = network
+        self.eval()
         self.transform = transform
         self.facts = facts
         self.weights_sha256 = hash_weights(network)
