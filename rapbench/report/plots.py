@@ -1,7 +1,7 @@
 """Figures: the curves behind Table I, and the distance D_K."""
 
+import io
 import textwrap
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,8 @@ DASHES = {"removal": "solid", "shuffling": "dashed"}
 PIXELS = "pixels perturbed (K)"
 
 
-def curves(table: pd.DataFrame, path: Path, title: str) -> None:
-    """Draw `table1`'s accuracy and score against K into a PNG: a row of panels a sign, a line a method."""
+def curves(table: pd.DataFrame, title: str) -> bytes:
+    """Draw `table1`'s accuracy and score against K, as a PNG: a row of panels a sign, a line a method."""
     signs, metrics = ordered("sign", table["sign"]), ordered("metric", table["metric"])
     perturbations = ordered("perturbation", table["perturbation"])
     styles = _styles(table["method"])
@@ -37,11 +37,11 @@ def curves(table: pd.DataFrame, path: Path, title: str) -> None:
                     panel.plot(line["k"].map(places), line["value"], **style)
             panel.set(title=f"{sign} attributions", xlabel=PIXELS, ylabel=NAMES.get(metric, metric))
     strokes = [Line2D([], [], color="black", label=name, **_stroke(name, perturbations)) for name in perturbations]
-    _save(figure, path, styles, strokes)
+    return _png(figure, styles, strokes)
 
 
-def distance_curves(table: pd.DataFrame, path: Path, title: str) -> None:
-    """Draw `distance_table`'s D_K against K into a PNG: mean and a band of one standard error, a panel a sign."""
+def distance_curves(table: pd.DataFrame, title: str) -> bytes:
+    """Draw `distance_table`'s D_K against K, as a PNG: mean and a band of one standard error, a panel a sign."""
     signs = ordered("sign", table["sign"])
     styles = _styles(table["method"])
     figure, panels = _panels(1, len(signs), title)
@@ -59,7 +59,7 @@ def distance_curves(table: pd.DataFrame, path: Path, title: str) -> None:
         panel.set(
             title=f"{sign} attributions", xlabel="most relevant pixels (K)", ylabel="mean distance $D_K$ (pixels)"
         )
-    _save(figure, path, styles, [])
+    return _png(figure, styles, [])
 
 
 def _styles(methods: pd.Series) -> dict[str, dict]:
@@ -109,9 +109,11 @@ def _k_axis(panel: Axes, ks: list[str]) -> dict[str, float]:
     return places
 
 
-def _save(figure: Figure, path: Path, styles: dict[str, dict], strokes: list[Line2D]) -> None:
-    """Add the legend below the panels and write the PNG."""
+def _png(figure: Figure, styles: dict[str, dict], strokes: list[Line2D]) -> bytes:
+    """Add the legend below the panels and return the PNG."""
     methods = [Line2D([], [], label=NAMES.get(name, name), **style) for name, style in styles.items()]
     columns = 3 if len(figure.axes) == 1 else 6
     figure.legend(handles=methods + strokes, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
-    figure.savefig(path, dpi=150, format="png")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=150, format="png")
+    return buffer.getvalue()
