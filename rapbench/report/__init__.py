@@ -23,12 +23,12 @@ def write_report(folder: Path, images: pd.DataFrame | None, distances: pd.DataFr
         files["table1.csv"] = table.to_csv(index=False)
         files["table1.md"] = tables.markdown(table, published, header)
         files["table1.tex"] = tables.latex(table, published, header)
-        files["curves.png"] = plots.curves(table, title)
+        files["curves.png"] = plots.curves(table, f"{title} {tables.counts(table['n'])}")
         texts.append(tables.terminal(table, published))
     if distances is not None and not distances.empty:
         means = tables.distance_table(distances)
         files["distance.csv"] = means.to_csv(index=False)
-        files["distance.png"] = plots.distance_curves(means, title)
+        files["distance.png"] = plots.distance_curves(means, f"{title} {tables.counts(means['n'])}")
         texts.append(tables.distance_terminal(means))
     for name, content in files.items():
         write_whole(folder / name, content.encode() if isinstance(content, str) else content)

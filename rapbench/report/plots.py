@@ -101,7 +101,7 @@ def _k_axis(panel: Axes, ks: list[str]) -> dict[str, float]:
     labels: list[str] = []
     last = np.inf
     for k, place in reversed(places.items()):
-        labels.append(k if last - place > 0.09 * span else "")
+        labels.append(k if last - place > 0.12 * span else "")
         last = place if labels[-1] else last
     panel.set_xticks(list(places.values()), labels[::-1])
     panel.grid(alpha=0.25)

@@ -157,7 +157,7 @@ def distance_terminal(table: pd.DataFrame) -> str:
         methods = ordered("method", part["method"])
         rows = [[NAMES.get(method, method), *(cells.get((method, k), "") for k in ks)] for method in methods]
         title = f"{sign.capitalize()} attributions: distance D_K"
-        caption = f"Cells: mean ± standard error; {_counts(part['n'])}."
+        caption = f"Cells: mean ± standard error; {counts(part['n'])}."
         parts.append("\n".join([title, caption, _tabulate(rows, ks, "simple")]))
     return "\n\n".join(parts) + "\n"
 
@@ -194,7 +194,7 @@ def _blocks(table: pd.DataFrame, published: pd.DataFrame) -> list[_Block]:
                 if any(printed):
                     rows.append((PAPER, printed))
                 footnotes |= {f"† as printed; {notes[key]}.": None for place in places for key in place if key in notes}
-            caption = f"{what}; {_counts(part['n'])}."
+            caption = f"{what}; {counts(part['n'])}."
             if any(name == PAPER for name, _ in rows):
                 caption += f" The rows {PAPER} are the paper's Table I, on 500 images of its own."
             title = f"{sign.capitalize()} attributions: {NAMES.get(metric, metric)}"
@@ -218,7 +218,7 @@ def _cell(keys: Sequence[tuple[str, ...]], values: dict, notes: dict) -> str:
     return f"{first} ({', '.join(others)})" if others else first
 
 
-def _counts(n: pd.Series) -> str:
+def counts(n: pd.Series) -> str:
     """Say on how many images the cells rest."""
     low, high = n.min(), n.max()
     if low != high:
