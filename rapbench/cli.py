@@ -44,6 +44,8 @@ def run_hydra(overrides: list[str]) -> None:
     import rapbench.config  # noqa: F401  the schema registers itself
 
     def job(config: DictConfig) -> None:
+        what = f"{', '.join(config.method)} on {config.model.name} and {config.data.name}"
+        print(f"{what}: loading libraries and weights ...", file=sys.stderr)
         from rapbench.runner.run import run
 
         print(run(config))

@@ -12,7 +12,7 @@ import rapbench
 from rapbench.data import datasets
 from rapbench.data._dataset import Sample
 from rapbench.data._decode import decode_ahead
-from rapbench.data._subset import draw_order, load_images, load_manifest, select
+from rapbench.data._subset import draw_order, load_images, load_manifest, select, unchanged
 from rapbench.data.imagenet import imagenet
 from rapbench.data.samples import samples
 
@@ -112,11 +112,14 @@ def test_a_subset_cannot_be_larger_than_what_is_correct(model):
 def test_a_file_that_changed_or_is_missing_is_named(model, root):
     dataset = imagenet(root=str(root))
     subset = select(model, dataset, 3, 0, CPU)
+    assert unchanged(subset, dataset)
     victim = dataset.root / subset.rows[1].file
     victim.write_bytes(victim.read_bytes() + b"\0")
     with pytest.raises(rapbench.RapbenchError, match=f"{victim.name} has changed since"):
         load_images(subset, dataset, model, slice(0, 3))
+    assert not unchanged(subset, dataset)
     victim.unlink()
+    assert not unchanged(subset, dataset)
     with pytest.raises(rapbench.RapbenchError, match=f"{victim.name}, named by the manifest, cannot be read"):
         load_images(subset, dataset, model, slice(0, 3))
 

@@ -4,12 +4,10 @@ import copy
 
 import pytest
 import torch
-import yaml
 from torch import nn
 
 import rapbench
 from rapbench.methods import methods
-from rapbench.paths import resource
 from tests.conftest import calibrated, vgg
 
 every_method = pytest.mark.parametrize("method", list(methods))
@@ -61,24 +59,10 @@ def test_the_model_and_the_input_come_back_as_they_were(method, network, images,
 
 
 @every_method
-def test_its_config_has_its_name_and_its_defaults(method):
-    text = resource("configs", "method", f"{method}.yaml").read_text()
-    config = yaml.safe_load(text)
-    assert text.startswith(f"# @package method.{method}\n")
-    assert config.pop("name") == method
-    assert config.pop("summary")
-    assert config == {name: value for name, value in methods[method].options.items() if value is not None}
-
-
-@every_method
 def test_it_says_what_it_costs_and_which_signs_it_has(method):
     facts = methods[method].facts
     assert facts["passes"] > 0
     assert set(facts["signs"]) <= {"positive", "negative"}
-
-
-def test_every_method_config_is_registered():
-    assert sorted(path.stem for path in resource("configs", "method").glob("*.yaml")) == rapbench.list_methods()
 
 
 def test_unknown_names_and_options_list_the_known_ones(images):

@@ -5,11 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-import yaml
 
 import rapbench
 from rapbench.draws import random_keys, random_uniform, seed_of
-from rapbench.paths import resource
 from rapbench.protocols import protocols
 from rapbench.protocols.distance import distance
 from rapbench.protocols.ranking import check_ks, rank_pixels
@@ -147,17 +145,6 @@ def test_a_perturbation_does_not_depend_on_the_batch(name):
     for i in range(5):
         s = slice(i, i + 1)
         assert torch.equal(protocols[name].function(images[s], ranking.order[s], counts[s], seeds[s])[0], together[i])
-
-
-@pytest.mark.parametrize("name", list(protocols))
-def test_its_config_has_its_name_and_its_defaults(name):
-    text = resource("configs", "protocol", f"{name}.yaml").read_text()
-    config = yaml.safe_load(text)
-    assert text.startswith(f"# @package protocol.{name}\n")
-    assert config.pop("name") == name
-    assert config.pop("summary")
-    assert config.pop("k")
-    assert config == {key: value for key, value in protocols[name].options.items() if value is not None}
 
 
 def test_d_k_by_hand():

@@ -12,7 +12,6 @@ from typing import Any, Optional
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 from torch import nn
 from torchvision.models._api import BUILTIN_MODELS, Weights, WeightsEnum, register_model
@@ -21,7 +20,6 @@ from torchvision.transforms._presets import ImageClassification
 
 import rapbench
 from rapbench.data.samples import samples
-from rapbench.paths import resource
 from rapbench.zoo._model import Preprocess, hash_weights
 from rapbench.zoo._npm import npm_command, npm_package
 from rapbench.zoo._tfjs import read_weights
@@ -35,15 +33,6 @@ def correct(model: nn.Module) -> int:
     with torch.no_grad():
         predicted = model(images).argmax(1)
     return sum(int(p) == sample.label for p, sample in zip(predicted, dataset.samples, strict=True))
-
-
-def test_every_model_config_is_registered():
-    paths = sorted(resource("configs", "model").glob("*.yaml"))
-    assert [path.stem for path in paths] == rapbench.list_models()
-    for path in paths:
-        config = yaml.safe_load(path.read_text())
-        assert config["name"] == path.stem
-        assert config["summary"]
 
 
 def test_efficientnet_lite0_classifies_18_of_the_20_samples():

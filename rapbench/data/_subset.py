@@ -72,6 +72,14 @@ def load_manifest(path: Path) -> Subset:
     return Subset(rows)
 
 
+def unchanged(subset: Subset, dataset: Dataset) -> bool:
+    """Whether every image of the subset is still there with the same bytes."""
+    try:
+        return all(hashlib.sha256(dataset.read(row.file)).hexdigest() == row.sha256 for row in subset.rows)
+    except OSError:
+        return False
+
+
 def draw_order(samples: list[Sample], seed: int) -> list[Sample]:
     """Return the samples in the order of the draw: a seeded shuffle over the sorted file names."""
     drawn = sorted(samples, key=lambda sample: sample.file)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rapbench.data import datasets
 from rapbench.data._dataset import Dataset
-from rapbench.data._subset import Subset, load_images, load_manifest, select
+from rapbench.data._subset import Subset, load_manifest, select, unchanged
 from rapbench.draws import seed_of
 from rapbench.errors import RapbenchError
 from rapbench.files import write_whole
@@ -92,12 +92,8 @@ def _subset(config: DictConfig, model: ZooModel, dataset: Dataset, device: torch
     path = store / "subsets" / f"{seed_of(key) % 2**64:016x}.csv"
     if path.exists():
         known = load_manifest(path)
-        try:
-            for rows in range(0, len(known.rows), 32):
-                load_images(known, dataset, model, slice(rows, rows + 32))
+        if unchanged(known, dataset):
             return known
-        except RapbenchError:
-            path.unlink()  # images have changed: draw anew
     subset = select(model, dataset, config.subset.n, config.subset.seed, device)
     subset.save(path)
     return subset

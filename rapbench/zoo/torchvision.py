@@ -26,7 +26,7 @@ def vgg16_bn() -> ZooModel:
 
 @models.register("resnet50")
 def resnet50() -> ZooModel:
-    """ResNet-50 (He et al. 2016), torchvision's first weights: V2's were trained for another input size."""
+    """ResNet-50 (He et al. 2016), torchvision's first weights, trained as in the paper."""
     return from_torchvision("resnet50", "IMAGENET1K_V1")
 
 

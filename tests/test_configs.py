@@ -1,0 +1,31 @@
+"""The config group's option name = the registry name = the row in the table, with the function's own defaults."""
+
+import pytest
+import yaml
+
+from rapbench.data import datasets
+from rapbench.methods import methods
+from rapbench.paths import resource
+from rapbench.protocols import protocols
+from rapbench.zoo import models
+
+GROUPS = {"model": models, "data": datasets, "method": methods, "protocol": protocols}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_config_is_registered_and_every_entry_has_a_config(group):
+    assert sorted(path.stem for path in resource("configs", group).glob("*.yaml")) == list(GROUPS[group])
+
+
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group, registry in GROUPS.items() for name in registry])
+def test_a_config_has_its_name_a_summary_and_the_defaults(group, name):
+    text = resource("configs", group, f"{name}.yaml").read_text()
+    config = yaml.safe_load(text)
+    if group in ("method", "protocol"):  # several in one run, each under its own label
+        assert text.startswith(f"# @package {group}.{name}\n")
+    assert config.pop("name") == name
+    assert config.pop("summary")
+    if group == "protocol":
+        assert config.pop("k")
+    given = {key: value for key, value in config.items() if value is not None}
+    assert given == {key: value for key, value in GROUPS[group][name].options.items() if value is not None}
