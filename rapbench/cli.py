@@ -9,6 +9,10 @@ from rapbench.errors import RapbenchError
 from rapbench.paths import resource
 
 
+class _Refused(BaseException):
+    """Carries a RapbenchError past Hydra, which would print lines of its own about an Exception."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -48,13 +52,18 @@ def run_hydra(overrides: list[str]) -> None:
         print(f"{what}: loading libraries and weights ...", file=sys.stderr)
         from rapbench.runner.run import run
 
-        print(run(config))
+        try:
+            print(run(config))
+        except RapbenchError as error:
+            raise _Refused from error
 
     # Hydra would print a trace of its own and exit with 1; with this it raises, and the line is ours.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     given, sys.argv = sys.argv, ["rapbench run", *overrides]
     try:
         hydra.main(version_base="1.3", config_path=str(resource("configs")), config_name="run")(job)()
+    except _Refused as refused:
+        raise refused.__cause__ or refused from None
     except MissingConfigException as error:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         known = error.options or sorted(path.stem for path in resource("configs", group).glob("*.yaml"))

@@ -1,9 +1,11 @@
 """One run: model, data and subset, the job that fills the store, and what is written from it."""
 
 import json
+import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -47,13 +49,14 @@ def run(config: DictConfig) -> str:
         raise RapbenchError("nothing to run: no method has relevance of a sign that a protocol lists K for")
     job.compute()
 
-    output = Path(config.output)
+    output = Path(os.path.relpath(config.output))  # a path of this machine says nothing to a reader of the results
     subset.save(output / "manifest.csv")
     images, distances = job.results("perturbation"), job.results("measure")
     for name, frame in (("images", images), ("distances", distances)):
         if len(frame):
             write_whole(output / f"{name}.parquet", frame.to_parquet(index=False))
     header = _header(config, model, dataset, subset)
+    settings: Any = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     provenance = {
         "header": header,
         "started": started.isoformat(timespec="seconds"),
@@ -66,7 +69,7 @@ def run(config: DictConfig) -> str:
         "seeds": {"run": config.seed, "subset": config.subset.seed},
         "methods": {choice.label: choice.identity for choice in chosen_methods},
         "protocols": {choice.label: choice.identity for choice in chosen_protocols},
-        "config": OmegaConf.to_container(config, resolve=True, enum_to_str=True),
+        "config": settings | {"output": str(output)},
     }
     write_whole(output / "provenance.json", json.dumps(provenance, indent=1).encode())
     return write_report(output, images, distances, header) + f"\nWritten to {output}/"
