@@ -86,7 +86,7 @@ def test_a_run_writes_everything(capsys):
     printed = capsys.readouterr().out
     assert "4 of the 20 embedded ImageNet images" in printed
     assert "not the paper's" in printed
-    assert printed.rstrip().endswith(f"Written to {folder.resolve()}/") or str(folder) in printed.splitlines()[-1]
+    assert printed.rstrip().endswith(f"\nWritten to {folder}/")
     assert "RAP" in printed
 
 
@@ -185,7 +185,7 @@ def test_a_manifest_is_used_as_it_is(capsys):
     folder = run("method=[random]", "protocol=[distance]", "subset.manifest=mine.csv", "subset.n=1")
     distances = pd.read_parquet(folder / "distances.parquet")
     assert list(distances.image.unique()) == [rows[3].split(",")[0], rows[1].split(",")[0]]
-    assert "those of mine.csv" in capsys.readouterr().out or True
+    assert "2 of the 20 embedded ImageNet images (package foolbox): those of mine.csv." in capsys.readouterr().out
     Path("mine.csv").write_text("\n".join([rows[0], rows[3].replace(".jpg", ".png")]) + "\n")
     run("method=[random]", "subset.manifest=mine.csv", code=2)
     assert "named by the manifest, cannot be read" in capsys.readouterr().err

@@ -101,9 +101,9 @@ class Job:
                 cell = self.cells.get((method.label, protocol.label))
                 if cell and protocol.entry.facts["kind"] == kind:
                     frame = cell.read().to_pandas().sort_values("sign", kind="stable", ascending=False)
-                    frame.insert(0, "image", [self.subset.rows[row].file for row in frame.pop("row")])
-                    labels = {row.file: row.label for row in self.subset.rows}
-                    frame.insert(1, "label", frame["image"].map(labels))
+                    rows = [self.subset.rows[row] for row in frame.pop("row")]
+                    frame.insert(0, "image", [row.file for row in rows])
+                    frame.insert(1, "label", [row.label for row in rows])
                     frame.insert(2, "method", method.label)
                     frame.insert(4, "perturbation", protocol.label)
                     frames.append(frame)

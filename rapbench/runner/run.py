@@ -106,9 +106,11 @@ def _header(config: DictConfig, model: ZooModel, dataset: Dataset, subset: Subse
     facts, n, wanted = model.facts, len(subset.rows), config.subset.n
     lines = [f"{facts.name}: {facts.architecture}, weights from {facts.source} ({facts.licence})."]
     if dataset.embedded:
+        manifest = config.subset.manifest
+        which = f"those of {manifest}" if manifest else "those that the model classifies correctly"
         lines.append(
-            f"{n} of the {dataset.description}: those that the model classifies correctly. This is not the paper's "
-            f"protocol of {500} images; set IMAGENET=/path for that. One image is {100 / n:.1f} points of accuracy."
+            f"{n} of the {dataset.description}: {which}. This is not the paper's protocol of 500 images; set "
+            f"IMAGENET=/path for that. One image is {100 / n:.1f} points of accuracy."
         )
     elif config.subset.manifest:
         lines.append(f"n = {n} images, those of {config.subset.manifest}, from {dataset.description}.")
