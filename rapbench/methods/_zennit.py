@@ -5,7 +5,6 @@ to be merged into its convolution; so the model is traced, its operations made m
 copy of the graph that shares no state with the user's model.
 """
 
-import copy
 from typing import Literal
 
 import torch
@@ -18,7 +17,7 @@ from zennit.rules import AlphaBeta, Epsilon, Norm, Pass, ZPlus
 from zennit.types import Activation, AvgPool, Convolution
 
 from rapbench.methods._target import target_logits
-from rapbench.relevance.canonical import Add, Mean, canonical
+from rapbench.relevance.canonical import Add, Mean, canonical, own_modules
 
 Bias = Literal["in_denominator", "ignored"]
 
@@ -71,17 +70,7 @@ def lrp(model: nn.Module, inputs: Tensor, targets: Tensor, convolution: Hook, de
 def normalised(model: nn.Module) -> torch.fx.GraphModule:
     """Return a copy with batch norms folded, sums as zennit's modules, and a module of its own at each call."""
     network: torch.fx.GraphModule = fuse(canonical(model), no_trace=True)  # type: ignore[assignment]
-    seen: set[str] = set()
     for node in network.graph.nodes:
-        if node.op != "call_module":
-            continue
-        module = network.get_submodule(node.target)
-        if isinstance(module, Add):
+        if node.op == "call_module" and isinstance(network.get_submodule(node.target), Add):
             network.add_submodule(node.target, StackedSum())
-        elif node.target in seen:  # zennit keeps what a module saw: a module used twice would mix its calls
-            node.target = f"_again_{node.name}"
-            network.add_submodule(node.target, copy.deepcopy(module))
-        seen.add(node.target)
-    network.recompile()
-    network.eval()
-    return network
+    return own_modules(network).eval()  # type: ignore[return-value]

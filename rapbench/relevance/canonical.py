@@ -140,6 +140,23 @@ def canonical(model: nn.Module, leaves: tuple[type[nn.Module], ...] = ()) -> tor
     return result
 
 
+def own_modules(network: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """Give each call in a canonical graph a module of its own, in place: hooks would mix the calls of a shared one.
+
+    The further modules are shallow copies, which share the parameters.
+    """
+    seen: set[str] = set()
+    for node in network.graph.nodes:
+        if node.op == "call_module":
+            if node.target in seen:
+                copied = copy.copy(network.get_submodule(node.target))
+                node.target = f"_again_{node.name}"
+                network.add_submodule(node.target, copied)
+            seen.add(node.target)
+    network.recompile()
+    return network
+
+
 def shape_valued(graph: torch.fx.Graph) -> set[torch.fx.Node]:
     """Return the nodes that compute shapes or numbers, which carry no relevance."""
     found: set[torch.fx.Node] = set()
