@@ -12,7 +12,8 @@ from zennit.types import Activation, AvgPool, Convolution
 
 import rapbench
 from rapbench.methods._zennit import StackedSum, normalised
-from rapbench.relevance.canonical import Add, canonical
+from rapbench.relevance.canonical import canonical
+from rapbench.relevance.operations import Add
 from rapbench.relevance.linear import first_propagation
 from tests.conftest import NETWORKS, calibrated, resnet
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from rapbench.relevance import Options, Step
-from rapbench.relevance.canonical import Add, Cat, Mean
+from rapbench.relevance.operations import Add, Cat, Mean
 from rapbench.relevance.engine import Network  # noqa: F401  registers the rules
 from rapbench.relevance.rules import RULES
 

@@ -17,7 +17,8 @@ from zennit.rules import AlphaBeta, Epsilon, Norm, Pass, ZPlus
 from zennit.types import Activation, AvgPool, Convolution
 
 from rapbench.methods._target import target_logits
-from rapbench.relevance.canonical import Add, Mean, canonical, own_modules
+from rapbench.relevance.canonical import canonical, own_modules
+from rapbench.relevance.operations import Add, Mean
 
 Bias = Literal["in_denominator", "ignored"]
 

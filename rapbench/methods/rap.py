@@ -11,7 +11,8 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.relevance import FLOWS, Network, Options
+from rapbench.relevance import FLOWS, Options, explain
+from rapbench.relevance.linear import first_propagation
 
 
 @methods.register("rap", signs=("positive", "negative"), passes=13)
@@ -39,5 +40,9 @@ def rap(
     options = Options(
         inversion_sign, mixed_sign, bias_divisor, input_rule, residual, bias_correction, batchnorm_correction
     )
-    flows = tuple(FLOWS) if flow == "both" else (flow,)
-    return Network(model).relevance(inputs, targets, options, flows, balance)
+    flows = {name: kappa for name, kappa in FLOWS.items() if flow in ("both", name)}
+    return explain(model, inputs, targets, _start, options, flows, balance)
+
+
+def _start(head: nn.Linear, features: Tensor, targets: Tensor, logits: Tensor) -> Tensor:
+    return first_propagation(features, head.weight[targets], logits)

@@ -1,6 +1,6 @@
-"""Relevance propagation: a model as a graph of modules, one rule an operation, both of RAP's flows."""
+"""Relevance propagation: a model as a graph of modules, one rule an operation, any number of flows at once."""
 
-from rapbench.relevance.engine import FLOWS, Balance, Network
-from rapbench.relevance.rules import Options, Step, rule
+from rapbench.relevance.engine import FLOWS, Balance, Network, explain
+from rapbench.relevance.rules import RULES, Options, Rules, Step, divisor, rule
 
-__all__ = ["FLOWS", "Balance", "Network", "Options", "Step", "rule"]
+__all__ = ["FLOWS", "RULES", "Balance", "Network", "Options", "Rules", "Step", "divisor", "explain", "rule"]

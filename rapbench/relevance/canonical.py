@@ -2,54 +2,34 @@
 
 import copy
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.fx
 import torch.nn.functional as F
+from timm.layers import Conv2dSame
+from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rapbench.errors import RapbenchError
+from rapbench.relevance.operations import (
+    BOUNDED,
+    MODULES,
+    NONNEGATIVE,
+    POOLS,
+    RESHAPES,
+    SPLITS,
+    TRANSPARENT,
+    Add,
+    Cat,
+    Constant,
+    Gate,
+    Mean,
+    Pad,
+    Part,
+)
 
-
-class Add(nn.Module):
-    """A residual addition: (a, b) -> a + b, broadcasting."""
-
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Add two tensors."""
-        return a + b
-
-
-class Cat(nn.Module):
-    """A concatenation along `dim`."""
-
-    def __init__(self, dim: int = 0):
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, *parts: Tensor) -> Tensor:
-        """Concatenate the parts."""
-        return torch.cat(parts, self.dim)
-
-
-class Mean(nn.Module):
-    """A mean over the dimensions `dim`: global average pooling when they are the spatial ones."""
-
-    def __init__(self, dim: Any, keepdim: bool = False):
-        super().__init__()
-        self.dim = dim
-        self.keepdim = keepdim
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Average x, (N, ...)."""
-        return x.mean(self.dim, self.keepdim)
-
-
-# Operations that only rearrange one tensor's elements in order: relevance is reshaped back.
-RESHAPES = {torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze} | {
-    "flatten", "reshape", "view", "squeeze", "unsqueeze", "contiguous", "clone", "detach",
-}  # fmt: skip
 # Operations whose result is a shape or a number, not a tensor that could carry relevance.
 SHAPES = {"size", "dim", "numel", "stride"}
 SHAPE_ATTRIBUTES = {"shape", "ndim", "dtype", "device", "is_cuda", "requires_grad"}
@@ -57,83 +37,110 @@ _ARITHMETIC = {
     operator.getitem, operator.add, operator.sub, operator.mul, operator.floordiv, operator.truediv, operator.mod,
     operator.neg, operator.eq, operator.ne, operator.lt, operator.gt, operator.le, operator.ge, int, float, bool,
 }  # fmt: skip
-
-
-def _batch_norm(x: Any, mean: Tensor, var: Tensor, weight: Tensor | None = None, bias: Tensor | None = None,
-                training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> nn.Module:  # fmt: skip
-    if training or mean is None or var is None:
-        raise ValueError("batch statistics")
-    norm = nn.BatchNorm2d(len(mean), eps, affine=weight is not None)
-    norm._check_input_dim = lambda input: None  # type: ignore[method-assign]  # any number of dimensions
-    norm.running_mean, norm.running_var = mean, var
-    if weight is not None and bias is not None:
-        norm.weight, norm.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
-    return norm.eval()
-
-
-def _adds(a: Any, b: Any, *, alpha: float = 1, out: None = None) -> nn.Module:
-    if not (isinstance(a, torch.fx.Node) and isinstance(b, torch.fx.Node)) or alpha != 1 or out is not None:
-        raise TypeError("not a sum of two activations")
-    return Add()
-
-
-# Function or method -> the module that does the same. The parameters are those of the function, so Python binds them.
-MODULES: dict[Any, Callable[..., nn.Module]] = {
-    **dict.fromkeys((F.relu, torch.relu, torch.relu_, "relu", "relu_"), lambda input, inplace=False: nn.ReLU()),
-    F.relu6: lambda input, inplace=False: nn.ReLU6(),
-    F.dropout: lambda input, p=0.5, training=True, inplace=False: nn.Identity(),
-    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), _adds),
-    **dict.fromkeys((torch.cat, torch.concat), lambda tensors, dim=0: Cat(dim)),
-    **dict.fromkeys((torch.mean, "mean"), lambda input, dim, keepdim=False: Mean(dim, keepdim)),
-    F.batch_norm: _batch_norm,
-    **dict.fromkeys(
-        (F.max_pool2d, torch.max_pool2d),
-        lambda input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False:
-            nn.MaxPool2d(kernel_size, stride, padding, dilation, return_indices, ceil_mode),
-    ),
-    F.avg_pool2d:
-        lambda input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True,
-        divisor_override=None:
-            nn.AvgPool2d(kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override),
-    F.adaptive_avg_pool2d: lambda input, output_size: nn.AdaptiveAvgPool2d(output_size),
-}  # fmt: skip
+# Library modules that stay one node, as torch's own do: their padding looks at the input's size.
+LEAVES = (Conv2dSame, MaxPool2dSame, AvgPool2dSame)
 
 
 class _Tracer(torch.fx.Tracer):
     def __init__(self, leaves: tuple[type[nn.Module], ...]):
         super().__init__()
-        self.leaves = leaves
+        self.leaves = leaves + LEAVES
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return type(m) in self.leaves or super().is_leaf_module(m, module_qualified_name)
 
 
-def canonical(model: nn.Module, leaves: tuple[type[nn.Module], ...] = ()) -> torch.fx.GraphModule:
+class _Shaped(torch.fx.Proxy):
+    """A proxy that knows its tensor's shape, so that a model may branch on it."""
+
+    fake: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        if self.fake is not None and name in SHAPE_ATTRIBUTES:
+            return getattr(self.fake, name)
+        return super().__getattr__(name)
+
+    def size(self, *dim: int) -> Any:
+        return self.fake.size(*dim)
+
+    def dim(self) -> int:
+        return self.fake.dim()
+
+
+class _ShapeTracer(_Tracer):
+    """Follows each operation with a tensor that has a shape and no data, at one input's size."""
+
+    def __init__(self, leaves: tuple[type[nn.Module], ...], inputs: Tensor):
+        super().__init__(leaves)
+        self.fakes = FakeTensorMode(allow_non_fake_inputs=True)
+        self.inputs: Tensor | None = self.fakes.from_tensor(inputs)
+
+    def proxy(self, node: torch.fx.Node) -> torch.fx.Proxy:
+        return _Shaped(node, self)
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **others: Any) -> torch.fx.Proxy:
+        proxy: Any = super().create_proxy(kind, target, args, kwargs, *more, **others)
+        if kind == "placeholder":
+            proxy.fake, self.inputs = self.inputs, None
+            return proxy
+        a, k = torch.fx.node.map_aggregate((args, kwargs), lambda x: x.fake if isinstance(x, _Shaped) else x)  # type: ignore
+        with self.fakes, torch.no_grad():
+            if kind == "call_module":
+                proxy.fake = self.root.get_submodule(target).forward(*a, **k)
+            elif kind == "call_function":
+                proxy.fake = target(*a, **k)
+            elif kind == "call_method":
+                proxy.fake = getattr(a[0], target)(*a[1:], **k)
+            elif kind == "get_attr":
+                proxy.fake = _attribute(self.root, target)
+        return proxy
+
+
+def canonical(
+    model: nn.Module, inputs: Tensor | None = None, leaves: tuple[type[nn.Module], ...] = ()
+) -> torch.fx.GraphModule:
     """Trace `model` into a graph of module calls; the model keeps its own modules and shares its parameters.
 
-    leaves: further module types that stay one node. Functional calls become modules (`MODULES`); modules that work in
-    place are replaced by copies that do not, since both directions need every activation as it was. Auxiliary heads
-    and dropout of a model in eval mode do not appear. Operations it does not know stay as they are.
+    inputs: of the size that the graph is for, needed only by models that branch on it. leaves: further module types
+    that stay one node. Functional calls become modules (`operations.MODULES`); modules that work in place are replaced
+    by copies that do not, since both directions need every activation as it was. Auxiliary heads of a model in eval
+    mode do not appear. Operations it does not know stay as they are.
     Raises RapbenchError when the model cannot be traced.
     """
     try:
         graph = _Tracer(leaves).trace(model)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RapbenchError(
-            f"{type(model).__name__} cannot be traced by torch.fx ({reason}); give it a forward without data-dependent "
-            "control flow, or register a rule for the module that has it (rapbench.relevance.rule)"
-        ) from error
+        try:
+            if inputs is None:
+                raise
+            graph = _ShapeTracer(leaves, inputs).trace(model)
+        except Exception:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise RapbenchError(
+                f"{type(model).__name__} cannot be traced by torch.fx ({reason}); give it a forward without "
+                "data-dependent control flow, or register a rule for the module that has it (rapbench.relevance.rule)"
+            ) from error
     result = torch.fx.GraphModule(model, graph)
-    for node in list(graph.nodes):
-        if node.op in ("call_function", "call_method"):
-            _to_module(result, node)
-        elif node.op == "call_module":
-            module: Any = result.get_submodule(node.target)
-            if getattr(module, "inplace", False):
-                module = copy.copy(module)
-                module.inplace = False
-                result.add_submodule(node.target, module)
+    shapes = shape_valued(graph)
+    order = {node: number for number, node in enumerate(graph.nodes)}
+    for node in order:
+        changes = _changes_its_input(result, node)
+        if changes:  # whoever reads the changed tensor later, reads the result
+            for user in [user for user in node.args[0].users if order[user] > order[node]]:  # type: ignore[union-attr]
+                user.replace_input_with(node.args[0], node)  # type: ignore[arg-type]
+        if node.op in ("call_function", "call_method") and node not in shapes:
+            call = _to_module(result, node)
+            if call:
+                order = order | {call: order[node]}
+        elif node.op == "call_module" and changes:
+            module: Any = copy.copy(result.get_submodule(str(node.target)))
+            module.inplace = False
+            result.add_submodule(str(node.target), module)
+    for node in graph.nodes:  # a traced assertion about a shape has done its work
+        if node.target is torch._assert:
+            node.args = (True, "")
+    for node in [node for node in graph.nodes if node.target is torch._assert]:
+        graph.erase_node(node)
     graph.eliminate_dead_code()
     graph.lint()
     result.recompile()
@@ -168,8 +175,34 @@ def shape_valued(graph: torch.fx.Graph) -> set[torch.fx.Node]:
     return found
 
 
+def signals(node: torch.fx.Node, shapes: set[torch.fx.Node]) -> list[torch.fx.Node]:
+    """Return a node's tensor inputs, in order and with repetitions."""
+    found: list[torch.fx.Node] = []
+    torch.fx.node.map_arg((node.args, node.kwargs), lambda n: found.append(n) or n)  # type: ignore[func-returns-value]
+    return [argument for argument in found if argument not in shapes]
+
+
+def nonnegative(network: torch.fx.GraphModule) -> set[torch.fx.Node]:
+    """Return the nodes of a canonical graph whose values are never negative, whatever the input is."""
+    found: set[torch.fx.Node] = set()
+    keeps = (*TRANSPARENT, *POOLS["max"], *POOLS["average"], MaxPool2dSame, AvgPool2dSame, nn.Flatten, Mean, Cat, Add,
+             Gate, Part)  # fmt: skip
+    for node in network.graph.nodes:
+        module = network.get_submodule(node.target) if node.op == "call_module" else None
+        if isinstance(module, NONNEGATIVE) or (isinstance(module, nn.Hardtanh) and module.min_val >= 0):
+            found.add(node)
+        elif isinstance(module, keeps) or (isinstance(module, Pad) and (module.value or 0) >= 0):
+            if all(argument in found for argument in node.all_input_nodes):
+                found.add(node)
+        elif node.target in RESHAPES and node.all_input_nodes[0] in found:
+            found.add(node)
+    return found
+
+
 def place(node: torch.fx.Node) -> str:
     """Where a node stands in the user's model: the module that calls it, or the module itself."""
+    if "place" in node.meta:
+        return str(node.meta["place"])
     if node.op == "call_module" and not str(node.target).startswith("_canonical_"):
         return str(node.target)
     stack = node.meta.get("nn_module_stack") or {}
@@ -177,38 +210,91 @@ def place(node: torch.fx.Node) -> str:
     return f"{owner or 'the top level'} ({node.name})"
 
 
-def _to_module(owner: torch.fx.GraphModule, node: torch.fx.Node) -> None:
-    build = MODULES.get(node.target)
-    if build is None:
-        return
-    arguments, keywords = node.args, node.kwargs
-    if node.target is F.batch_norm:  # its module holds the tensors that the call was given
-        arguments, keywords = torch.fx.node.map_arg((arguments, keywords), lambda n: _tensor(owner, n))
-    try:
-        module = build(*arguments, **keywords)
-    except (TypeError, ValueError):
-        return  # an unusual form: it stays, and is refused by whoever needs a rule for it
-    inputs: Any
-    if isinstance(module, Add):
-        inputs = node.args
-    elif isinstance(module, Cat):
-        inputs = node.args[0] if node.args else node.kwargs["tensors"]
+def _changes_its_input(owner: torch.fx.GraphModule, node: torch.fx.Node) -> bool:
+    """Whether a call works in place on its first argument."""
+    if not node.args or not isinstance(node.args[0], torch.fx.Node):
+        return False
+    if node.op == "call_module":
+        return bool(getattr(owner.get_submodule(str(node.target)), "inplace", False))
+    if node.op == "call_method":
+        return str(node.target).endswith("_") and not str(node.target).endswith("__")
+    changing = (operator.iadd, operator.imul, operator.isub, operator.itruediv, torch.relu_)
+    return node.op == "call_function" and (node.target in changing or bool(node.kwargs.get("inplace")))
+
+
+def _to_module(owner: torch.fx.GraphModule, node: torch.fx.Node) -> torch.fx.Node | None:
+    """Replace a function or method call by a module call, where MODULES knows one; returns that call."""
+    source = node.args[0] if node.args else None
+    if node.target is operator.getitem and isinstance(source, torch.fx.Node) and source.target in SPLITS:
+        split = _closed(source)
+        module: nn.Module | None = Part(split, node.args[1]) if split else None  # type: ignore[arg-type]
+        inputs: Any = source.args[:1]
     else:
-        inputs = (i for i in node.all_input_nodes if i.op != "get_attr")
+        module, inputs = _module_for(owner, node)
+    if module is None:
+        return None
     name = f"_canonical_{node.name}"
-    owner.add_module(name, module)
+    if getattr(module, "inplace", False):
+        module.inplace = False  # type: ignore[assignment]
+    owner.add_module(name, module.eval())
     with owner.graph.inserting_before(node):
         call = owner.graph.call_module(name, tuple(inputs))
     call.meta.update(node.meta)
     node.replace_all_uses_with(call)
     owner.graph.erase_node(node)
+    return call
 
 
-def _tensor(owner: torch.fx.GraphModule, node: torch.fx.Node) -> Any:
-    """The parameter or buffer that a get_attr node names; other nodes as they are."""
-    if node.op != "get_attr":
-        return node
-    value: Any = owner
-    for part in str(node.target).split("."):
+def _module_for(owner: torch.fx.GraphModule, node: torch.fx.Node) -> tuple[nn.Module | None, Any]:
+    build = MODULES.get(node.target)
+    if build is None:
+        return None, ()
+
+    def constant(argument: torch.fx.Node) -> Any:
+        return _attribute(owner, str(argument.target)) if argument.op == "get_attr" else argument
+
+    arguments, keywords = torch.fx.node.map_arg((node.args, node.kwargs), constant)
+    try:
+        module = build(*arguments, **keywords)
+    except (TypeError, ValueError, AttributeError):
+        return None, ()  # an unusual form: it stays, and is refused by whoever needs a rule for it
+    inputs = [argument for argument in signals(node, set()) if argument.op != "get_attr"]
+    if isinstance(module, Gate):
+        gates = [_is_gate(owner, argument) for argument in inputs]
+        if sum(gates) != 1:
+            return None, ()
+        inputs = inputs[::-1] if gates[0] else inputs
+    elif not isinstance(module, (Add, Cat)):
+        inputs = inputs[:1]
+    return module, inputs
+
+
+def _is_gate(owner: torch.fx.GraphModule, node: torch.fx.Node) -> bool:
+    """Whether a node's values come, but for constants and shapes, straight from a function between bounds."""
+    while node.op in ("call_module", "call_method", "call_function"):
+        module = owner.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, BOUNDED):
+            return True
+        passes = isinstance(module, (*TRANSPARENT, Constant)) or node.target in RESHAPES | {"expand", "expand_as"}
+        if not passes:
+            return False
+        node = node.all_input_nodes[0]
+    return False
+
+
+def _closed(node: torch.fx.Node) -> Any:
+    """A call of one tensor with constants, as a function of the tensor; None where it takes other nodes too."""
+    if len(node.all_input_nodes) != 1:
+        return None
+    target: Any = node.target
+    if node.op == "call_method":
+        return lambda x: getattr(x, target)(*node.args[1:], **node.kwargs)
+    return lambda x: target(x, *node.args[1:], **node.kwargs)
+
+
+def _attribute(root: nn.Module, target: str) -> Any:
+    """The parameter or buffer that a get_attr node names."""
+    value: Any = root
+    for part in target.split("."):
         value = getattr(value, part)
     return value

@@ -1,29 +1,30 @@
-"""Run a model forward once and take both of RAP's flows back through the activations it left."""
+"""Run a model forward once and take relevance back through the activations it left, in any number of flows."""
 
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-import rapbench.relevance.linear
 import rapbench.relevance.norm
 import rapbench.relevance.pooling
 import rapbench.relevance.wiring  # noqa: F401  the built-in rules register themselves
 from rapbench.errors import RapbenchError
-from rapbench.relevance.canonical import RESHAPES, canonical, place, shape_valued
-from rapbench.relevance.linear import first_propagation, sum_of
-from rapbench.relevance.rules import KEEPS_INPUTS, RULES, Options, Step, rule
+from rapbench.relevance.canonical import canonical, nonnegative, place, shape_valued, signals
+from rapbench.relevance.linear import Padded
+from rapbench.relevance.operations import REARRANGES, RESHAPES, TRANSPARENT, Cat, Constant, Gate, Pad, Part
+from rapbench.relevance.rules import RULES, Options, Rules, Step, transpose
 
 FLOWS = {"normal": 1, "inversion": -1}
-__all__ = ["FLOWS", "Balance", "Network", "rule"]
 
 
 @dataclass(frozen=True)
 class Balance:
     """The books of one module call in one flow, (N,) each: relevance_out = relevance_in + dropped, to rounding.
 
-    relevance_out is what came from above, relevance_in what went to the inputs.
+    relevance_out is what came from above, relevance_in what went to the inputs; total is the sum of |R| above.
     """
 
     place: str
@@ -31,132 +32,179 @@ class Balance:
     relevance_out: Tensor
     relevance_in: Tensor
     dropped: Tensor
+    total: Tensor
+
+
+@dataclass
+class Pass:
+    """A forward pass: the activations that the way back needs, every tensor's shape, and (N, classes) logits."""
+
+    values: dict[fx.Node, Any]
+    shapes: dict[fx.Node, torch.Size]
+    logits: Tensor
 
 
 class Network:
     """A model made ready for relevance: traced, every operation matched with its rule, or refused.
 
     The model must be in eval mode and end in a fully connected layer (reshapes and dropout may follow it).
-    Raises RapbenchError that names the operation and its place before anything is computed.
+    rules: by module type. Raises RapbenchError that names the operation and its place before anything is computed.
     """
 
-    def __init__(self, model: nn.Module):
-        self.graph_module = canonical(model, leaves=tuple(RULES))
+    def __init__(self, model: nn.Module, inputs: Tensor | None = None, rules: Rules = RULES):
+        self.rules = rules
+        self.graph_module = canonical(model, inputs, leaves=tuple(rules))
         self.graph = self.graph_module.graph
         self.modules = dict(self.graph_module.named_modules())
         self.shapes = shape_valued(self.graph)
-        placeholders = [node for node in self.graph.nodes if node.op == "placeholder"]
-        self.input = placeholders[0]
-        self.head = self._head()
-        self.features = self.head.all_input_nodes[0]
+        self.input = next(node for node in self.graph.nodes if node.op == "placeholder")
+        head = self._head()
+        self.head: nn.Linear = self.modules[str(head.target)]  # type: ignore[assignment]
+        self.features = head.all_input_nodes[0]
+        self._merge_padding()
         self.path = self._path()
         self._refuse_unknown()
-        self.keep = {
-            argument
-            for node in self.path
-            if node.op != "call_module" or KEEPS_INPUTS[type(self.modules[node.target])]
-            for argument in node.all_input_nodes
-        } | set(self.head.all_input_nodes)
+        self.like_input = self._like_input()
+        self.nonnegative = nonnegative(self.graph_module)
+        self.last_reader: dict[fx.Node, fx.Node] = {}
+        for node in self.graph.nodes:
+            self.last_reader |= dict.fromkeys(node.all_input_nodes, node)
+        # in the backward direction: an activation is done with at its first reader that looks at it
+        self.keepers: dict[fx.Node, fx.Node] = {self.features: head}
+        for node in reversed(self.path):
+            if node.op == "call_module" and rules.needs_inputs(self.modules[str(node.target)]):
+                self.keepers |= dict.fromkeys(node.all_input_nodes, node)
 
-    def relevance(
-        self, inputs: Tensor, targets: Tensor, options: Options, flows: tuple[str, ...], balance: list[Balance] | None
-    ) -> Tensor:
-        """Return the relevance of each input element, summed over the flows asked for (RAP eq. 5, 7-11).
-
-        inputs: (N, ...) as the model takes them. targets: (N,) class indices. balance: a list to append the books to.
-        Returns a tensor shaped like `inputs`.
-        """
-        with torch.no_grad():
-            values, logits = self._forward(inputs)
-            if targets.max() >= logits.shape[1]:
-                raise RapbenchError(f"target {targets.max()} is out of range: the model has {logits.shape[1]} classes")
-            head = self.modules[self.head.target]
-            start = first_propagation(
-                values[self.features], head.weight[targets], logits.gather(1, targets[:, None])[:, 0]
-            )
-            return sum_of(self._backward(values, start, options, flows, balance).values())
-
-    def _forward(self, inputs: Tensor) -> tuple[dict[fx.Node, Any], Tensor]:
-        """Run the graph; return the values that the way back needs, and the logits."""
+    def forward(self, inputs: Tensor) -> Pass:
+        """Run the graph on (N, ...) inputs, keeping only what the way back needs."""
         values: dict[fx.Node, Any] = {}
-        last_use = {argument: node for node in self.graph.nodes for argument in node.all_input_nodes}
+        shapes: dict[fx.Node, torch.Size] = {}
         for node in self.graph.nodes:
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
             match node.op:
                 case "placeholder":
-                    values[node] = inputs if node is self.input else node.args[0] if node.args else None
+                    value = inputs if node is self.input else node.args[0] if node.args else None
                 case "get_attr":
-                    values[node] = fx.graph_module._get_attr(self.graph_module, node.target)
+                    value = fx.graph_module._get_attr(self.graph_module, node.target)
                 case "call_module":
-                    values[node] = self.modules[node.target](*args, **kwargs)
+                    value = self.modules[node.target](*args, **kwargs)
                 case "call_function":
-                    values[node] = node.target(*args, **kwargs)
+                    value = node.target(*args, **kwargs)
                 case "call_method":
-                    values[node] = getattr(args[0], node.target)(*args[1:], **kwargs)
-                case "output":
-                    logits = args[0]
+                    value = getattr(args[0], node.target)(*args[1:], **kwargs)
+                case _:
+                    value = args[0]
+            values[node] = value
+            if isinstance(value, Tensor):
+                shapes[node] = value.shape
             for argument in node.all_input_nodes:
-                if last_use[argument] is node and argument not in self.keep:
+                if self.last_reader[argument] is node and argument not in self.keepers and argument not in self.shapes:
                     del values[argument]
-        return values, logits
+        return Pass(values, shapes, value)
 
-    def _backward(
+    def backward(
         self,
-        values: dict[fx.Node, Any],
+        run: Pass,
         start: Tensor,
         options: Options,
-        flows: tuple[str, ...],
-        balance: list[Balance] | None,
-    ) -> dict[str, Tensor]:
-        relevance: dict[fx.Node, dict[str, Tensor]] = {self.features: dict.fromkeys(flows, start)}
+        flows: Mapping[str, int],
+        balance: list[Balance] | None = None,
+    ) -> Tensor:
+        """Take relevance from the last layer's inputs to the network's, and sum the flows (RAP eq. 9).
+
+        start: (N, D), like the last layer's input. flows: name to kappa. balance: a list to append the books to.
+        Returns a tensor shaped like the inputs; the activations of `run` are used up.
+        """
+        relevance: dict[fx.Node, dict[str, Tensor]] = {self.features: {flow: start.clone() for flow in flows}}
         for node in reversed(self.path):
             arrived = relevance.pop(node, None)
             if arrived is None:
                 continue
-            inputs: tuple[Any, ...] = tuple(values.get(argument) for argument in self._signals(node))
-            step = Step(self.modules.get(node.target), inputs, self._is_first(node), options)  # type: ignore[arg-type]
-            step.count_dropped = balance is not None
+            arguments = signals(node, self.shapes)
+            inputs: Any = tuple(run.values.get(argument) for argument in arguments)
+            step = Step(
+                self.modules.get(str(node.target)),  # type: ignore[arg-type]
+                inputs,
+                arguments[0] in self.like_input,
+                options,
+                tuple(run.shapes[argument] for argument in arguments),
+                tuple(argument in self.nonnegative for argument in arguments),
+                count_dropped=balance is not None,
+            )
             for flow, out in arrived.items():
-                if node.op == "call_module":
-                    handed = RULES[type(step.module)](step, out, FLOWS[flow])
-                else:
-                    handed = (out.reshape(inputs[0].shape),)
-                for argument, part in zip(self._signals(node), handed, strict=True):
-                    sums = relevance.setdefault(argument, {})
-                    sums[flow] = sums[flow] + part if flow in sums else part
+                books = _books(out) if balance is not None else ()
+                handed = self._hand(node, run, step, out, flows[flow])
                 if balance is not None:
-                    total_in = sum(part.flatten(1).sum(1) for part in handed)
-                    total_out = out.flatten(1).sum(1)
-                    dropped = torch.zeros_like(total_out) + step.dropped
-                    balance.append(Balance(place(node), flow, total_out, total_in, dropped))  # type: ignore[arg-type]
+                    sums = [part.sum(tuple(range(1, part.dim()))) for part in handed if part is not None]
+                    balance.append(Balance(place(node), flow, books[0], sum(sums),  # type: ignore[arg-type]
+                                           torch.zeros_like(books[0]) + step.dropped, books[1]))  # fmt: skip
                     step.dropped = 0.0
-            values.pop(node, None)
-        return relevance[self.input]
+                for argument, part in zip(arguments, handed, strict=True):
+                    if part is not None:
+                        sums = relevance.setdefault(argument, {})  # type: ignore[assignment]
+                        sums[flow] = sums[flow].add_(part) if flow in sums else part  # type: ignore
+            arrived.clear()
+            for argument in arguments:
+                if self.keepers.get(argument) is node:
+                    del run.values[argument]
+        return _sum(list(relevance[self.input].values()))
 
-    def _signals(self, node: fx.Node) -> list[fx.Node]:
-        """A node's tensor inputs, in order and with repetitions."""
-        found: list[fx.Node] = []
-        fx.node.map_arg((node.args, node.kwargs), lambda n: found.append(n) or n)  # type: ignore[func-returns-value]
-        return [argument for argument in found if argument not in self.shapes]
+    def _hand(self, node: fx.Node, run: Pass, step: Step, out: Tensor, kappa: int) -> tuple[Tensor | None, ...]:
+        """Apply a node's rule; every tensor that comes back is its receiver's own, to overwrite."""
+        if node.op == "call_module":
+            handed = self.rules[type(step.module)](step, out, kappa)
+        elif node.target in RESHAPES:
+            handed = (out.reshape(step.shapes[0]),)
+        else:
+            args, kwargs = fx.node.map_arg((node.args[1:], node.kwargs), run.values.__getitem__)
+            target: Any = node.target if node.op == "call_function" else getattr(Tensor, str(node.target))
+            _, back = transpose(lambda x: target(x, *args, **kwargs), out.new_zeros(step.shapes[0]))
+            handed = (back(out),)
+        taken = {value.untyped_storage().data_ptr() for value in step.inputs if value is not None}
+        owned: list[Tensor | None] = []
+        for part in handed:
+            if part is not None and part.untyped_storage().data_ptr() in taken:
+                part = part.clone()
+            if part is not None:
+                taken.add(part.untyped_storage().data_ptr())
+            owned.append(part)
+        return tuple(owned)
 
-    def _is_first(self, node: fx.Node) -> bool:
-        """Whether a node's input is the network's input, but for reshapes and modules that change nothing."""
-        argument = node.all_input_nodes[0]
-        while argument.op != "placeholder":
-            passes = isinstance(self.modules.get(argument.target), (nn.Identity, nn.Dropout))
-            if not passes and argument.target not in RESHAPES:
-                return False
-            argument = argument.all_input_nodes[0]
-        return True
+    def _like_input(self) -> set[fx.Node]:
+        """The network's input, and what comes from it by rearranging, rescaling and padding alone."""
+        found = {self.input}
+        changes_little = (*TRANSPARENT, nn.Flatten, Constant, Cat, Pad, Part)
+        for node in self.path:
+            small = isinstance(self.modules.get(str(node.target)), changes_little) or node.op != "call_module"
+            if small and all(argument in found for argument in signals(node, self.shapes)):
+                found.add(node)
+        return found
+
+    def _merge_padding(self) -> None:
+        """Make one layer of zero padding and the convolution that alone reads it."""
+        for node in list(self.graph.nodes):
+            module, before = self.modules.get(str(node.target)), node.all_input_nodes[:1]
+            pad = self.modules.get(str(before[0].target)) if before else None
+            if isinstance(pad, (nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d)):
+                pad = Pad(pad.padding)
+            zeros = isinstance(pad, Pad) and pad.mode == "constant" and not pad.value and len(before[0].users) == 1
+            if zeros and type(module) in (nn.Conv1d, nn.Conv2d, nn.Conv3d):
+                name = f"_canonical_padded_{node.name}"
+                self.modules[name] = Padded(pad, module)  # type: ignore[arg-type]
+                self.graph_module.add_submodule(name, self.modules[name])
+                node.meta["place"] = place(node)
+                node.target = name
+                node.replace_input_with(before[0], before[0].all_input_nodes[0])
+                self.graph.erase_node(before[0])
 
     def _head(self) -> fx.Node:
         output = next(node for node in self.graph.nodes if node.op == "output")
         node = output.args[0]
         while isinstance(node, fx.Node):
-            module = self.modules.get(node.target) if node.op == "call_module" else None
+            module = self.modules.get(str(node.target)) if node.op == "call_module" else None
             if isinstance(module, nn.Linear):
                 return node
-            passes = isinstance(module, (nn.Identity, nn.Dropout, nn.Flatten)) or node.target in RESHAPES
+            passes = isinstance(module, (*TRANSPARENT, nn.Flatten)) or node.target in RESHAPES
             if not passes or not node.all_input_nodes:
                 break
             node = node.all_input_nodes[0]
@@ -170,17 +218,24 @@ class Network:
         above = {self.features}
         for node in reversed(self.graph.nodes):
             if node in above:
-                above.update(argument for argument in node.all_input_nodes if argument not in self.shapes)
+                arguments = signals(node, self.shapes)
+                gated = isinstance(self.modules.get(str(node.target)), Gate)
+                above.update(arguments[:1] if gated else arguments)
         return [node for node in self.graph.nodes if node in above and node.op not in ("placeholder", "get_attr")]
 
     def _refuse_unknown(self) -> None:
         for node in self.path:
             if node.op == "call_module":
-                module = self.modules[node.target]
-                if type(module) in RULES:
+                module = self.modules[str(node.target)]
+                if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+                    raise RapbenchError(
+                        f"{type(module).__name__} at {place(node)} has no running statistics: its output depends on "
+                        "the other images of the batch; set track_running_stats=True and calibrate it"
+                    )
+                if type(module) in self.rules:
                     continue
                 what = type(module).__name__
-            elif node.target in RESHAPES:
+            elif node.target in RESHAPES | REARRANGES:
                 continue
             else:
                 what = getattr(node.target, "__name__", str(node.target))
@@ -188,3 +243,58 @@ class Network:
                 f"no relevance rule for {what} at {place(node)}; put the operation in an nn.Module of its own and "
                 "register a rule for it with @rapbench.relevance.rule(ThatModule)"
             )
+
+
+def explain(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    start: Callable[[nn.Linear, Tensor, Tensor, Tensor], Tensor],
+    options: Options,
+    flows: Mapping[str, int],
+    balance: list[Balance] | None = None,
+    rules: Rules = RULES,
+) -> Tensor:
+    """Return the relevance of each input element, shaped like `inputs`.
+
+    inputs: (N, ...) as the model takes them. targets: (N,) class indices. start: (last layer, its inputs, (N,) targets,
+    (N,) their logits) -> relevance of the last layer's inputs.
+    Raises RapbenchError for a network with an operation that has no rule, or for a target out of range.
+    """
+    network = _prepared(model, inputs, rules)
+    with torch.no_grad():
+        run = network.forward(inputs)
+        if targets.max() >= run.logits.shape[1]:
+            raise RapbenchError(f"target {targets.max()} is out of range: the model has {run.logits.shape[1]} classes")
+        logits = run.logits.gather(1, targets[:, None])[:, 0]
+        first = start(network.head, run.values[network.features], targets, logits)
+        return network.backward(run, first, options, flows, balance)
+
+
+_PREPARED: weakref.WeakKeyDictionary[nn.Module, dict[int, tuple[Any, Network]]] = weakref.WeakKeyDictionary()
+
+
+def _prepared(model: nn.Module, inputs: Tensor, rules: Rules) -> Network:
+    """The model's Network, made anew only when the model's make-up has changed; weights may change freely."""
+    makeup = [inputs.shape, tuple(rules.items())]
+    for name, module in model.named_modules():
+        plain = [(key, value) for key, value in vars(module).items() if isinstance(value, (int, float, str, tuple))]
+        tensors = [(id(value), value.data_ptr()) for value in (*module._parameters.values(), *module._buffers.values())
+                   if value is not None]  # fmt: skip
+        makeup.append((name, id(module), plain, tensors))
+    known = _PREPARED.setdefault(model, {})
+    if id(rules) not in known or known[id(rules)][0] != makeup:
+        known[id(rules)] = makeup, Network(model, inputs, rules)
+    return known[id(rules)][1]
+
+
+def _books(out: Tensor) -> tuple[Tensor, Tensor]:
+    dimensions = tuple(range(1, out.dim()))
+    return out.sum(dimensions), out.abs().sum(dimensions)
+
+
+def _sum(tensors: list[Tensor]) -> Tensor:
+    total = tensors[0]
+    for tensor in tensors[1:]:
+        total = total.add_(tensor)
+    return total

@@ -2,7 +2,6 @@
 
 import functools
 import math
-from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -10,20 +9,45 @@ from timm.layers import Conv2dSame
 from timm.layers.padding import pad_same
 from torch import Tensor, nn
 
-from rapbench.relevance.rules import Back, Step, rule, transpose
+from rapbench.relevance.operations import Pad
+from rapbench.relevance.rules import Back, Step, divisor, rule, transpose
+
+
+class Padded(nn.Module):
+    """Zeros around an input, then a convolution: one linear layer, whose padding is nobody's pixel."""
+
+    def __init__(self, pad: Pad, layer: nn.Module):
+        super().__init__()
+        self.pad, self.layer = pad, layer
+
+    @property
+    def weight(self) -> Tensor:
+        """The convolution's."""
+        return self.layer.weight  # type: ignore[return-value]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The convolution's."""
+        return self.layer.bias  # type: ignore[return-value]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad and convolve."""
+        return self.layer(self.pad(x))
 
 
 def apply(module: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
     """Apply a linear layer's map to x with other weights and no bias; shapes as the layer's own."""
     if isinstance(module, nn.Linear):
         return F.linear(x, weight)
+    if isinstance(module, Padded):
+        return apply(module.layer, module.pad(x), weight)
     if isinstance(module, Conv2dSame):
         x = pad_same(x, weight.shape[-2:], module.stride, module.dilation)
         return F.conv2d(x, weight, None, module.stride, 0, module.dilation, module.groups)
     return module._conv_forward(x, weight, None)  # type: ignore[operator]
 
 
-@rule(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv2dSame)
+@rule(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv2dSame, Padded)
 def linear(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     """Correct for the bias (10), then hand relevance down: z^B at the input, (7) or (8) elsewhere."""
     bias: Tensor | None = step.module.bias  # type: ignore[assignment]
@@ -31,13 +55,13 @@ def linear(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
         last = isinstance(step.module, nn.Linear)
         relevance = correct_bias(relevance, bias, kappa, channels_last=last, divisor=step.options.bias_divisor)
     if step.first and step.options.input_rule != "same_as_hidden":
-        return (zbox(step, relevance),)
-    sign = -1 if kappa < 0 and step.options.inversion_sign == "flip" else 1
-    return (sign * two_ratios(step, relevance, kappa),)
+        return (zbox(step, relevance, swapped=step.options.input_rule == "zbox_swapped"),)
+    handed = two_ratios(step, relevance, kappa)
+    return (handed.neg_() if kappa < 0 and step.options.inversion_sign == "flip" else handed,)
 
 
 def correct_bias(relevance: Tensor, bias: Tensor, kappa: int, *, channels_last: bool, divisor: str) -> Tensor:
-    """R' = R - kappa (b_c - mean(b)) / (w h), which sums to 0 over the layer (RAP eq. 10).
+    """R' = R - kappa (b_c - mean(b)) / (w h), which sums to 0 over the layer (RAP eq. 10); overwrites R.
 
     relevance: (N, C, *spatial), or (N, *spatial, C) with `channels_last`. bias: (C,). divisor: `area`, or the authors'
     first release's `area_squared`.
@@ -46,7 +70,7 @@ def correct_bias(relevance: Tensor, bias: Tensor, kappa: int, *, channels_last: 
     share = (bias - bias.mean()) / (area if divisor == "area" else area**2)
     if not channels_last:
         share = share.view(-1, *[1] * (relevance.dim() - 2))
-    return relevance - kappa * share
+    return relevance.sub_(share, alpha=kappa)
 
 
 def two_ratios(step: Step, relevance: Tensor, kappa: int) -> Tensor:
@@ -57,42 +81,61 @@ def two_ratios(step: Step, relevance: Tensor, kappa: int) -> Tensor:
     """
     (m,) = step.inputs
     weight: Tensor = step.module.weight  # type: ignore[assignment]
-    positive, negative = weight.clamp(min=0), weight.clamp(max=0)
-    if kappa < 0:
-        positive, negative = negative, positive
-    parts = [(m, positive)] if m.amin() >= 0 else [(m.clamp(min=0), positive), (m.clamp(max=0), negative)]
-    maps = _maps(step.module, parts)
-    if step.options.mixed_sign == "printed":
-        return sum_of(x * back(step.share(relevance, total)) for x, total, back in maps)
-    shared = step.share(relevance, sum_of(total for _, total, _ in maps))
-    return sum_of(x * back(shared) for x, _, back in maps)
+    parts = [(m, _part(weight, kappa))]
+    if not step.nonnegative[0]:
+        parts = [(_part(m, 1), parts[0][1]), (_part(m, -1), _part(weight, -kappa))]
+    if step.options.mixed_sign == "printed" and len(parts) > 1:
+        return _shared_out(step, relevance.clone(), parts[:1]).add_(_shared_out(step, relevance, parts[1:]))
+    return _shared_out(step, relevance, parts)
 
 
-def zbox(step: Step, relevance: Tensor) -> Tensor:
+def zbox(step: Step, relevance: Tensor, *, swapped: bool = False) -> Tensor:
     """z^B: R_i = sum_j q_ij / (sum_i q_ij) R_j with q_ij = x_i w_ij - l w+_ij - h w-_ij (Montavon et al. 2017).
 
     l and h are each image's own minimum and maximum, as in both of the RAP authors' releases (the first swaps them).
+    As q = (x - l) w+ + (x - h) w-, both of its terms are non-negative, unless swapped.
     """
     (x,) = step.inputs
     weight: Tensor = step.module.weight  # type: ignore[assignment]
-    low, high = x.flatten(1).amin(1), x.flatten(1).amax(1)
-    if step.options.input_rule == "zbox_swapped":
+    low, high = (bound(x, tuple(range(1, x.dim())), keepdim=True) for bound in (torch.amin, torch.amax))
+    if swapped:
         low, high = high, low
-    low, high = (bound.view(-1, *[1] * (x.dim() - 1)).expand_as(x) for bound in (low, high))
-    terms = [(x, weight), (-low, weight.clamp(min=0)), (-high, weight.clamp(max=0))]
-    maps = step.once("zbox", lambda: _maps(step.module, terms))
-    shared = step.share(relevance, sum_of(total for _, total, _ in maps))
-    return sum_of(a * back(shared) for a, _, back in maps)
+    parts = [(x - low, _part(weight, 1)), (high - x, _part(weight, -1))]
+    maps = step.once("zbox", lambda: _maps(step.module, parts, signed=swapped))
+    return _hand_down(step, relevance, *maps)
 
 
-def _maps(module: nn.Module, parts: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor, Back]]:
-    """Return (x, the layer's value at x, its transpose) for each pair of an input and a weight."""
-    return [(x, *transpose(functools.partial(apply, module, weight=weight), x)) for x, weight in parts]
+def _part(x: Tensor, sign: int) -> Tensor:
+    """The magnitude of x's positive part, or of its negative part: ratios of products do not mind the sign."""
+    return x.clamp(min=0) if sign > 0 else x.neg().clamp_(min=0)
 
 
-def sum_of(tensors: Iterable[Tensor]) -> Tensor:
-    """Add tensors left to right."""
-    return functools.reduce(torch.add, tensors)
+Maps = list[tuple[Tensor, Back]]
+
+
+def _shared_out(step: Step, relevance: Tensor, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
+    return _hand_down(step, relevance, *_maps(step.module, parts, signed=False))
+
+
+def _maps(module: nn.Module, parts: list[tuple[Tensor, Tensor]], *, signed: bool) -> tuple[Tensor, Maps]:
+    """Return the divisor sum_i z_ij over all parts (input, weight), and each part's input with its transposed map."""
+    total, maps = None, []
+    for x, weight in parts:
+        value, back = transpose(functools.partial(apply, module, weight=weight), x)
+        total = value if total is None else total.add_(value)
+        maps.append((x, back))
+    assert total is not None
+    return divisor(total, signed=signed), maps
+
+
+def _hand_down(step: Step, relevance: Tensor, total: Tensor, maps: Maps) -> Tensor:
+    """R_i = sum over the parts of x_i sum_j w_ij R_j / total_j; overwrites R."""
+    shared = step.share(relevance, total)
+    (x, back), *others = maps
+    handed = back(shared).mul_(x)
+    for x, back in others:
+        handed.addcmul_(back(shared), x)
+    return handed
 
 
 def first_propagation(inputs: Tensor, weight: Tensor, target_logit: Tensor) -> Tensor:
@@ -103,10 +146,5 @@ def first_propagation(inputs: Tensor, weight: Tensor, target_logit: Tensor) -> T
     """
     z = inputs * weight
     positive, negative = z.clamp(min=0), z.clamp(max=0)
-    shares = _of_row(positive) - _of_row(negative)
+    shares = positive / divisor(positive.sum(1, keepdim=True)) - negative / divisor(negative.sum(1, keepdim=True))
     return shares * target_logit.unsqueeze(1)
-
-
-def _of_row(z: Tensor) -> Tensor:
-    total = z.sum(1, keepdim=True)
-    return z / torch.where(total == 0, torch.inf, total)

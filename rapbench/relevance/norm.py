@@ -1,5 +1,7 @@
 """The rule of batch normalisation, which is not folded into the convolution before it."""
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rapbench.relevance.rules import Step, rule
@@ -15,8 +17,19 @@ def batch_norm(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     if not step.options.batchnorm_correction:
         return (relevance,)
     (z,) = step.inputs
-    shift = step.once("shift", lambda: step.module(z) - z)
-    shift = shift.masked_fill(relevance == 0, 0)
+    shift = step.once("shift", lambda: added(step.module, z))
+    shift = torch.ne(relevance, 0, out=torch.empty_like(relevance)).mul_(shift)
     units = shift[0].numel()
-    mean = shift.flatten(1).mean(1).view(-1, *[1] * (z.dim() - 1))
-    return (relevance - kappa * (shift - mean) / units,)
+    mean = shift.sum(tuple(range(1, shift.dim())), keepdim=True) / units
+    return (relevance.sub_(shift, alpha=kappa / units).add_(mean, alpha=kappa / units),)
+
+
+def added(module: nn.Module, z: Tensor) -> Tensor:
+    """BN(z) - z = (z - mu) (gamma - sigma) / sigma + beta - mu: a normalisation itself, so one pass over z."""
+    norm: nn.BatchNorm2d = module  # type: ignore[assignment]
+    mean, var = norm.running_mean, norm.running_var
+    assert mean is not None
+    assert var is not None
+    sigma = (var + norm.eps).sqrt()
+    gamma, beta = (1, 0) if norm.weight is None else (norm.weight, norm.bias)
+    return F.batch_norm(z, mean, var, gamma - sigma, beta - mean, eps=norm.eps)

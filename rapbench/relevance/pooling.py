@@ -1,12 +1,13 @@
 """Rules of pooling: the winner takes all under a maximum, averages share in proportion to the activations."""
 
-from torch import Tensor, nn
+from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
+from torch import Tensor
 
-from rapbench.relevance.canonical import Mean
-from rapbench.relevance.rules import Step, rule, transpose
+from rapbench.relevance.operations import POOLS, Mean
+from rapbench.relevance.rules import Step, divisor, rule, transpose
 
 
-@rule(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+@rule(*POOLS["max"], MaxPool2dSame)
 def max_pool(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     """R_i = sum of R_j over the windows j that i wins (the first of equals)."""
     (x,) = step.inputs
@@ -14,9 +15,10 @@ def max_pool(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     return (back(relevance),)
 
 
-@rule(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, Mean)
+@rule(*POOLS["average"], AvgPool2dSame, Mean)
 def average_pool(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     """R_i = sum_j m_i / (sum_i m_i) R_j over the windows j of which i is a member."""
     (m,) = step.inputs
     total, back = step.once("pool", lambda: transpose(step.module, m))
-    return (m * back(step.share(relevance, total)),)
+    total = step.once("total", lambda: divisor(total, signed=not step.nonnegative[0]))
+    return (back(step.share(relevance, total)).mul(m),)

@@ -1,10 +1,12 @@
 """The registry of relevance rules: how one kind of module hands relevance from its output to its inputs."""
 
+from collections import ChainMap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -25,14 +27,18 @@ class Options:
 class Step:
     """One module call while relevance goes back through it.
 
-    inputs: the activations it was given, (N, ...) each. first: its input is the network's input. shared: what a rule
-    computes once for both flows. dropped: (N,) relevance that found nobody to go to, counted by `share`.
+    inputs: the activations it was given, (N, ...) each; None for a rule that does not keep them. shapes: theirs.
+    first: its input is the network's input, but for what rearranges or rescales it. nonnegative: which inputs are
+    never negative, known from the graph. shared: what a rule computes once for both flows. dropped: (N,) relevance
+    that found nobody to go to, counted by `share`.
     """
 
     module: nn.Module
     inputs: tuple[Tensor, ...]
     first: bool
     options: Options
+    shapes: tuple[torch.Size, ...] = ()
+    nonnegative: tuple[bool, ...] = ()
     shared: dict[str, Any] = field(default_factory=dict)
     dropped: Tensor | float = 0.0
     count_dropped: bool = False
@@ -44,43 +50,66 @@ class Step:
         return self.shared[name]
 
     def share(self, relevance: Tensor, total: Tensor) -> Tensor:
-        """Return relevance / total, 0 where the total is 0 (that relevance is dropped).
+        """Return relevance / total in the memory of `relevance`; total as `divisor` gives it.
 
-        A total below about 1e-35 in float32 (1e-305 in float64) counts as 0: the quotient would overflow.
+        Where the total is infinite, nobody contributed: that relevance is dropped, and counted.
         """
-        empty = total.abs() < torch.finfo(total.dtype).tiny * 1024
         if self.count_dropped:
-            self.dropped = self.dropped + torch.where(empty, relevance, 0).flatten(1).sum(1)
-        return relevance / total.masked_fill(empty, torch.inf)
+            lost = torch.where(total.isinf(), relevance, 0)
+            self.dropped = self.dropped + lost.sum(tuple(range(1, lost.dim())))
+        return relevance.div_(total)
 
 
-# (step, relevance of the output, kappa: +1 normal flow, -1 inversion flow) -> relevance of each input
+def divisor(total: Tensor, *, signed: bool = True) -> Tensor:
+    """Return `total`, overwritten, with infinity for 0, so that a ratio whose denominator is 0 becomes 0.
+
+    A total below about 1e-35 in float32 (1e-305 in float64) counts as 0: the quotient would overflow. signed: False
+    when no total is negative.
+    """
+    tiny = torch.finfo(total.dtype).tiny * 1024
+    if not signed:
+        return F.threshold_(total, tiny, torch.inf)
+    return F.threshold_(total.abs(), tiny, torch.inf).copysign_(total)
+
+
+# (step, relevance of the output, kappa: +1 normal flow, -1 inversion flow) -> relevance of each input.
+# The relevance is the rule's to overwrite.
 Rule = Callable[[Step, Tensor, int], tuple[Tensor, ...]]
 
 # an output-shaped tensor s -> sum_j w_ij s_j
 Back = Callable[[Tensor], Tensor]
 
-RULES: dict[type[nn.Module], Rule] = {}
-KEEPS_INPUTS: dict[type[nn.Module], bool] = {}
+
+class Rules(ChainMap[type[nn.Module], Rule]):
+    """Rules by module type. A child has rules of its own and falls back on its parent's."""
+
+    def rule(self, *modules: type[nn.Module], keeps_inputs: bool = True) -> Callable[[Rule], Rule]:
+        """Register a relevance rule for module types, built-in or your own.
+
+        keeps_inputs: False when the rule does not look at `step.inputs`, so that they need not be stored. Example::
+
+            @rapbench.relevance.rule(MyScale)
+            def my_scale(step, relevance, kappa):
+                return (relevance,)
+        """
+
+        def enter(function: Rule) -> Rule:
+            for module in modules:
+                self[module] = function
+            if not keeps_inputs:
+                _FORGETFUL.add(function)
+            return function
+
+        return enter
+
+    def needs_inputs(self, module: nn.Module) -> bool:
+        """Whether the rule for a module looks at the activations it was given."""
+        return self[type(module)] not in _FORGETFUL
 
 
-def rule(*modules: type[nn.Module], keeps_inputs: bool = True) -> Callable[[Rule], Rule]:
-    """Register a relevance rule for module types, built-in or your own.
-
-    keeps_inputs: False when the rule does not look at `step.inputs`, so that they need not be stored. Example::
-
-        @rapbench.relevance.rule(MyScale)
-        def my_scale(step, relevance, kappa):
-            return (relevance,)
-    """
-
-    def enter(function: Rule) -> Rule:
-        for module in modules:
-            RULES[module] = function
-            KEEPS_INPUTS[module] = keeps_inputs
-        return function
-
-    return enter
+_FORGETFUL: set[Rule] = set()
+RULES = Rules()
+rule = RULES.rule
 
 
 def transpose(apply: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Back]:

@@ -1,23 +1,44 @@
-"""Rules of what joins or passes signals: activations, additions, concatenations."""
+"""Rules of what joins, passes or rearranges signals: activations, gates, additions, concatenations, padding."""
 
 import torch
 from torch import Tensor, nn
 
-from rapbench.relevance.canonical import Add, Cat
-from rapbench.relevance.rules import Step, rule
+from rapbench.relevance.operations import ACTIVATIONS, PADS, TRANSPARENT, Add, Cat, Constant, Gate, Pad, Part
+from rapbench.relevance.rules import Step, divisor, rule, transpose
 
 
-@rule(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.Hardswish, nn.Dropout, nn.Dropout2d, nn.Dropout3d, nn.Identity,
-      keeps_inputs=False)  # fmt: skip
+@rule(*ACTIVATIONS, *TRANSPARENT, keeps_inputs=False)
 def pass_through(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     """R_i = R_i: an elementwise function keeps relevance where it is."""
     return (relevance,)
 
 
-@rule(nn.Flatten)
+@rule(Constant, keeps_inputs=False)
+def constant(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
+    """R_i = R_i under a scaling or a shift, summed where the constant broadcast the input."""
+    return (relevance.sum_to_size(step.shapes[0]),)
+
+
+@rule(Gate, keeps_inputs=False)
+def gate(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor, None]:
+    """All to the signal, none to the gate, which scales and carries nothing (as in LRP; Arras et al. 2017)."""
+    return relevance.sum_to_size(step.shapes[0]), None
+
+
+@rule(nn.Flatten, keeps_inputs=False)
 def reshape_back(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     """Relevance takes the input's shape again."""
-    return (relevance.reshape(step.inputs[0].shape),)
+    return (relevance.reshape(step.shapes[0]),)
+
+
+@rule(Pad, Part, *PADS, keeps_inputs=False)
+def rearrange_back(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
+    """Every element returns to where it came from; what falls on constant padding is dropped."""
+    _, back = step.once("back", lambda: transpose(step.module, relevance.new_zeros(step.shapes[0])))
+    handed = back(relevance)
+    if step.count_dropped:
+        step.dropped = step.dropped + relevance.flatten(1).sum(1) - handed.flatten(1).sum(1)
+    return (handed,)
 
 
 @rule(Add)
@@ -26,12 +47,13 @@ def add(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor, Tensor]:
     a, b = step.inputs
     if step.options.residual == "absolute":
         a, b = a.abs(), b.abs()
-    shared = step.share(relevance, a + b)
-    return a * shared, b * shared
+    total = step.once("total", lambda: divisor(a + b, signed=not all(step.nonnegative)))
+    shared = step.share(relevance, total)
+    return (a * shared).sum_to_size(a.shape), shared.mul_(b).sum_to_size(b.shape)
 
 
-@rule(Cat)
+@rule(Cat, keeps_inputs=False)
 def cat(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor, ...]:
     """Each part gets its own relevance back."""
-    dim = step.module.dim
-    return torch.split(relevance, [part.shape[dim] for part in step.inputs], dim)  # type: ignore
+    dim: int = step.module.dim  # type: ignore[assignment]
+    return torch.split(relevance, [shape[dim] for shape in step.shapes], dim)

@@ -1,0 +1,229 @@
+"""The operations of a graph as modules: one for what torch has only as a function, and which function becomes which."""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.fx
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import stochastic_depth
+
+
+class Add(nn.Module):
+    """A residual addition: (a, b) -> a + b, broadcasting."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Add two tensors."""
+        return a + b
+
+
+class Gate(nn.Module):
+    """A signal times a gate between bounds, as in squeeze-excitation: (signal, gate) -> signal * gate."""
+
+    def forward(self, signal: Tensor, gate: Tensor) -> Tensor:
+        """Multiply, broadcasting."""
+        return signal * gate
+
+
+class Cat(nn.Module):
+    """A concatenation along `dim`."""
+
+    def __init__(self, dim: int = 0):
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        """Concatenate the parts."""
+        return torch.cat(parts, self.dim)
+
+
+class Mean(nn.Module):
+    """A mean over the dimensions `dim`: global average pooling when they are the spatial ones."""
+
+    def __init__(self, dim: Any, keepdim: bool = False):
+        super().__init__()
+        self.dim = dim
+        self.keepdim = keepdim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Average x, (N, ...)."""
+        return x.mean(self.dim, self.keepdim)
+
+
+class Constant(nn.Module):
+    """An elementwise operation with a number or a parameter: x + c, c - x, x * c, x / c, ..."""
+
+    def __init__(self, operation: Callable[[Any, Any], Tensor], constant: Any, first: bool):
+        super().__init__()
+        self.operation = operation
+        self.constant = constant
+        self.first = first
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply it; `first` puts the constant to the left."""
+        return self.operation(self.constant, x) if self.first else self.operation(x, self.constant)
+
+
+class Pad(nn.Module):
+    """Padding, with torch.nn.functional.pad's arguments."""
+
+    def __init__(self, pad: tuple[int, ...], mode: str = "constant", value: float | None = None):
+        super().__init__()
+        self.pad, self.mode, self.value = tuple(pad), mode, value
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad x's last dimensions."""
+        return F.pad(x, self.pad, self.mode, self.value)
+
+
+class Part(nn.Module):
+    """One part of a chunk or split: split(x)[index]."""
+
+    def __init__(self, split: Callable[[Tensor], Any], index: int):
+        super().__init__()
+        self.split, self.index = split, index
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the part of x."""
+        return self.split(x)[self.index]
+
+
+# Functions and methods that keep the elements and their order,
+RESHAPES = {torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze} | {
+    "flatten", "reshape", "view", "squeeze", "unsqueeze", "contiguous", "clone", "detach",
+}  # fmt: skip
+# those that put them elsewhere or leave some out,
+REARRANGES = {
+    torch.permute, torch.transpose, torch.narrow, torch.select, torch.flip, torch.roll, torch.channel_shuffle,
+    F.pixel_shuffle, F.channel_shuffle, operator.getitem,
+} | {"permute", "transpose", "narrow", "select", "flip", "roll"}  # fmt: skip
+# and those that give several tensors.
+SPLITS = {torch.chunk, torch.split, torch.unbind, torch.tensor_split, "chunk", "split", "unbind", "tensor_split"}
+# Modules that change no value, so that what is known of their input holds for their output.
+TRANSPARENT = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+POOLS = {
+    kind: tuple(getattr(nn, f"{name}{dimensions}d") for name in names for dimensions in (1, 2, 3))
+    for kind, names in {"max": ("MaxPool", "AdaptiveMaxPool"), "average": ("AvgPool", "AdaptiveAvgPool")}.items()
+}
+PADS = tuple(
+    getattr(nn, f"{kind}Pad{dimensions}d")
+    for kind in ("Zero", "Constant", "Reflection", "Replication", "Circular")
+    for dimensions in (1, 2, 3)
+)
+# Activations that work element by element, and the functions that stand for them.
+ACTIVATIONS: dict[type[nn.Module], tuple[Any, ...]] = {
+    nn.ReLU: (F.relu, torch.relu, torch.relu_, "relu", "relu_"),
+    nn.ReLU6: (F.relu6,),
+    nn.LeakyReLU: (F.leaky_relu,),
+    nn.PReLU: (),
+    nn.ELU: (F.elu,),
+    nn.CELU: (F.celu,),
+    nn.SELU: (F.selu,),
+    nn.GELU: (F.gelu,),
+    nn.SiLU: (F.silu,),
+    nn.Mish: (F.mish,),
+    nn.Hardswish: (F.hardswish,),
+    nn.Hardtanh: (F.hardtanh,),
+    nn.Softplus: (F.softplus,),
+    nn.Tanh: (torch.tanh, "tanh"),
+    nn.Sigmoid: (torch.sigmoid, F.sigmoid, "sigmoid", "sigmoid_"),
+    nn.Hardsigmoid: (F.hardsigmoid,),
+}
+# Those whose values lie between bounds, so that their product with a signal is a gate on it.
+BOUNDED = (nn.Sigmoid, nn.Hardsigmoid, nn.ReLU6, nn.Hardtanh)
+# Those whose values are never negative.
+NONNEGATIVE = (nn.ReLU, nn.ReLU6, nn.Softplus, nn.Sigmoid, nn.Hardsigmoid)
+
+
+def _like(module: type[nn.Module]) -> Callable[..., nn.Module]:
+    """For functions whose arguments after the input are the module's, in its order."""
+    return lambda input, *arguments, **keywords: module(*arguments, **keywords)
+
+
+def _max_pool(dimensions: int) -> Callable[..., nn.Module]:
+    def build(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+              ceil_mode: bool = False, return_indices: bool = False) -> nn.Module:  # fmt: skip
+        pool = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)[dimensions - 1]
+        return pool(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
+
+    return build
+
+
+def _batch_norm(input: Any, mean: Tensor, var: Tensor, weight: Tensor | None = None, bias: Tensor | None = None,
+                training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> nn.Module:  # fmt: skip
+    if training or mean is None or var is None:
+        raise ValueError("batch statistics")
+    norm = nn.BatchNorm2d(len(mean), eps, affine=weight is not None)
+    norm._check_input_dim = lambda input: None  # type: ignore[method-assign]  # any number of dimensions
+    norm.running_mean, norm.running_var = mean, var
+    if weight is not None and bias is not None:
+        norm.weight, norm.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
+    return norm
+
+
+def _linear(input: Any, weight: Tensor, bias: Tensor | None = None) -> nn.Module:
+    module = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    return _with(module, weight, bias)
+
+
+def _convolution(kind: type[Any]) -> Callable[..., nn.Module]:
+    def build(input: Any, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
+              dilation: Any = 1, groups: int = 1) -> nn.Module:  # fmt: skip
+        module = kind(weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]), stride, padding, dilation,
+                      groups, device="meta")  # fmt: skip
+        return _with(module, weight, bias)
+
+    return build
+
+
+def _with(module: nn.Module, weight: Any, bias: Any) -> nn.Module:
+    module.weight, module.bias = nn.Parameter(weight, False), None if bias is None else nn.Parameter(bias, False)
+    return module
+
+
+def _binary(operation: Callable[[Any, Any], Any], joined: type[nn.Module] | None) -> Callable[..., nn.Module]:
+    """With a constant an elementwise operation, of two activations the module `joined`."""
+
+    def build(a: Any, b: Any) -> nn.Module:
+        signals = [isinstance(argument, torch.fx.Node) for argument in (a, b)]
+        if all(signals) and joined is not None:
+            return joined()
+        if all(signals):
+            raise TypeError("no rule for two activations")
+        return Constant(operation, a if signals[1] else b, first=signals[1])
+
+    return build
+
+
+# Function or method -> the module that does the same. The parameters are those of the function, so Python binds them.
+MODULES: dict[Any, Callable[..., nn.Module]] = {
+    **{function: _like(module) for module, functions in ACTIVATIONS.items() for function in functions},
+    **dict.fromkeys(
+        (F.dropout, F.dropout2d, F.dropout3d), lambda input, p=0.5, training=True, inplace=False: nn.Identity()
+    ),
+    stochastic_depth: lambda input, p, mode, training=True: nn.Identity(),
+    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), _binary(operator.add, Add)),
+    **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), _binary(operator.mul, Gate)),
+    **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub", "sub_"), _binary(operator.sub, None)),
+    **dict.fromkeys((operator.truediv, operator.itruediv, torch.div, "div", "div_"), _binary(operator.truediv, None)),
+    **dict.fromkeys((torch.cat, torch.concat), lambda tensors, dim=0: Cat(dim)),
+    **dict.fromkeys((torch.mean, "mean"), lambda input, dim, keepdim=False: Mean(dim, keepdim)),
+    F.pad: lambda input, pad, mode="constant", value=None: Pad(pad, mode, value),
+    F.batch_norm: _batch_norm,
+    F.linear: _linear,
+    **dict.fromkeys((F.conv1d, torch.conv1d), _convolution(nn.Conv1d)),
+    **dict.fromkeys((F.conv2d, torch.conv2d), _convolution(nn.Conv2d)),
+    **dict.fromkeys((F.conv3d, torch.conv3d), _convolution(nn.Conv3d)),
+    **dict.fromkeys((F.max_pool1d, torch.max_pool1d), _max_pool(1)),
+    **dict.fromkeys((F.max_pool2d, torch.max_pool2d), _max_pool(2)),
+    **dict.fromkeys((F.max_pool3d, torch.max_pool3d), _max_pool(3)),
+    F.avg_pool1d: _like(nn.AvgPool1d),
+    F.avg_pool2d: _like(nn.AvgPool2d),
+    F.avg_pool3d: _like(nn.AvgPool3d),
+    F.adaptive_avg_pool1d: _like(nn.AdaptiveAvgPool1d),
+    F.adaptive_avg_pool2d: _like(nn.AdaptiveAvgPool2d),
+    F.adaptive_avg_pool3d: _like(nn.AdaptiveAvgPool3d),
+    F.adaptive_max_pool2d: lambda input, output_size: nn.AdaptiveMaxPool2d(output_size),
+}
