@@ -9,16 +9,17 @@ from torch import Tensor, nn
 from rapbench.relevance import Options, Step
 from rapbench.relevance.operations import Add, Cat, Mean
 from rapbench.relevance.engine import Network  # noqa: F401  registers the rules
-from rapbench.relevance.rules import RULES
+from rapbench.relevance.rules import RULES, divisor
 
 CHECK = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def run(module: nn.Module, inputs: tuple[Tensor, ...], relevance: Tensor, kappa: int, first: bool = False,
         **options: object) -> tuple[Tensor, ...]:  # fmt: skip
-    step = Step(module, inputs, first, Options(**options))
+    nonnegative = tuple(bool((x >= 0).all()) for x in inputs)
+    step = Step(module, inputs, first, Options(**options), tuple(x.shape for x in inputs), nonnegative)
     with torch.no_grad():
-        return RULES[type(module)](step, relevance, kappa)
+        return RULES[type(module)](step, relevance.clone(), kappa)
 
 
 def matrix(module: nn.Module, shape: torch.Size) -> Tensor:
@@ -153,7 +154,7 @@ def test_batch_norm_equals_the_formula_unit_by_unit(dimensions, kappa):
         want = relevance[sample] - kappa * (shift - shift.sum() / units) / units
         torch.testing.assert_close(got[sample], want.detach())
     torch.testing.assert_close(got.flatten(1).sum(1), relevance.flatten(1).sum(1))
-    assert run(module, (z,), relevance, kappa, batchnorm_correction=False)[0] is relevance
+    assert torch.equal(run(module, (z,), relevance, kappa, batchnorm_correction=False)[0], relevance)
 
 
 @CHECK
@@ -203,6 +204,6 @@ def test_a_concatenation_splits():
 
 def test_a_vanishing_total_drops_its_relevance_and_says_so():
     step = Step(nn.Identity(), (), False, Options(), count_dropped=True)
-    shared = step.share(torch.tensor([[3.0, 4.0, 5.0]]), torch.tensor([[0.0, 2.0, 1e-40]]))
+    shared = step.share(torch.tensor([[3.0, 4.0, 5.0]]), divisor(torch.tensor([[0.0, 2.0, 1e-40]])))
     assert shared.tolist() == [[0.0, 2.0, 0.0]]
     assert step.dropped.tolist() == [8.0]

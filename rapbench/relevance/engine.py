@@ -131,7 +131,8 @@ class Network:
                 tuple(argument in self.nonnegative for argument in arguments),
                 count_dropped=balance is not None,
             )
-            for flow, out in arrived.items():
+            for number, (flow, out) in enumerate(arrived.items(), start=1):
+                step.more_flows = number < len(arrived) and balance is None
                 books = _books(out) if balance is not None else ()
                 handed = self._hand(node, run, step, out, flows[flow])
                 if balance is not None:

@@ -48,7 +48,7 @@ def apply(module: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
 
 
 @rule(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv2dSame, Padded)
-def linear(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
+def linear(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor | None]:
     """Correct for the bias (10), then hand relevance down: z^B at the input, (7) or (8) elsewhere."""
     bias: Tensor | None = step.module.bias  # type: ignore[assignment]
     if step.options.bias_correction and bias is not None:
@@ -81,61 +81,68 @@ def two_ratios(step: Step, relevance: Tensor, kappa: int) -> Tensor:
     """
     (m,) = step.inputs
     weight: Tensor = step.module.weight  # type: ignore[assignment]
-    parts = [(m, _part(weight, kappa))]
+    parts = [(m, magnitude(weight, kappa))]
     if not step.nonnegative[0]:
-        parts = [(_part(m, 1), parts[0][1]), (_part(m, -1), _part(weight, -kappa))]
+        parts = [(magnitude(m, 1), parts[0][1]), (magnitude(m, -1), magnitude(weight, -kappa))]
     if step.options.mixed_sign == "printed" and len(parts) > 1:
-        return _shared_out(step, relevance.clone(), parts[:1]).add_(_shared_out(step, relevance, parts[1:]))
-    return _shared_out(step, relevance, parts)
+        return sum(_handed(step, relevance.clone(), [part]) for part in parts)  # type: ignore[return-value]
+    return _handed(step, relevance, parts)
 
 
-def zbox(step: Step, relevance: Tensor, *, swapped: bool = False) -> Tensor:
+def zbox(step: Step, relevance: Tensor, *, swapped: bool = False) -> Tensor | None:
     """z^B: R_i = sum_j q_ij / (sum_i q_ij) R_j with q_ij = x_i w_ij - l w+_ij - h w-_ij (Montavon et al. 2017).
 
     l and h are each image's own minimum and maximum, as in both of the RAP authors' releases (the first swaps them).
-    As q = (x - l) w+ + (x - h) w-, both of its terms are non-negative, unless swapped.
+    As q = (x - l) w+ + (x - h) w-, both of its terms are non-negative, unless swapped. The rule is the same in every
+    flow, so their relevance goes down together, with the last flow.
     """
+    relevance = relevance.add_(step.shared.pop("waiting", 0))
+    if step.more_flows:
+        step.shared["waiting"] = relevance
+        return None
     (x,) = step.inputs
     weight: Tensor = step.module.weight  # type: ignore[assignment]
     low, high = (bound(x, tuple(range(1, x.dim())), keepdim=True) for bound in (torch.amin, torch.amax))
     if swapped:
         low, high = high, low
-    parts = [(x - low, _part(weight, 1)), (high - x, _part(weight, -1))]
-    maps = step.once("zbox", lambda: _maps(step.module, parts, signed=swapped))
-    return _hand_down(step, relevance, *maps)
+    parts = [(x - low, magnitude(weight, 1)), (high - x, magnitude(weight, -1))]
+    return _handed(step, relevance, parts, signed=swapped)
 
 
-def _part(x: Tensor, sign: int) -> Tensor:
+def _handed(step: Step, relevance: Tensor, parts: list[tuple[Tensor, Tensor]], signed: bool = False) -> Tensor:
+    total, handed = shares(step.module, parts, signed=signed)
+    return handed(step.share(relevance, total))
+
+
+def magnitude(x: Tensor, sign: int) -> Tensor:
     """The magnitude of x's positive part, or of its negative part: ratios of products do not mind the sign."""
     return x.clamp(min=0) if sign > 0 else x.neg().clamp_(min=0)
 
 
-Maps = list[tuple[Tensor, Back]]
+def shares(module: nn.Module, parts: list[tuple[Tensor, Tensor]], *, signed: bool = False) -> tuple[Tensor, Back]:
+    """Return the divisor sum_i z_ij over all parts (input, weight), and the map s -> sum over parts x_i sum_j w_ij s_j.
+
+    Several parts are one layer with as many times the input channels.
+    """
+    (x, weight), count = parts[0], len(parts)
+    axis = x.dim() - 1 if isinstance(module, nn.Linear) else 1
+    groups = x.shape[axis] // weight.shape[1]
+    if count > 1:
+        x = _stacked([x for x, _ in parts], axis, groups)
+        weight = torch.cat([weight for _, weight in parts], 1)
+    value, back = transpose(functools.partial(apply, module, weight=weight), x)
+
+    def handed(s: Tensor) -> Tensor:
+        result = back(s).mul_(x)
+        return result if count == 1 else result.unflatten(axis, (groups, count, -1)).sum(axis + 1).flatten(axis, axis + 1)
+
+    return divisor(value, signed=signed), handed
 
 
-def _shared_out(step: Step, relevance: Tensor, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
-    return _hand_down(step, relevance, *_maps(step.module, parts, signed=False))
-
-
-def _maps(module: nn.Module, parts: list[tuple[Tensor, Tensor]], *, signed: bool) -> tuple[Tensor, Maps]:
-    """Return the divisor sum_i z_ij over all parts (input, weight), and each part's input with its transposed map."""
-    total, maps = None, []
-    for x, weight in parts:
-        value, back = transpose(functools.partial(apply, module, weight=weight), x)
-        total = value if total is None else total.add_(value)
-        maps.append((x, back))
-    assert total is not None
-    return divisor(total, signed=signed), maps
-
-
-def _hand_down(step: Step, relevance: Tensor, total: Tensor, maps: Maps) -> Tensor:
-    """R_i = sum over the parts of x_i sum_j w_ij R_j / total_j; overwrites R."""
-    shared = step.share(relevance, total)
-    (x, back), *others = maps
-    handed = back(shared).mul_(x)
-    for x, back in others:
-        handed.addcmul_(back(shared), x)
-    return handed
+def _stacked(tensors: list[Tensor], axis: int, groups: int) -> Tensor:
+    if groups == 1:  # the common case, which keeps the memory's layout
+        return torch.cat(tensors, axis)
+    return torch.cat([tensor.unflatten(axis, (groups, -1)) for tensor in tensors], axis + 1).flatten(axis, axis + 1)
 
 
 def first_propagation(inputs: Tensor, weight: Tensor, target_logit: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ def batch_norm(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
         return (relevance,)
     (z,) = step.inputs
     shift = step.once("shift", lambda: added(step.module, z))
-    shift = torch.ne(relevance, 0, out=torch.empty_like(relevance)).mul_(shift)
+    shift = torch.ne(relevance, 0, out=step.once("scratch", lambda: torch.empty_like(shift))).mul_(shift)
     units = shift[0].numel()
     mean = shift.sum(tuple(range(1, shift.dim())), keepdim=True) / units
     return (relevance.sub_(shift, alpha=kappa / units).add_(mean, alpha=kappa / units),)

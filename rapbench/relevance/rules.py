@@ -30,7 +30,8 @@ class Step:
     inputs: the activations it was given, (N, ...) each; None for a rule that does not keep them. shapes: theirs.
     first: its input is the network's input, but for what rearranges or rescales it. nonnegative: which inputs are
     never negative, known from the graph. shared: what a rule computes once for both flows. dropped: (N,) relevance
-    that found nobody to go to, counted by `share`.
+    that found nobody to go to, counted by `share`. more_flows: this flow's relevance may wait for the next one's, for
+    rules that are linear in it.
     """
 
     module: nn.Module
@@ -42,6 +43,7 @@ class Step:
     shared: dict[str, Any] = field(default_factory=dict)
     dropped: Tensor | float = 0.0
     count_dropped: bool = False
+    more_flows: bool = False
 
     def once(self, name: str, compute: Callable[[], Any]) -> Any:
         """Return compute(), evaluated for the first flow only."""
@@ -74,7 +76,7 @@ def divisor(total: Tensor, *, signed: bool = True) -> Tensor:
 
 # (step, relevance of the output, kappa: +1 normal flow, -1 inversion flow) -> relevance of each input.
 # The relevance is the rule's to overwrite.
-Rule = Callable[[Step, Tensor, int], tuple[Tensor, ...]]
+Rule = Callable[[Step, Tensor, int], tuple[Tensor | None, ...]]
 
 # an output-shaped tensor s -> sum_j w_ij s_j
 Back = Callable[[Tensor], Tensor]
