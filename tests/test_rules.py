@@ -7,19 +7,20 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from rapbench.relevance import Options, Step
+from rapbench.relevance.aaai import AAAI, seed
 from rapbench.relevance.operations import Add, Cat, Mean
 from rapbench.relevance.engine import Network  # noqa: F401  registers the rules
-from rapbench.relevance.rules import RULES, divisor
+from rapbench.relevance.rules import RULES, Rules, divisor
 
 CHECK = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def run(module: nn.Module, inputs: tuple[Tensor, ...], relevance: Tensor, kappa: int, first: bool = False,
-        **options: object) -> tuple[Tensor, ...]:  # fmt: skip
+        rules: Rules = RULES, **options: object) -> tuple[Tensor, ...]:  # fmt: skip
     nonnegative = tuple(bool((x >= 0).all()) for x in inputs)
     step = Step(module, inputs, first, Options(**options), tuple(x.shape for x in inputs), nonnegative)
     with torch.no_grad():
-        return RULES[type(module)](step, relevance.clone(), kappa)
+        return rules[type(module)](step, relevance.clone(), kappa)
 
 
 def matrix(module: nn.Module, shape: torch.Size) -> Tensor:
@@ -207,3 +208,64 @@ def test_a_vanishing_total_drops_its_relevance_and_says_so():
     shared = step.share(torch.tensor([[3.0, 4.0, 5.0]]), divisor(torch.tensor([[0.0, 2.0, 1e-40]])))
     assert shared.tolist() == [[0.0, 2.0, 0.0]]
     assert step.dropped.tolist() == [8.0]
+
+
+def dense_aaai(weights: Tensor, m: Tensor, relevance: Tensor, fully_connected: bool) -> Tensor:
+    """One sample through `rap_aaai`'s hidden layer, unit by unit, from the specification's formulas."""
+    z = m[:, None] * weights
+    excitatory, inhibitory = z.clamp(min=0), -z.clamp(max=0)
+    handed = torch.zeros(len(m)).double()
+    for j, r in enumerate(relevance):
+        p, n = excitatory[:, j].sum(), inhibitory[:, j].sum()
+        if r == 0 or p + n == 0:
+            continue
+        plus, minus = r.clamp(min=0), r.clamp(max=0)
+        over_p = excitatory[:, j] / p if p > 0 else torch.zeros(len(m)).double()
+        over_n = inhibitory[:, j] / n if n > 0 else torch.zeros(len(m)).double()
+        handed += over_p * plus + over_n * n / (p + n) * (plus + minus)
+        handed += (over_p if fully_connected else over_n) * minus
+    touched = handed != 0
+    if touched.any():
+        handed[touched] -= (handed.sum() - relevance.sum()) / touched.sum()
+    return handed
+
+
+@CHECK
+@given(layers())
+def test_the_later_variants_layers_equal_the_dense_formula(layer):
+    module, x, relevance = layer
+    weights = matrix(module, x.shape[1:])
+    (got,) = run(module, (x,), relevance, 1, rules=AAAI)
+    for sample in range(len(x)):
+        want = dense_aaai(weights, x[sample].flatten(), relevance[sample].flatten(), isinstance(module, nn.Linear))
+        torch.testing.assert_close(got[sample].flatten(), want, rtol=1e-8, atol=1e-10)
+
+
+def test_the_later_variant_by_hand():
+    # unit 1: z = (2, 4, -3): P = 6, N = 3, R = 3: (1, 2, 0) over P, 3/3 * 3/9 * 3 = 1 over N: (1, 2, 1)
+    # unit 2: z = (1, -1, 0): P = 1, N = 1, R = -2: nothing over P, 1/2 * -2 over N: (0, -1, 0), and once more in full:
+    #         fully connected over P: (-2, 0, 0). Sum C = (-1, 1, 1); sum C = sum R = 1: no surplus.
+    module, m = nn.Linear(3, 2, bias=False).double(), torch.tensor([[1.0, 1.0, 1.0]]).double()
+    module.weight.data = torch.tensor([[2.0, 4.0, -3.0], [1.0, -1.0, 0.0]]).double()
+    (got,) = run(module, (m,), torch.tensor([[3.0, -2.0]]).double(), 1, rules=AAAI)
+    torch.testing.assert_close(got, torch.tensor([[-1.0, 1.0, 1.0]]).double())
+    # as a convolution the last is over N: (0, -2, 0): C = (1, -1, 1), again with no surplus
+    convolution = nn.Conv1d(3, 2, 1, bias=False).double()
+    convolution.weight.data = module.weight.data.unsqueeze(2)
+    (got,) = run(convolution, (m.unsqueeze(2),), torch.tensor([[[3.0], [-2.0]]]).double(), 1, rules=AAAI)
+    torch.testing.assert_close(got, torch.tensor([[[1.0], [-1.0], [1.0]]]).double())
+    # R = (3, 0): C = (1, 2, 1), one too many, a third of it from each
+    (got,) = run(module, (m,), torch.tensor([[3.0, 0.0]]).double(), 1, rules=AAAI)
+    torch.testing.assert_close(got, torch.tensor([[2 / 3, 5 / 3, 2 / 3]]).double())
+
+
+def test_the_later_variants_batch_norm_and_seed():
+    norm, relevance = nn.BatchNorm1d(3).double().eval(), torch.tensor([[1.0, 2.0, 3.0]]).double()
+    norm.weight.data[2] = 0
+    got = run(norm, (torch.tensor([[5.0, 0.0, 4.0]]).double(),), relevance, 1, rules=AAAI)
+    assert got[0].tolist() == [[1.0, 0.0, 0.0]]
+    # z = (4, -1), bias 2, logit 5: r = z (1 + 2/3) = (20/3, -5/3); absolute shares 4/5 and 1/5 of 5
+    head = nn.Linear(2, 1).double()
+    head.weight.data, head.bias.data = torch.tensor([[2.0, -1.0]]).double(), torch.tensor([2.0]).double()
+    got = seed(head, torch.tensor([[2.0, 1.0]]).double(), torch.tensor([0]), torch.tensor([5.0]))
+    torch.testing.assert_close(got, torch.tensor([[4.0, 1.0]]).double())

@@ -15,7 +15,7 @@ from rapbench.errors import RapbenchError
 from rapbench.relevance.canonical import canonical, nonnegative, place, shape_valued, signals
 from rapbench.relevance.linear import Padded
 from rapbench.relevance.operations import REARRANGES, RESHAPES, TRANSPARENT, Cat, Constant, Gate, Pad, Part
-from rapbench.relevance.rules import RULES, Options, Rules, Step, transpose
+from rapbench.relevance.rules import RULES, Options, Rules, Step, per_sample, transpose
 
 FLOWS = {"normal": 1, "inversion": -1}
 
@@ -133,10 +133,10 @@ class Network:
             )
             for number, (flow, out) in enumerate(arrived.items(), start=1):
                 step.more_flows = number < len(arrived) and balance is None
-                books = _books(out) if balance is not None else ()
+                books = (per_sample(out), per_sample(out.abs())) if balance is not None else ()
                 handed = self._hand(node, run, step, out, flows[flow])
                 if balance is not None:
-                    sums = [part.sum(tuple(range(1, part.dim()))) for part in handed if part is not None]
+                    sums = [per_sample(part) for part in handed if part is not None]
                     balance.append(Balance(place(node), flow, books[0], sum(sums),  # type: ignore[arg-type]
                                            torch.zeros_like(books[0]) + step.dropped, books[1]))  # fmt: skip
                     step.dropped = 0.0
@@ -287,11 +287,6 @@ def _prepared(model: nn.Module, inputs: Tensor, rules: Rules) -> Network:
     if id(rules) not in known or known[id(rules)][0] != makeup:
         known[id(rules)] = makeup, Network(model, inputs, rules)
     return known[id(rules)][1]
-
-
-def _books(out: Tensor) -> tuple[Tensor, Tensor]:
-    dimensions = tuple(range(1, out.dim()))
-    return out.sum(dimensions), out.abs().sum(dimensions)
 
 
 def _sum(tensors: list[Tensor]) -> Tensor:

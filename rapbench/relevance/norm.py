@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rapbench.relevance.rules import Step, rule
+from rapbench.relevance.rules import Step, per_sample, rule
 
 
 @rule(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -20,7 +20,7 @@ def batch_norm(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     shift = step.once("shift", lambda: added(step.module, z))
     shift = torch.ne(relevance, 0, out=step.once("scratch", lambda: torch.empty_like(shift))).mul_(shift)
     units = shift[0].numel()
-    mean = shift.sum(tuple(range(1, shift.dim())), keepdim=True) / units
+    mean = (per_sample(shift) / units).view(-1, *[1] * (z.dim() - 1))
     return (relevance.sub_(shift, alpha=kappa / units).add_(mean, alpha=kappa / units),)
 
 

@@ -57,9 +57,13 @@ class Step:
         Where the total is infinite, nobody contributed: that relevance is dropped, and counted.
         """
         if self.count_dropped:
-            lost = torch.where(total.isinf(), relevance, 0)
-            self.dropped = self.dropped + lost.sum(tuple(range(1, lost.dim())))
+            self.dropped = self.dropped + per_sample(torch.where(total.isinf(), relevance, 0))
         return relevance.div_(total)
+
+
+def per_sample(x: Tensor) -> Tensor:
+    """Return (N,) sums over all that each sample has, whatever the memory's layout; x: (N, ...)."""
+    return x.sum(tuple(range(1, x.dim())))
 
 
 def divisor(total: Tensor, *, signed: bool = True) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from rapbench.relevance.operations import ACTIVATIONS, PADS, TRANSPARENT, Add, Cat, Constant, Gate, Pad, Part
-from rapbench.relevance.rules import Step, divisor, rule, transpose
+from rapbench.relevance.rules import Step, divisor, per_sample, rule, transpose
 
 
 @rule(*ACTIVATIONS, *TRANSPARENT, keeps_inputs=False)
@@ -37,7 +37,7 @@ def rearrange_back(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     _, back = step.once("back", lambda: transpose(step.module, relevance.new_zeros(step.shapes[0])))
     handed = back(relevance)
     if step.count_dropped:
-        step.dropped = step.dropped + relevance.flatten(1).sum(1) - handed.flatten(1).sum(1)
+        step.dropped = step.dropped + per_sample(relevance) - per_sample(handed)
     return (handed,)
 
 
