@@ -11,7 +11,7 @@ from zennit.torchvision import ResNetCanonizer
 from zennit.types import Activation, AvgPool, Convolution
 
 import rapbench
-from rapbench.methods._zennit import StackedSum, normalised
+from rapbench.methods._zennit import Normalised, StackedSum
 from rapbench.relevance.canonical import canonical
 from rapbench.relevance.operations import Add
 from rapbench.relevance.linear import first_propagation
@@ -115,4 +115,6 @@ def test_lrp_without_biases_conserves(network, images, targets, method):
 
 
 def test_the_normalised_copy_computes_the_same(network, images):
-    torch.testing.assert_close(normalised(network)(images), network(images))
+    normalised = Normalised.of(network)
+    normalised.fold()
+    torch.testing.assert_close(normalised.network(images), network(images))

@@ -105,8 +105,10 @@ def canonical(
     that stay one node. Functional calls become modules (`operations.MODULES`); modules that work in place are replaced
     by copies that do not, since both directions need every activation as it was. Auxiliary heads of a model in eval
     mode do not appear. Operations it does not know stay as they are.
+    `meta["shaped"]` says whether it holds for inputs of this shape only.
     Raises RapbenchError when the model cannot be traced.
     """
+    shaped = False
     try:
         graph = _Tracer(leaves).trace(model)
     except Exception as error:
@@ -114,6 +116,7 @@ def canonical(
             if inputs is None:
                 raise
             graph = _ShapeTracer(leaves, inputs).trace(model)
+            shaped = True
         except Exception:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise RapbenchError(
@@ -121,6 +124,7 @@ def canonical(
                 "data-dependent control flow, or register a rule for the module that has it (rapbench.relevance.rule)"
             ) from error
     result = torch.fx.GraphModule(model, graph)
+    result.meta["shaped"] = shaped
     shapes = shape_valued(graph)
     order = {node: number for number, node in enumerate(graph.nodes)}
     for node in order:

@@ -1,6 +1,5 @@
 """Run a model forward once and take relevance back through the activations it left, in any number of flows."""
 
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from rapbench.errors import RapbenchError
 from rapbench.relevance.canonical import canonical, nonnegative, place, shape_valued, signals
 from rapbench.relevance.linear import Padded
 from rapbench.relevance.operations import REARRANGES, RESHAPES, TRANSPARENT, Cat, Constant, Gate, Pad, Part
+from rapbench.relevance.prepared import prepared
 from rapbench.relevance.rules import RULES, Options, Rules, Step, per_sample, transpose
 
 FLOWS = {"normal": 1, "inversion": -1}
@@ -55,6 +55,7 @@ class Network:
         self.rules = rules
         self.graph_module = canonical(model, inputs, leaves=tuple(rules))
         self.graph = self.graph_module.graph
+        self.shaped = bool(self.graph_module.meta.get("shaped"))
         self.modules = dict(self.graph_module.named_modules())
         self.shapes = shape_valued(self.graph)
         self.input = next(node for node in self.graph.nodes if node.op == "placeholder")
@@ -262,7 +263,8 @@ def explain(
     (N,) their logits) -> relevance of the last layer's inputs.
     Raises RapbenchError for a network with an operation that has no rule, or for a target out of range.
     """
-    network = _prepared(model, inputs, rules)
+    kind = tuple(rules.items())
+    network = prepared(model, inputs, kind, lambda: Network(model, inputs, rules))
     with torch.no_grad():
         run = network.forward(inputs)
         if targets.max() >= run.logits.shape[1]:
@@ -270,23 +272,6 @@ def explain(
         logits = run.logits.gather(1, targets[:, None])[:, 0]
         first = start(network.head, run.values[network.features], targets, logits)
         return network.backward(run, first, options, flows, balance)
-
-
-_PREPARED: weakref.WeakKeyDictionary[nn.Module, dict[int, tuple[Any, Network]]] = weakref.WeakKeyDictionary()
-
-
-def _prepared(model: nn.Module, inputs: Tensor, rules: Rules) -> Network:
-    """The model's Network, made anew only when the model's make-up has changed; weights may change freely."""
-    makeup = [inputs.shape, tuple(rules.items())]
-    for name, module in model.named_modules():
-        plain = [(key, value) for key, value in vars(module).items() if isinstance(value, (int, float, str, tuple))]
-        tensors = [(id(value), value.data_ptr()) for value in (*module._parameters.values(), *module._buffers.values())
-                   if value is not None]  # fmt: skip
-        makeup.append((name, id(module), plain, tensors))
-    known = _PREPARED.setdefault(model, {})
-    if id(rules) not in known or known[id(rules)][0] != makeup:
-        known[id(rules)] = makeup, Network(model, inputs, rules)
-    return known[id(rules)][1]
 
 
 def _sum(tensors: list[Tensor]) -> Tensor:
