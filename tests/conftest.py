@@ -41,8 +41,11 @@ NETWORKS = {
 }
 
 
-def calibrated(network: nn.Module, size: int, seed: int = 0) -> nn.Module:
-    """Random weights with batch statistics of a random batch, so that activations keep their scale."""
+def calibrated(network: nn.Module, size: int, seed: int = 0, shape: tuple[int, ...] = ()) -> nn.Module:
+    """Random weights with batch statistics of a random batch, so that activations keep their scale.
+
+    shape: of one input where it is not (3, size, size).
+    """
     generator = torch.Generator().manual_seed(seed)
     network = network.double()
     for module in network.modules():
@@ -50,7 +53,7 @@ def calibrated(network: nn.Module, size: int, seed: int = 0) -> nn.Module:
             module.weight.data.uniform_(0.5, 1.5, generator=generator)
             module.bias.data.normal_(0, 0.2, generator=generator)
             module.momentum = None
-        elif isinstance(module, (nn.Conv2d, nn.Linear)):
+        elif isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
             nn.init.kaiming_normal_(module.weight, generator=generator)
             if module.bias is not None:
                 module.bias.data.normal_(0, 0.1, generator=generator)
@@ -59,7 +62,7 @@ def calibrated(network: nn.Module, size: int, seed: int = 0) -> nn.Module:
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.reset_running_stats()
     with torch.no_grad():
-        network(torch.randn(8, 3, size, size, dtype=torch.float64, generator=generator))
+        network(torch.randn(8, *(shape or (3, size, size)), dtype=torch.float64, generator=generator))
     return network.eval()
 
 

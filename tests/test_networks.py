@@ -1,0 +1,68 @@
+"""RAP and LRP on the networks that people use: every layer's books balance, and they agree with what is known."""
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+import rapbench
+from rapbench.relevance import Balance
+from tests.networks import NETWORKS, Case
+
+cases = pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=name, marks=[pytest.mark.slow] if case.heavy else []) for name, case in NETWORKS.items()],
+)
+
+
+def _images(shape: tuple[int, ...], count: int = 2) -> torch.Tensor:
+    return torch.randn(count, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def _assert_balanced(network: nn.Module, x: torch.Tensor, method: str) -> None:
+    books: list[Balance] = []
+    relevance = rapbench.attribute(network, x, 3, method, balance=books)
+    assert relevance.isfinite().all()
+    assert (relevance.abs().flatten(1).sum(1) > 0).all()
+    for entry in books:
+        error = (entry.relevance_in + entry.dropped - entry.relevance_out).abs()
+        assert (error <= 1e-9 * (1 + entry.total)).all(), f"{entry.place}, {entry.flow}: {error}"
+    dropped = sum(entry.dropped for entry in books)
+    whole = torch.zeros(len(x)).double() if method == "rap" else network(x)[:, 3].detach()
+    scale = sum(entry.total for entry in books) / len(books) + relevance.abs().flatten(1).sum(1)
+    assert ((relevance.flatten(1).sum(1) + dropped - whole).abs() <= 1e-9 * scale).all()
+
+
+@cases
+def test_every_layer_balances_and_a_batch_is_its_images(case: Case):
+    network, x = case.network(case.small), _images(case.small)
+    for method in ("rap", "rap_aaai"):
+        _assert_balanced(network, x, method)
+        together = rapbench.attribute(network, x, 3, method)
+        alone = rapbench.attribute(network, x[1:], 3, method)
+        assert (alone[0] - together[1]).abs().max() < 1e-10 * together[1].abs().max(), method
+
+
+@cases
+def test_lrp_without_biases_conserves(case: Case, request: pytest.FixtureRequest):
+    """But for depthwise convolutions, where units with no input of the right sign are common and drop theirs."""
+    if any(name in request.node.callspec.id for name in ("mobilenet", "efficientnet", "shufflenet")):
+        pytest.skip("depthwise convolutions")
+    network, x = case.network(case.small), _images(case.small)
+    for method in ("lrp_a1b0", "lrp_a2b1"):
+        relevance = rapbench.attribute(network, x, 3, method, bias="ignored")
+        scale = relevance.abs().flatten(1).sum(1)
+        assert ((relevance.flatten(1).sum(1) - network(x)[:, 3]).abs() < 1e-4 * scale).all(), method
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_layer_balances_at_full_size(name: str):
+    case = NETWORKS[name]
+    _assert_balanced(case.network(case.full), _images(case.full, 1), "rap")
+
+
+def test_what_cannot_be_handled_is_refused_by_name_and_place():
+    network = timm.create_model("convnext_tiny", num_classes=10).eval()
+    with pytest.raises(rapbench.RapbenchError, match=r"no relevance rule for .* at .*(norm|stages)"):
+        rapbench.attribute(network, torch.randn(1, 3, 64, 64), 0)
