@@ -74,9 +74,13 @@ class _ShapeTracer(_Tracer):
         super().__init__(leaves)
         self.fakes = FakeTensorMode(allow_non_fake_inputs=True)
         self.inputs: Tensor | None = self.fakes.from_tensor(inputs)
+        self.following = False
 
     def proxy(self, node: torch.fx.Node) -> torch.fx.Proxy:
         return _Shaped(node, self)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val if self.following else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **others: Any) -> torch.fx.Proxy:
         proxy: Any = super().create_proxy(kind, target, args, kwargs, *more, **others)
@@ -84,15 +88,19 @@ class _ShapeTracer(_Tracer):
             proxy.fake, self.inputs = self.inputs, None
             return proxy
         a, k = torch.fx.node.map_aggregate((args, kwargs), lambda x: x.fake if isinstance(x, _Shaped) else x)  # type: ignore
-        with self.fakes, torch.no_grad():
-            if kind == "call_module":
-                proxy.fake = self.root.get_submodule(target).forward(*a, **k)
-            elif kind == "call_function":
-                proxy.fake = target(*a, **k)
-            elif kind == "call_method":
-                proxy.fake = getattr(a[0], target)(*a[1:], **k)
-            elif kind == "get_attr":
-                proxy.fake = _attribute(self.root, target)
+        self.following = True  # modules show their tensors, not proxies of them
+        try:
+            with self.fakes, torch.no_grad():
+                if kind == "call_module":
+                    proxy.fake = self.root.get_submodule(target).forward(*a, **k)
+                elif kind == "call_function":
+                    proxy.fake = target(*a, **k)
+                elif kind == "call_method":
+                    proxy.fake = getattr(a[0], target)(*a[1:], **k)
+                elif kind == "get_attr":
+                    proxy.fake = _attribute(self.root, target)
+        finally:
+            self.following = False
         return proxy
 
 

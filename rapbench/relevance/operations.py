@@ -225,5 +225,7 @@ MODULES: dict[Any, Callable[..., nn.Module]] = {
     F.adaptive_avg_pool1d: _like(nn.AdaptiveAvgPool1d),
     F.adaptive_avg_pool2d: _like(nn.AdaptiveAvgPool2d),
     F.adaptive_avg_pool3d: _like(nn.AdaptiveAvgPool3d),
-    F.adaptive_max_pool2d: lambda input, output_size: nn.AdaptiveMaxPool2d(output_size),
+    F.adaptive_max_pool1d: _like(nn.AdaptiveMaxPool1d),
+    F.adaptive_max_pool2d: _like(nn.AdaptiveMaxPool2d),
+    F.adaptive_max_pool3d: _like(nn.AdaptiveMaxPool3d),
 }

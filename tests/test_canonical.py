@@ -1,0 +1,198 @@
+"""The traced graph computes what the model computes, whatever way its operations are written."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import rapbench
+from rapbench.methods._zennit import Normalised
+from rapbench.relevance.canonical import canonical, own_modules
+from tests.conftest import calibrated
+from tests.networks import NETWORKS
+
+
+class Written(nn.Module):
+    """A small network whose forward is the function that a test gives."""
+
+    def __init__(self, forward, channels: int = 8):
+        super().__init__()
+        self.first = nn.Conv2d(3, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1), nn.Sigmoid())
+        self.scale = nn.Parameter(torch.linspace(0.5, 1.5, channels).view(-1, 1, 1))
+        self.head = nn.Linear(channels, 5)
+        self.way = [forward]  # hidden from the module's own attributes
+
+    def forward(self, x):
+        return self.way[0](self, x)
+
+
+def modules(n, x):
+    x = n.relu(n.norm(n.second(n.relu(n.first(x)))))
+    return n.head(x.mean((2, 3)))
+
+
+def functions(n, x):
+    x = F.relu(F.conv2d(x, n.first.weight, n.first.bias, padding=1))
+    x = F.conv2d(x, n.second.weight, n.second.bias, 1, 1)
+    x = F.batch_norm(x, n.norm.running_mean, n.norm.running_var, n.norm.weight, n.norm.bias, eps=n.norm.eps)
+    x = F.dropout(torch.relu(x), training=n.training)
+    return F.linear(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1), n.head.weight, n.head.bias)
+
+
+def in_place(n, x):
+    x = n.first(x)
+    n.relu(x)  # its result unused: x itself has changed
+    x = n.second(x)
+    x = n.norm(x)
+    F.relu(x, inplace=True)
+    return n.head(x.mean([2, 3]))
+
+
+def padded(n, x):
+    x = n.relu(F.conv2d(F.pad(x, (1, 1, 1, 1)), n.first.weight, n.first.bias))
+    return n.head(n.relu(n.norm(n.second(x))).mean((2, 3)))
+
+
+def branching(n, x):
+    x = n.first(x)
+    if x.shape[1] > 4 and x.size(-1) >= 2:
+        x = n.relu(x)
+    return n.head(n.relu(n.norm(n.second(x))).mean((2, 3)))
+
+
+SAME = {"functions": functions, "in_place": in_place, "padded": padded, "branching": branching}
+
+
+@pytest.mark.parametrize("method", ["rap", "rap_aaai", "lrp_a1b0"])
+@pytest.mark.parametrize("way", SAME)
+def test_the_way_it_is_written_does_not_matter(way, method, images, targets):
+    net = calibrated(Written(modules), 32)
+    targets = targets % 5
+    want = rapbench.attribute(net, images, targets, method)
+    net.way[0] = SAME[way]
+    del net.__dict__["way"]  # other code in forward is another make-up: what is kept of the model must not be used
+    other = Written(SAME[way]).double().eval()
+    other.load_state_dict(net.state_dict())
+    got = rapbench.attribute(other, images, targets, method)
+    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+
+
+def shared_residual(n, x):
+    x = n.relu(n.first(x))
+    y = n.relu(n.norm(n.second(x)))
+    y = n.second(y)
+    y += x
+    return n.head(F.relu(y).mean((2, 3)))
+
+
+def late_in_place_add(n, x):
+    x = n.relu(n.first(x))
+    y = n.norm(n.second(x))
+    y.add_(x)
+    return n.head(n.relu(y).mean((2, 3)))
+
+
+def gated(n, x):
+    x = n.relu(n.first(x))
+    return n.head((n.gate(x) * x + n.second(x * torch.sigmoid(x))).mean((2, 3)))
+
+
+def scaled(n, x):
+    x = F.leaky_relu(n.first(2 * x - 0.5), 0.1)
+    return n.head((1 - n.second(x * n.scale + 0.3) / 3).mean((2, 3)))
+
+
+def split(n, x):
+    x = n.relu(n.first(x))
+    a, b = x.chunk(2, dim=1)
+    x = torch.cat([b, F.silu(a)], 1).view(x.size(0), 2, 4, *x.shape[2:]).transpose(1, 2).flatten(1, 2)
+    return n.head(n.second(x[:, :, 1:-1]).permute(0, 2, 3, 1).permute(0, 3, 1, 2).mean((2, 3)))
+
+
+def pools(n, x):
+    x = n.relu(n.first(F.pad(x, (1, 2, 0, 1), mode="reflect")))
+    x = F.max_pool2d(x, 3, 2, ceil_mode=True) + F.avg_pool2d(F.pad(x, (1, 0, 1, 0)), 2, ceil_mode=True)[:, :, :16, :17]
+    return n.head(F.adaptive_max_pool2d(F.hardswish(n.second(x)), 1).flatten(1))
+
+
+WAYS = (modules, functions, in_place, padded, branching, shared_residual, late_in_place_add, gated, scaled, split, pools)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_operation_balances_and_computes_the_same(way, images, targets):
+    net = calibrated(Written(way), 32)
+    for graph in (canonical(net, images), own_modules(canonical(net, images))):
+        torch.testing.assert_close(graph(images), net(images))
+    normalised = Normalised.of(net, images)
+    normalised.fold()
+    torch.testing.assert_close(normalised.network(images), net(images))
+    books: list[rapbench.relevance.Balance] = []
+    relevance = rapbench.attribute(net, images, targets % 5, balance=books)
+    assert relevance.abs().sum() > 0
+    for entry in books:
+        error = (entry.relevance_in + entry.dropped - entry.relevance_out).abs()
+        assert (error <= 1e-9 * (1 + entry.total)).all(), entry.place
+
+
+@pytest.mark.parametrize("name", [name for name, case in NETWORKS.items() if not case.heavy])
+def test_a_traced_network_computes_the_same(name):
+    case = NETWORKS[name]
+    network, x = case.network(case.small), torch.randn(2, *case.small).double()
+    normalised = Normalised.of(network, x)
+    normalised.fold()
+    for graph in (canonical(network, x), normalised.network):
+        torch.testing.assert_close(graph(x), network(x))
+
+
+def product(n, x):
+    x = n.first(x)
+    return n.head((x * n.second(x)).mean((2, 3)))
+
+
+def difference(n, x):
+    x = n.first(x)
+    return n.head((x - n.second(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize(("way", "says"), [(product, "mul"), (difference, "sub")])
+def test_a_product_or_difference_of_two_signals_is_refused(way, says, images):
+    with pytest.raises(rapbench.RapbenchError, match=f"no relevance rule for {says} at the top level"):
+        rapbench.attribute(Written(way).double(), images, 0)
+
+
+def test_batch_statistics_are_refused(images):
+    net = Written(modules).double()
+    net.norm = nn.BatchNorm2d(8, track_running_stats=False).double()
+    with pytest.raises(rapbench.RapbenchError, match="BatchNorm2d at norm has no running statistics"):
+        rapbench.attribute(net, images, 0)
+
+
+@pytest.mark.parametrize("method", ["rap", "lrp_a1b0"])
+def test_what_is_kept_of_a_model_follows_its_changes(method, images, targets):
+    net = calibrated(Written(modules), 32)
+    rapbench.attribute(net, images, targets % 5, method)
+    with torch.no_grad():
+        net.first.weight.data.mul_(torch.rand_like(net.first.weight))
+        net.norm.running_mean.add_(0.5)
+    net.second = nn.Conv2d(8, 8, 1).double()
+    net.relu = nn.ReLU6()
+    fresh = Written(modules).double().eval()
+    fresh.second, fresh.relu = nn.Conv2d(8, 8, 1).double(), nn.ReLU6()
+    fresh.load_state_dict(net.state_dict())
+    for count in (3, 2):
+        x, t = images[:count], targets[:count] % 5
+        assert torch.equal(rapbench.attribute(net, x, t, method), rapbench.attribute(fresh, x, t, method))
+
+
+def test_explicit_padding_is_no_pixel():
+    """A network that pads by hand gets what one gets whose convolution pads, at the input layer too."""
+    net = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(1, 4, 2), nn.Flatten(), nn.Linear(64, 3)).double()
+    x = torch.rand(2, 1, 4, 4).double() + 1  # no pixel is 0, as padding is
+    books: list[rapbench.relevance.Balance] = []
+    relevance = rapbench.attribute(net, x, 1, balance=books)
+    assert relevance.abs().min() > 0
+    assert sum(entry.dropped.abs().sum() for entry in books) < 1e-12
