@@ -1,0 +1,120 @@
+"""A model as a graph of modules that Captum's hooks see whole.
+
+Captum hangs its rules on modules, by hooks on the tensors that they read and return. What it gets wrong, silently:
+functions; a module that is called twice; a tensor with two readers, where the rule of one replaces the gradient of
+both; and a tensor that goes straight from one ruled module to the next, where the first one's hook comes too early.
+Here each call is a module of its own and reads a view of its own.
+"""
+
+import copy
+import operator
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.fx
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rapbench.errors import RapbenchError
+from rapbench.methods._target import target_logits
+from rapbench.relevance.canonical import RESHAPES, Add, Cat, Mean, canonical, own_modules, place, shape_valued
+
+# Modules that are affine in what they read, in eval mode.
+AFFINE = (
+    Add, Cat, Mean, nn.Linear, nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.Identity,
+    nn.modules.dropout._DropoutNd, nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd, nn.Flatten,
+    nn.Unflatten, nn.Upsample, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, nn.modules.padding._ConstantPadNd,
+    nn.modules.padding._ReflectionPadNd, nn.modules.padding._ReplicationPadNd,
+)  # fmt: skip
+# Functions and methods that move, repeat or drop elements, so that relevance goes back where it came from,
+MOVES = RESHAPES | {operator.getitem, torch.permute, torch.transpose, torch.chunk, torch.split, torch.stack, "permute",
+                    "transpose", "chunk", "split", "expand"}  # fmt: skip
+# those that are affine in all their tensors together,
+SUMS = {operator.add, operator.sub, operator.neg, torch.add, torch.sub, torch.sum, F.pad, F.interpolate, "add", "sub",
+        "sum", "mean"}  # fmt: skip
+# and those that are affine in one while the other is a constant, for a quotient the divisor.
+PRODUCTS = {operator.mul, torch.mul, "mul"}
+QUOTIENTS = {operator.truediv, torch.div, "div"}
+
+Swap = Callable[[nn.Module], nn.Module | None]
+
+
+class Prepared(nn.Module):
+    """A prepared graph, as Captum wants it: (inputs, targets) -> the targets' logits, (N,)."""
+
+    def __init__(self, network: torch.fx.GraphModule):
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the logits that are explained."""
+        return target_logits(self.network(inputs), targets)
+
+
+def prepared(model: nn.Module, method: str, takes: str, swap: Swap, arithmetic: bool = True) -> Prepared:
+    """Return `model` as a graph for Captum; it shares the model's parameters, but neither its hooks nor attributes.
+
+    swap: from a copy of a module that is called to what stands for it; None where the method has no rule for it.
+    arithmetic: whether affine functions may occur as well as those that move elements. method, takes: for the message.
+    Raises RapbenchError that names the first operation without a rule, and its place.
+    """
+    network = canonical(model)
+    shapes = shape_valued(network.graph)
+    signals: set[torch.fx.Node] = set()
+    for node in network.graph.nodes:
+        reads_signal = node not in shapes and not signals.isdisjoint(node.all_input_nodes)
+        if reads_signal or node.op in ("placeholder", "call_module"):
+            signals.add(node)
+        if node.op == "call_module":
+            known = swap(_copied(network.get_submodule(node.target))) is not None
+        else:
+            known = node.op == "output" or not reads_signal or _known(node, signals, arithmetic)
+        if not known:
+            raise RapbenchError(
+                f"{method} takes {takes}; it has no rule for {_name(network, node)} at {place(node)}, choose another "
+                "method for this model"
+            )
+    for node in [node for node in own_modules(network).graph.nodes if node.op == "call_module"]:
+        stand_in: Any = swap(_copied(network.get_submodule(node.target)))
+        network.add_submodule(node.target, stand_in)
+        with network.graph.inserting_before(node):
+            tensors = (*node.args, *node.kwargs.values())
+            node.args = tuple(network.graph.call_method("view_as", (tensor, tensor)) for tensor in tensors)
+        node.kwargs = {}
+    network.delete_all_unused_submodules()
+    network.recompile()
+    return Prepared(network)
+
+
+def affine(module: nn.Module) -> bool:
+    """Whether a module is affine; a batch norm without running statistics is not."""
+    is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+    return isinstance(module, AFFINE) and not (is_norm and module.running_mean is None)
+
+
+def _known(node: torch.fx.Node, signals: set[torch.fx.Node], arithmetic: bool) -> bool:
+    """Whether a function or method that reads signals moves them or, with `arithmetic`, is affine in them."""
+    if node.target in MOVES:
+        return True
+    among = [argument in signals for argument in node.args if isinstance(argument, torch.fx.Node)]
+    if node.target in PRODUCTS:
+        return arithmetic and sum(among) == 1
+    if node.target in QUOTIENTS:
+        return arithmetic and sum(among) == 1 and node.args[0] in signals
+    return arithmetic and node.target in SUMS
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """Return a copy with the same parameters; a plain shallow one would share the registries of hooks as well."""
+    copied = copy.copy(module)
+    vars(copied).update({name: copy.copy(value) for name, value in vars(module).items() if isinstance(value, dict)})
+    copied._backward_hooks = OrderedDict()  # the user's: with one, Captum would leave the module out
+    return copied
+
+
+def _name(network: torch.fx.GraphModule, node: torch.fx.Node) -> str:
+    if node.op == "call_module":
+        return type(network.get_submodule(str(node.target))).__name__
+    return getattr(node.target, "__name__", str(node.target))

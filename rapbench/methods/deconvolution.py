@@ -1,0 +1,16 @@
+"""Deconvolution (Zeiler & Fergus 2014), through Captum."""
+
+from captum.attr import Deconvolution
+from torch import Tensor, nn
+
+from rapbench.methods import methods
+from rapbench.methods._rectified import rectified
+
+
+@methods.register("deconvolution", signs=("positive", "negative"), passes=2)
+def deconvolution(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the gradient that passes a ReLU where it is positive, whatever the ReLU's output, shaped like `inputs`.
+
+    Raises RapbenchError for other activations than ReLU and ReLU6, min(ReLU, 6), and for a model without any.
+    """
+    return rectified(Deconvolution, model, inputs, targets, "deconvolution")

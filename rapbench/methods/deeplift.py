@@ -1,0 +1,96 @@
+"""DeepLIFT with the rescale rule (Shrikumar et al. 2017), through Captum.
+
+Captum 0.9 shares the relevance of a max pooling wrongly where its windows overlap: of an input that wins several it
+keeps one share only. And where input and baseline agree, it takes the gradient of the batch's first image for all. Both
+are mended here; its rule for softmax mixes the images of a batch, so softmax is refused.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from captum.attr import DeepLift
+from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR, maxpool
+from torch import Tensor, nn
+
+from rapbench.methods import methods
+from rapbench.methods._modules import affine, prepared
+
+ACTIVATIONS = (nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus)
+POOLS: dict[type[nn.Module], Callable[..., Any]] = {
+    nn.MaxPool1d: F.max_pool1d,
+    nn.MaxPool2d: F.max_pool2d,
+    nn.MaxPool3d: F.max_pool3d,
+}
+
+
+@methods.register("deeplift", signs=("positive", "negative"), passes=4)
+def deeplift(model: nn.Module, inputs: Tensor, targets: Tensor, *, baseline: float = 0.0) -> Tensor:
+    """Return relevance shaped like `inputs`, which sums to logit(inputs) - logit(baseline).
+
+    baseline: the reference's value in the network's input space. Raises RapbenchError for an operation that is neither
+    affine nor one of ReLU, ReLU6, ELU, LeakyReLU, Sigmoid, Tanh, Softplus and max pooling.
+    """
+    takes = "affine operations, ReLU, ReLU6, ELU, LeakyReLU, Sigmoid, Tanh, Softplus and max pooling"
+    network = prepared(model, "deeplift", takes, _stand_in)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Setting forward, backward hooks")  # they are on our graph
+        attribution = DeepLift(network).attribute(
+            inputs.requires_grad_(), torch.full_like(inputs, baseline), additional_forward_args=(targets,)
+        )
+    return attribution.detach()
+
+
+class TwoReLUs(nn.Module):
+    """ReLU6 as a difference, which Captum finds and rescales exactly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low, self.high = nn.ReLU(), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return min(max(x, 0), 6)."""
+        return self.low(x.view_as(x)) - self.high(x - 6)
+
+
+class MaxPool(nn.Module):
+    """A max pooling of its own type, so that the rule below is found for it."""
+
+    def __init__(self, pool: Any):
+        super().__init__()
+        self.function = POOLS[type(pool)]
+        self.kernel_size, self.stride, self.padding = pool.kernel_size, pool.stride, pool.padding
+        self.dilation, self.ceil_mode = pool.dilation, pool.ceil_mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool x."""
+        return self.function(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+
+
+def _max_rule(
+    module: MaxPool, inputs: Tensor, outputs: Tensor, grad_input: Tensor, grad_output: Tensor, eps: float
+) -> Tensor:
+    """Return Captum's multipliers, with shares added up, and each image's own gradient where nothing changes."""
+    multipliers = maxpool(module, module.function, _add_up, inputs, outputs, grad_input, grad_output, eps)
+    given, reference = inputs.chunk(2)
+    unchanged = ((given - reference).abs() < eps).repeat(2, *[1] * (given.dim() - 1))
+    return torch.where(unchanged, grad_input, multipliers)
+
+
+def _add_up(shares: Tensor, winners: Tensor, kernel: Any, stride: Any, padding: Any, shape: list[int]) -> Tensor:
+    """Like max_unpool, but for the sum where one input wins several windows."""
+    to = shares.new_zeros(shape).flatten(2)
+    return to.scatter_add_(2, winners.flatten(2), shares.flatten(2)).view(shape)
+
+
+SUPPORTED_NON_LINEAR[MaxPool] = _max_rule
+
+
+def _stand_in(module: nn.Module) -> nn.Module | None:
+    if type(module) is nn.ReLU6:
+        return TwoReLUs()
+    if type(module) in POOLS and not getattr(module, "return_indices", False):
+        return MaxPool(module)
+    return module if affine(module) or type(module) in ACTIVATIONS else None

@@ -1,0 +1,16 @@
+"""Guided backpropagation (Springenberg et al. 2015), through Captum."""
+
+from captum.attr import GuidedBackprop
+from torch import Tensor, nn
+
+from rapbench.methods import methods
+from rapbench.methods._rectified import rectified
+
+
+@methods.register("guided_backprop", signs=("positive", "negative"), passes=2)
+def guided_backprop(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the gradient that passes a ReLU where both its output and the gradient are positive, shaped like `inputs`.
+
+    Raises RapbenchError for other activations than ReLU and ReLU6, min(ReLU, 6), and for a model without any.
+    """
+    return rectified(GuidedBackprop, model, inputs, targets, "guided_backprop")

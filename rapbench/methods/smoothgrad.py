@@ -1,0 +1,61 @@
+"""SmoothGrad (Smilkov et al. 2017): the gradient's mean over noisy copies of the image, through Captum.
+
+Captum draws noise from the global generator, by the batch. Here it hangs on the image's seed, so that it is the same
+in every batch, whatever `batch` is, and on every device.
+"""
+
+import math
+
+import torch
+from captum.attr import NoiseTunnel, Saliency
+from pydantic import NonNegativeFloat, PositiveInt
+from torch import Tensor, nn
+
+from rapbench.draws import random_keys
+from rapbench.methods import methods
+from rapbench.methods._target import explained
+
+
+@methods.register("smoothgrad", signs=("positive",), passes=100, random=True)
+def smoothgrad(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    samples: PositiveInt = 50,
+    noise: NonNegativeFloat = 0.15,
+    batch: PositiveInt = 8,
+    seeds: Tensor | None = None,
+) -> Tensor:
+    """Return |mean of d logit / d x over noisy copies|, shaped like `inputs`.
+
+    samples: copies of each image. noise: their standard deviation, as a share of the image's maximum - minimum. batch:
+    copies in a forward pass, which bounds the memory. seeds: (N,), one an image.
+    """
+    assert seeds is not None
+    relevance = [
+        Tunnel(Saliency(explained(model)), random_keys(seed, samples)[0]).attribute(
+            image,
+            nt_samples=samples,
+            nt_samples_batch_size=batch,
+            stdevs=noise * float(image.max() - image.min()),
+            additional_forward_args=target,
+            abs=False,
+        )
+        for image, target, seed in zip(inputs.split(1), targets.split(1), seeds.split(1), strict=True)
+    ]
+    return torch.cat(relevance).detach().abs()
+
+
+class Tunnel(NoiseTunnel):
+    """Captum's, for one image, with a seed for each copy."""
+
+    def __init__(self, method: Saliency, seeds: Tensor):
+        super().__init__(method)
+        self.seeds = seeds
+
+    def _add_noise_to_input(self, image: Tensor, deviation: float, copies: int) -> Tensor:
+        seeds, self.seeds = self.seeds[:copies], self.seeds[copies:]
+        uniform = ((random_keys(seeds, image.numel()) >> 11).double() + 0.5) / 2**52  # in (-1, 1), neither included
+        normal = math.sqrt(2) * torch.erfinv(uniform)
+        return image + (deviation * normal).view(copies, *image.shape[1:]).to(image.dtype)
