@@ -1,5 +1,7 @@
 """The traced graph computes what the model computes, whatever way its operations are written."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -87,6 +89,20 @@ def shared_residual(n, x):
     y = n.second(y)
     y += x
     return n.head(F.relu(y).mean((2, 3)))
+
+
+def unshared_residual(n, x):
+    x = n.relu(n.first(x))
+    y = n.relu(n.norm(n.second(x)))
+    return n.head(F.relu(n.third(y) + x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("method", ["rap", "rap_aaai", "lrp_a2b1", "lrp_epsilon", "guided_backprop", "deeplift"])
+def test_a_module_called_twice_is_two(method, images, targets):
+    net, other = (calibrated(Written(way), 32) for way in (shared_residual, shared_residual))
+    other.way[0], other.third = unshared_residual, copy.deepcopy(other.second)
+    got, want = (rapbench.attribute(network, images, targets % 5, method) for network in (net, other))
+    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
 
 
 def late_in_place_add(n, x):

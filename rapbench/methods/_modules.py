@@ -6,7 +6,6 @@ both; and a tensor that goes straight from one ruled module to the next, where t
 Here each call is a module of its own and reads a view of its own.
 """
 
-import copy
 import operator
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,30 +18,26 @@ from torch import Tensor, nn
 
 from rapbench.errors import RapbenchError
 from rapbench.methods._target import target_logits
-from rapbench.relevance.canonical import RESHAPES, Add, Cat, Mean, canonical, own_modules, place, shape_valued
+from rapbench.relevance.canonical import canonical, operation, own_modules, place, shape_valued, twin
+from rapbench.relevance.operations import PADS, RESHAPES, Add, Cat, Constant, Mean, Pad, Part
 
 # Modules that are affine in what they read, in eval mode.
 AFFINE = (
     Add, Cat, Mean, nn.Linear, nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.Identity,
     nn.modules.dropout._DropoutNd, nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd, nn.Flatten,
-    nn.Unflatten, nn.Upsample, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, nn.modules.padding._ConstantPadNd,
-    nn.modules.padding._ReflectionPadNd, nn.modules.padding._ReplicationPadNd,
+    nn.Unflatten, nn.Upsample, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, Pad, Part, *PADS,
 )  # fmt: skip
 # Functions and methods that move, repeat or drop elements, so that relevance goes back where it came from,
 MOVES = RESHAPES | {operator.getitem, torch.permute, torch.transpose, torch.chunk, torch.split, torch.stack, "permute",
                     "transpose", "chunk", "split", "expand"}  # fmt: skip
-# those that are affine in all their tensors together,
-SUMS = {operator.add, operator.sub, operator.neg, torch.add, torch.sub, torch.sum, F.pad, F.interpolate, "add", "sub",
-        "sum", "mean"}  # fmt: skip
-# and those that are affine in one while the other is a constant, for a quotient the divisor.
-PRODUCTS = {operator.mul, torch.mul, "mul"}
-QUOTIENTS = {operator.truediv, torch.div, "div"}
+# and those that are affine in all their tensors together.
+SUMS = {operator.sub, operator.neg, torch.sub, torch.sum, F.interpolate, "sub", "sum"}
 
 Swap = Callable[[nn.Module], nn.Module | None]
 
 
-class Prepared(nn.Module):
-    """A prepared graph, as Captum wants it: (inputs, targets) -> the targets' logits, (N,)."""
+class Hookable(nn.Module):
+    """A graph as Captum wants it: (inputs, targets) -> the targets' logits, (N,)."""
 
     def __init__(self, network: torch.fx.GraphModule):
         super().__init__()
@@ -53,14 +48,16 @@ class Prepared(nn.Module):
         return target_logits(self.network(inputs), targets)
 
 
-def prepared(model: nn.Module, method: str, takes: str, swap: Swap, arithmetic: bool = True) -> Prepared:
+def hookable(
+    model: nn.Module, inputs: Tensor, method: str, takes: str, swap: Swap, arithmetic: bool = True
+) -> Hookable:
     """Return `model` as a graph for Captum; it shares the model's parameters, but neither its hooks nor attributes.
 
     swap: from a copy of a module that is called to what stands for it; None where the method has no rule for it.
     arithmetic: whether affine functions may occur as well as those that move elements. method, takes: for the message.
     Raises RapbenchError that names the first operation without a rule, and its place.
     """
-    network = canonical(model)
+    network = canonical(model, inputs)
     shapes = shape_valued(network.graph)
     signals: set[torch.fx.Node] = set()
     for node in network.graph.nodes:
@@ -70,10 +67,10 @@ def prepared(model: nn.Module, method: str, takes: str, swap: Swap, arithmetic: 
         if node.op == "call_module":
             known = swap(_copied(network.get_submodule(node.target))) is not None
         else:
-            known = node.op == "output" or not reads_signal or _known(node, signals, arithmetic)
+            known = node.op == "output" or not reads_signal or _known(node, arithmetic)
         if not known:
             raise RapbenchError(
-                f"{method} takes {takes}; it has no rule for {_name(network, node)} at {place(node)}, choose another "
+                f"{method} takes {takes}; it has no rule for {operation(network, node)} at {place(node)}, choose another "
                 "method for this model"
             )
     for node in [node for node in own_modules(network).graph.nodes if node.op == "call_module"]:
@@ -85,36 +82,26 @@ def prepared(model: nn.Module, method: str, takes: str, swap: Swap, arithmetic: 
         node.kwargs = {}
     network.delete_all_unused_submodules()
     network.recompile()
-    return Prepared(network)
+    return Hookable(network)
 
 
 def affine(module: nn.Module) -> bool:
     """Whether a module is affine; a batch norm without running statistics is not."""
+    if isinstance(module, Constant):  # c / x is not
+        return not (module.first and module.operation is operator.truediv)
     is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
     return isinstance(module, AFFINE) and not (is_norm and module.running_mean is None)
 
 
-def _known(node: torch.fx.Node, signals: set[torch.fx.Node], arithmetic: bool) -> bool:
+def _known(node: torch.fx.Node, arithmetic: bool) -> bool:
     """Whether a function or method that reads signals moves them or, with `arithmetic`, is affine in them."""
     if node.target in MOVES:
         return True
-    among = [argument in signals for argument in node.args if isinstance(argument, torch.fx.Node)]
-    if node.target in PRODUCTS:
-        return arithmetic and sum(among) == 1
-    if node.target in QUOTIENTS:
-        return arithmetic and sum(among) == 1 and node.args[0] in signals
     return arithmetic and node.target in SUMS
 
 
 def _copied(module: nn.Module) -> nn.Module:
-    """Return a copy with the same parameters; a plain shallow one would share the registries of hooks as well."""
-    copied = copy.copy(module)
-    vars(copied).update({name: copy.copy(value) for name, value in vars(module).items() if isinstance(value, dict)})
-    copied._backward_hooks = OrderedDict()  # the user's: with one, Captum would leave the module out
+    """Return a copy with the same parameters and without the user's hooks: with one, Captum would leave it out."""
+    copied = twin(module)
+    copied._backward_hooks = OrderedDict()
     return copied
-
-
-def _name(network: torch.fx.GraphModule, node: torch.fx.Node) -> str:
-    if node.op == "call_module":
-        return type(network.get_submodule(str(node.target))).__name__
-    return getattr(node.target, "__name__", str(node.target))

@@ -6,7 +6,7 @@ from captum.attr import Deconvolution, GuidedBackprop
 from torch import Tensor, nn
 
 from rapbench.errors import RapbenchError
-from rapbench.methods._modules import affine, prepared
+from rapbench.methods._modules import affine, hookable
 
 # No activations: the gradient is taken as it is.
 DIFFERENTIABLE = (
@@ -35,7 +35,7 @@ def rectified(
     Raises RapbenchError for an activation other than ReLU and ReLU6, for a model without any, and for an operation
     that is not known to be free of activations.
     """
-    network = prepared(model, method, "networks whose only activations are ReLU and ReLU6", _stand_in)
+    network = hookable(model, inputs, method, "networks whose only activations are ReLU and ReLU6", _stand_in)
     if not any(isinstance(module, nn.ReLU) for module in network.modules()):
         raise RapbenchError(
             f"{method} is the gradient, changed at each ReLU, and {type(model).__name__} has none; use sensitivity "

@@ -5,7 +5,6 @@ to be merged into its convolution; so the model is traced, its operations made m
 graph of our own.
 """
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,7 +20,7 @@ from zennit.rules import AlphaBeta, ClampMod, Epsilon, Norm, Pass, ZPlus
 from zennit.types import Convolution
 
 from rapbench.methods._target import target_logits
-from rapbench.relevance.canonical import canonical, nonnegative, own_modules
+from rapbench.relevance.canonical import canonical, nonnegative, own_modules, twin
 from rapbench.relevance.operations import ACTIVATIONS, POOLS, Add, Constant, Gate, Mean
 from rapbench.relevance.prepared import prepared
 
@@ -132,8 +131,7 @@ class Normalised:
             before = node.all_input_nodes[0]
             layer = network.get_submodule(before.target) if before.op == "call_module" else None
             if isinstance(module, _BatchNorm) and isinstance(layer, (Convolution, nn.Linear)) and len(before.users) == 1:
-                folded = copy.copy(layer)
-                folded._parameters = dict(layer._parameters)  # the copy's own
+                folded = twin(layer)
                 network.add_submodule(before.target, folded)
                 folds.append((folded, layer, module))
                 node.replace_all_uses_with(before)

@@ -1,6 +1,6 @@
 """LRP with Captum's default, the epsilon rule in every layer (Bach et al. 2015), through Captum.
 
-A residual sum takes the rule of Captum's own module for sums; a plain + would hand all its relevance to each branch.
+Captum hands all the relevance of a residual sum to each branch, so that it doubles at every block: refused.
 """
 
 import copy
@@ -10,18 +10,22 @@ from captum.attr._utils.lrp_rules import EpsilonRule, IdentityRule
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.methods._modules import affine, prepared
+from rapbench.methods._modules import affine, hookable
+from rapbench.relevance.operations import Add, Constant
 
 
 @methods.register("captum_lrp", signs=("positive", "negative"), passes=4)
 def captum_lrp(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Return relevance shaped like `inputs`, which sums to the logit where there are no biases; epsilon is 1e-9.
 
-    Sums, batch norms and poolings share relevance in proportion, activations pass it on. Raises RapbenchError for an
-    operation that is neither affine nor one of ReLU, ReLU6, Tanh and max pooling, and for arithmetic with constants.
+    Batch norms and poolings share relevance in proportion, activations pass it on. Raises RapbenchError for residual
+    sums and arithmetic, and for modules that are neither affine nor one of ReLU, ReLU6, Tanh and max pooling.
     """
-    takes = "affine modules, sums, ReLU, ReLU6, Tanh and max pooling"
-    network = prepared(model, "captum_lrp", takes, _stand_in, arithmetic=False)
+    takes = (
+        "networks without residual sums, through which its relevance explodes, of affine modules, ReLU, ReLU6, Tanh "
+        "and max pooling"
+    )
+    network = hookable(model, inputs, "captum_lrp", takes, _stand_in, arithmetic=False)
     # A copy with its own parameters: Captum writes the whole state back when it has done.
     attribution = LRP(copy.deepcopy(network)).attribute(inputs.requires_grad_(), additional_forward_args=targets)
     return attribution.detach()
@@ -30,6 +34,8 @@ def captum_lrp(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
 def _stand_in(module: nn.Module) -> nn.Module | None:
     if isinstance(module, (nn.Identity, nn.modules.dropout._DropoutNd)):
         return nn.Dropout().eval()  # which Captum knows to pass relevance on
+    if isinstance(module, (Add, Constant)):
+        return None
     if affine(module) or type(module) in (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d):
         module.rule = EpsilonRule()  # Captum's default, which it does not know for each of these by name
     elif type(module) is nn.ReLU6:

@@ -16,7 +16,7 @@ from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR, maxpool
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.methods._modules import affine, prepared
+from rapbench.methods._modules import affine, hookable
 
 ACTIVATIONS = (nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus)
 POOLS: dict[type[nn.Module], Callable[..., Any]] = {
@@ -34,7 +34,7 @@ def deeplift(model: nn.Module, inputs: Tensor, targets: Tensor, *, baseline: flo
     affine nor one of ReLU, ReLU6, ELU, LeakyReLU, Sigmoid, Tanh, Softplus and max pooling.
     """
     takes = "affine operations, ReLU, ReLU6, ELU, LeakyReLU, Sigmoid, Tanh, Softplus and max pooling"
-    network = prepared(model, "deeplift", takes, _stand_in)
+    network = hookable(model, inputs, "deeplift", takes, _stand_in)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Setting forward, backward hooks")  # they are on our graph
         attribution = DeepLift(network).attribute(

@@ -145,7 +145,7 @@ def canonical(
             if call:
                 order = order | {call: order[node]}
         elif node.op == "call_module" and changes:
-            module: Any = copy.copy(result.get_submodule(str(node.target)))
+            module: Any = twin(result.get_submodule(str(node.target)))
             module.inplace = False
             result.add_submodule(str(node.target), module)
     for node in graph.nodes:  # a traced assertion about a shape has done its work
@@ -162,18 +162,25 @@ def canonical(
 def own_modules(network: torch.fx.GraphModule) -> torch.fx.GraphModule:
     """Give each call in a canonical graph a module of its own, in place: hooks would mix the calls of a shared one.
 
-    The further modules are shallow copies, which share the parameters.
+    The further modules are copies which share the parameters.
     """
     seen: set[str] = set()
     for node in network.graph.nodes:
         if node.op == "call_module":
             if node.target in seen:
-                copied = copy.copy(network.get_submodule(node.target))
+                copied = twin(network.get_submodule(node.target))
                 node.target = f"_again_{node.name}"
                 network.add_submodule(node.target, copied)
             seen.add(node.target)
     network.recompile()
     return network
+
+
+def twin(module: nn.Module) -> nn.Module:
+    """Return a copy with the same parameters, but registries of its own: a shallow copy would share the hooks too."""
+    copied = copy.copy(module)
+    vars(copied).update({name: copy.copy(value) for name, value in vars(module).items() if isinstance(value, dict)})
+    return copied
 
 
 def shape_valued(graph: torch.fx.Graph) -> set[torch.fx.Node]:
@@ -220,6 +227,14 @@ def place(node: torch.fx.Node) -> str:
     stack = node.meta.get("nn_module_stack") or {}
     owner = next(reversed(stack.values()))[0] if stack else ""
     return f"{owner or 'the top level'} ({node.name})"
+
+
+def operation(network: torch.fx.GraphModule, node: torch.fx.Node) -> str:
+    """What a node does, as its author would call it."""
+    if node.op != "call_module":
+        return str(getattr(node.target, "__name__", node.target))
+    module = network.get_submodule(str(node.target))
+    return module.operation.__name__ if isinstance(module, Constant) else type(module).__name__
 
 
 def _changes_its_input(owner: torch.fx.GraphModule, node: torch.fx.Node) -> bool:

@@ -11,7 +11,7 @@ import rapbench.relevance.norm
 import rapbench.relevance.pooling
 import rapbench.relevance.wiring  # noqa: F401  the built-in rules register themselves
 from rapbench.errors import RapbenchError
-from rapbench.relevance.canonical import canonical, nonnegative, place, shape_valued, signals
+from rapbench.relevance.canonical import canonical, nonnegative, operation, place, shape_valued, signals
 from rapbench.relevance.linear import Padded
 from rapbench.relevance.operations import REARRANGES, RESHAPES, TRANSPARENT, Cat, Constant, Gate, Pad, Part
 from rapbench.relevance.prepared import prepared
@@ -236,13 +236,10 @@ class Network:
                     )
                 if type(module) in self.rules:
                     continue
-                what = type(module).__name__
             elif node.target in RESHAPES | REARRANGES:
                 continue
-            else:
-                what = getattr(node.target, "__name__", str(node.target))
             raise RapbenchError(
-                f"no relevance rule for {what} at {place(node)}; put the operation in an nn.Module of its own and "
+                f"no relevance rule for {operation(self.graph_module, node)} at {place(node)}; put the operation in an nn.Module of its own and "
                 "register a rule for it with @rapbench.relevance.rule(ThatModule)"
             )
 
