@@ -8,9 +8,28 @@ from torch import nn
 
 import rapbench
 from rapbench.methods import methods
+from rapbench.patterns import estimate, save
 from tests.conftest import calibrated, vgg
 
 every_method = pytest.mark.parametrize("method", list(methods))
+
+
+@pytest.fixture(autouse=True)
+def files(request, tmp_path, monkeypatch):
+    """What a method reads from the user's cache; a network for which there is none is refused by name, and skipped."""
+    if not {"method", "network"} <= set(request.fixturenames):
+        return
+    method, network = (request.getfixturevalue(name) for name in ("method", "network"))
+    if "patterns" not in methods[method].facts.get("files", {}):
+        return
+    monkeypatch.setenv("RAPBENCH_CACHE", str(tmp_path))
+    if isinstance(network, nn.Sequential):
+        images = torch.randn(16, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+        save(estimate(network, [images]), network)
+        return
+    with pytest.raises(rapbench.RapbenchError, match=r"VGG-type networks: .* Add at layer4"):
+        rapbench.attribute(network, request.getfixturevalue("images"), 0, method)
+    pytest.skip("patterns are defined for VGG-type networks")
 
 
 @every_method
