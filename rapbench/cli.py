@@ -1,9 +1,11 @@
-"""The `rapbench` console script: run, report, list. Bad input ends in one line on standard error and exit code 2."""
+"""The `rapbench` console script: run, report, list, patterns. Bad input is one line on standard error, exit code 2."""
 
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rapbench.errors import RapbenchError
 from rapbench.paths import resource
@@ -23,17 +25,26 @@ def main(arguments: list[str] | None = None) -> int:
     report.add_argument("folder", type=Path, help="a run's folder, such as results/table1/resnet50_keras")
     listing = commands.add_parser("list", help="show the models, data sets, methods and protocols")
     listing.add_argument("kind", nargs="?", choices=["models", "data", "methods", "protocols"])
+    patterns = commands.add_parser("patterns", help="estimate what pattern_net and pattern_attribution need")
+    patterns.add_argument("--model", required=True, help="a zoo model of VGG type, such as vgg16")
+    patterns.add_argument("--images", help="a folder, searched at any depth; default: the few embedded samples")
+    patterns.add_argument("--n", type=int, help="how many of the images, drawn with --seed; default: all")
+    patterns.add_argument("--seed", type=int, default=0, help="of the draw; default: %(default)s")
+    patterns.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1; default: %(default)s")
+    patterns.add_argument("--batch", type=int, help="images in one pass; default: 8 on a CPU, else 64")
+    patterns.add_argument("--output", help="the file; default: in the user's cache, where the methods look")
     try:
         if arguments[:1] == ["run"]:
             run_hydra(arguments[1:])
             return 0
-        parsed = parser.parse_args(arguments)
-        print(list_configs(parsed.kind) if parsed.command == "list" else report_again(parsed.folder))
+        options = vars(parser.parse_args(arguments))
+        print(COMMANDS[options.pop("command")](**options))
     except RapbenchError as error:
         print(f"rapbench: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("rapbench: stopped; finished chunks are kept, the same command goes on from there", file=sys.stderr)
+        again = "the same command begins anew" if arguments[:1] == ["patterns"] else RESUMED
+        print(f"rapbench: stopped; {again}", file=sys.stderr)
         return 130
     return 0
 
@@ -105,6 +116,16 @@ def list_configs(kind: str | None) -> str:
         lines += [f"  {path.stem:22s} {yaml.safe_load(path.read_text())['summary']}" for path in paths]
     return "\n".join(lines)
 
+
+def make_patterns(model: str, **options: Any) -> str:
+    """Estimate a zoo model's patterns and write them."""
+    from rapbench.patterns.make import make
+
+    return make(model, **options)
+
+
+RESUMED = "finished chunks are kept, the same command goes on from there"
+COMMANDS: dict[str, Callable[..., str]] = {"list": list_configs, "report": report_again, "patterns": make_patterns}
 
 if __name__ == "__main__":
     sys.exit(main())

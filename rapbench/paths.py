@@ -1,6 +1,14 @@
-"""Where the files lie that travel with the package: configs and published numbers."""
+"""Where files lie: those that travel with the package (configs, published numbers), and the user's cache."""
 
+import os
 from pathlib import Path
+
+from platformdirs import user_cache_path
+
+
+def cache_folder() -> Path:
+    """Return where downloads and estimated patterns are kept: $RAPBENCH_CACHE, else the user's cache folder."""
+    return Path(os.environ.get("RAPBENCH_CACHE") or user_cache_path("rapbench"))
 
 
 def resource(*parts: str) -> Path:

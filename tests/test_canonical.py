@@ -135,7 +135,19 @@ def pools(n, x):
     return n.head(F.adaptive_max_pool2d(F.hardswish(n.second(x)), 1).flatten(1))
 
 
-WAYS = (modules, functions, in_place, padded, branching, shared_residual, late_in_place_add, gated, scaled, split, pools)
+WAYS = (
+    modules,
+    functions,
+    in_place,
+    padded,
+    branching,
+    shared_residual,
+    late_in_place_add,
+    gated,
+    scaled,
+    split,
+    pools,
+)
 
 
 @pytest.mark.parametrize("way", WAYS)

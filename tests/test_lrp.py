@@ -13,8 +13,8 @@ from zennit.types import Activation, AvgPool, Convolution
 import rapbench
 from rapbench.methods._zennit import Normalised, StackedSum
 from rapbench.relevance.canonical import canonical
-from rapbench.relevance.operations import Add
 from rapbench.relevance.linear import first_propagation
+from rapbench.relevance.operations import Add
 from tests.conftest import NETWORKS, calibrated, resnet
 
 OFF = {"bias_correction": False, "batchnorm_correction": False, "input_rule": "same_as_hidden"}

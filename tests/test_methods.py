@@ -8,10 +8,35 @@ from torch import nn
 
 import rapbench
 from rapbench.methods import methods
+from rapbench.patterns import estimate, save
 from tests.conftest import calibrated, vgg
 
 every_method = pytest.mark.parametrize("method", list(methods))
 QUICK = {"smoothgrad": {"samples": 6, "batch": 4}}
+
+
+# Methods that are for chains only, and what they say of a residual network.
+CHAINS = {
+    "pattern_net": r"VGG-type networks: .* Add at layer4",
+    "pattern_attribution": r"VGG-type networks: .* Add at layer4",
+    "captum_lrp": r"without residual sums.* no rule for Add at layer1",
+}
+
+
+@pytest.fixture(autouse=True)
+def ready(request, tmp_path, monkeypatch):
+    """Make what a method reads from the user's cache; where it refuses a network, check the reason and skip."""
+    if not {"method", "network"} <= set(request.fixturenames):
+        return
+    method, network = (request.getfixturevalue(name) for name in ("method", "network"))
+    monkeypatch.setenv("RAPBENCH_CACHE", str(tmp_path))
+    if method in CHAINS and not isinstance(network, nn.Sequential):
+        with pytest.raises(rapbench.RapbenchError, match=CHAINS[method]):
+            rapbench.attribute(network, request.getfixturevalue("images"), 0, method)
+        pytest.skip("no residual networks")
+    if "patterns" in methods[method].facts.get("files", {}):
+        images = torch.randn(16, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+        save(estimate(network, [images]), network)
 
 
 @every_method

@@ -4,13 +4,11 @@ from fractions import Fraction
 
 import pytest
 import torch
-import torchvision
 from torch import nn
 
 import rapbench
 from rapbench.relevance import Balance, Network, rule
 from rapbench.relevance.linear import first_propagation
-from tests.conftest import calibrated
 
 OFF = {"bias_correction": False, "batchnorm_correction": False}
 
@@ -181,5 +179,3 @@ def test_a_user_registers_a_rule_for_an_own_module():
     plain = nn.Sequential(net[0], net[1], nn.Identity(), net[3])
     x = torch.rand(2, 3).double()
     assert torch.equal(rapbench.attribute(net, x, 1), rapbench.attribute(plain, x, 1))
-
-

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from rapbench.relevance import Options, Step
 from rapbench.relevance.aaai import AAAI, seed
-from rapbench.relevance.operations import Add, Cat, Mean
 from rapbench.relevance.engine import Network  # noqa: F401  registers the rules
+from rapbench.relevance.operations import Add, Cat, Mean
 from rapbench.relevance.rules import RULES, Rules, divisor
 
 CHECK = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -18,7 +18,8 @@ CHECK = settings(max_examples=25, deadline=None, suppress_health_check=list(Heal
 def run(module: nn.Module, inputs: tuple[Tensor, ...], relevance: Tensor, kappa: int, first: bool = False,
         rules: Rules = RULES, **options: object) -> tuple[Tensor, ...]:  # fmt: skip
     nonnegative = tuple(bool((x >= 0).all()) for x in inputs)
-    step = Step(module, inputs, first, Options(**options), tuple(x.shape for x in inputs), nonnegative)
+    shapes = tuple(x.shape for x in inputs)
+    step = Step(module, inputs, first, Options(**options), shapes=shapes, nonnegative=nonnegative)
     with torch.no_grad():
         return rules[type(module)](step, relevance.clone(), kappa)
 
@@ -118,6 +119,37 @@ def test_input_layer_equals_the_dense_zbox(layer, swapped):
         torch.testing.assert_close(got[sample].flatten(), want, rtol=1e-7, atol=1e-9)
 
 
+@CHECK
+@given(layers(), st.sampled_from([1, -1]), st.floats(0, 1))
+def test_totals_taken_as_a_difference_equal_the_dense_formula(layer, kappa, limit):
+    """Whichever flow comes first leaves the other its totals, unless too much would cancel."""
+    module, x, relevance = layer
+    x = x.relu()
+    weights = matrix(module, x.shape[1:])
+    step = Step(module, (x,), False, Options(bias_correction=False), module(x).detach(), (x.shape,), (True,))
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr("rapbench.relevance.linear.WELL_CONDITIONED", limit)
+        step.more_flows = True
+        RULES[type(module)](step, relevance.clone(), kappa)
+        step.more_flows = False
+        (got,) = RULES[type(module)](step, relevance.clone(), -kappa)
+    for sample in range(len(x)):
+        want = dense(weights, x[sample].flatten(), relevance[sample].flatten(), -kappa, "joint")
+        # where limit is 0, a total of nothing but rounding may pass for one, but then hands on nothing either
+        torch.testing.assert_close(got[sample].flatten(), want, rtol=1e-7, atol=1e-9)
+
+
+def test_a_difference_is_taken_where_nothing_cancels_and_only_there():
+    module = nn.Conv1d(1, 1, 2).double()
+    module.weight.data = torch.tensor([[[1.0, -1.0]]]).double()
+    for small, taken in ((0.5, True), (1e-3, False), (0.0, False)):
+        x = torch.tensor([[[1.0, small, 1.0]]]).double()
+        step = Step(module, (x,), False, Options(), module(x).detach(), (x.shape,), (True,), more_flows=True)
+        with torch.no_grad():
+            RULES[nn.Conv1d](step, torch.ones(1, 1, 2).double(), 1)
+        assert ("opposite" in step.shared) == taken
+
+
 def test_input_layer_without_zbox_is_a_hidden_layer():
     torch.manual_seed(0)
     module, x = nn.Conv2d(3, 4, 3).double(), torch.randn(1, 3, 6, 6).double()
@@ -205,7 +237,7 @@ def test_a_concatenation_splits():
 
 def test_a_vanishing_total_drops_its_relevance_and_says_so():
     step = Step(nn.Identity(), (), False, Options(), count_dropped=True)
-    shared = step.share(torch.tensor([[3.0, 4.0, 5.0]]), divisor(torch.tensor([[0.0, 2.0, 1e-40]])))
+    shared = step.share(torch.tensor([[3.0, 4.0, 5.0]]), divisor(torch.tensor([[0.0, 2.0, 1e-40]]), signed=False))
     assert shared.tolist() == [[0.0, 2.0, 0.0]]
     assert step.dropped.tolist() == [8.0]
 

@@ -214,7 +214,7 @@ def test_report_writes_the_tables_again(capsys):
 
 @pytest.mark.parametrize(("overrides", "says"), [
     (["model=resnet51"], "unknown model 'resnet51'; known: efficientnet_lite0, resnet50, resnet50_keras"),
-    (["method=[rap,rapp]"], "unknown method 'rapp'; known: gradient_x_input, .*rap, "),
+    (["method=[rap,rapp]"], "unknown method 'rapp'; known: captum_lrp, .*rap, "),
     (["protocol=remove"], "unknown protocol 'remove'; known: distance, removal, shuffling"),
     (["+method.mine.name=mine"], "unknown method 'mine'.*known: .*rap"),
     (["modle=vgg16"], "modle"),

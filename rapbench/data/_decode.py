@@ -1,4 +1,4 @@
-"""Image files to network inputs, decoded ahead of the model in threads."""
+"""Image files to network inputs, decoded ahead of the model in threads; broken ones are named and left out."""
 
 import hashlib
 import io
@@ -7,10 +7,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+import torch
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 from rapbench.data._dataset import Dataset, Sample
+from rapbench.errors import RapbenchError
+
+BROKEN_LIMIT = 0.01
 
 
 @dataclass(frozen=True)
@@ -50,3 +55,39 @@ def decode_ahead(
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def in_batches(stream: Iterable[Decoded], size: int) -> Iterator[list[Decoded]]:
+    """Yield the images in lists of `size`, the last one shorter."""
+    batch: list[Decoded] = []
+    for image in stream:
+        batch.append(image)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def leave_out_broken(images: list[Decoded], broken: list[str]) -> list[Decoded]:
+    """Return the images that could be decoded; the others are named on the terminal and added to `broken`."""
+    for image in images:
+        if image.pixels is None:
+            broken.append(image.sample.file)
+            tqdm.write(f"left out: {image.sample.file} cannot be decoded ({image.error})")
+    return [image for image in images if image.pixels is not None]
+
+
+def refuse_broken(broken: list[str], looked_at: int, dataset: Dataset) -> None:
+    """Raise RapbenchError when more than 1 % of the images looked at could not be decoded."""
+    if len(broken) > BROKEN_LIMIT * looked_at:
+        names = ", ".join(broken[:3]) + (", ..." if len(broken) > 3 else "")
+        raise RapbenchError(
+            f"{len(broken)} of {looked_at} images in {dataset.root} cannot be decoded ({names}); more than "
+            f"{BROKEN_LIMIT:.0%} is an error: mend or remove them"
+        )
+
+
+def stacked(images: Iterable[Decoded]) -> Tensor:
+    """Return the pixels of images that could be decoded, (N, 3, H, W)."""
+    return torch.stack([image.pixels for image in images if image.pixels is not None])

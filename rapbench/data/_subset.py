@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 import random
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -12,12 +11,10 @@ import torch
 from tqdm import tqdm
 
 from rapbench.data._dataset import Dataset, Sample
-from rapbench.data._decode import Decoded, decode_ahead
+from rapbench.data._decode import Decoded, decode_ahead, in_batches, leave_out_broken, refuse_broken, stacked
 from rapbench.errors import RapbenchError
 from rapbench.files import write_whole
 from rapbench.zoo._model import ZooModel
-
-BROKEN_LIMIT = 0.01
 
 
 @dataclass(frozen=True)
@@ -98,24 +95,14 @@ def select(model: ZooModel, dataset: Dataset, n: int, seed: int, device: torch.d
     looked_at = 0
     stream = decode_ahead(dataset, draw_order(dataset.samples, seed), model.transform, ahead=2 * batch)
     with tqdm(total=min(n, len(dataset.samples)), desc=f"{model.facts.name} · subset", unit="image") as bar:
-        for images in _batches(stream, batch):
+        for images in in_batches(stream, batch):
             looked_at += len(images)
-            for image in images:
-                if image.pixels is None:
-                    broken.append(image.sample.file)
-                    tqdm.write(f"left out: {image.sample.file} cannot be decoded ({image.error})")
-            good = [image for image in images if image.pixels is not None]
-            if good:
+            if good := leave_out_broken(images, broken):
                 rows += _correct(model, good, device)
                 bar.update(min(len(rows), n) - bar.n)
             if len(rows) >= n:
                 break
-    if len(broken) > BROKEN_LIMIT * looked_at:
-        names = ", ".join(broken[:3]) + (", ..." if len(broken) > 3 else "")
-        raise RapbenchError(
-            f"{len(broken)} of {looked_at} images in {dataset.root} cannot be decoded ({names}); more than "
-            f"{BROKEN_LIMIT:.0%} is an error: mend or remove them"
-        )
+    refuse_broken(broken, looked_at, dataset)
     if not rows:
         raise RapbenchError(
             f"{model.facts.name} classifies none of the {looked_at} images in {dataset.root} correctly; are the "
@@ -125,8 +112,7 @@ def select(model: ZooModel, dataset: Dataset, n: int, seed: int, device: torch.d
 
 
 def _correct(model: ZooModel, images: list[Decoded], device: torch.device) -> list[Row]:
-    pixels = torch.stack([image.pixels for image in images if image.pixels is not None])
-    logits = model(pixels.to(device, memory_format=torch.channels_last)).cpu()
+    logits = model(stacked(images).to(device, memory_format=torch.channels_last)).cpu()
     for image in images:
         if image.sample.label >= logits.shape[1]:
             raise RapbenchError(
@@ -139,17 +125,6 @@ def _correct(model: ZooModel, images: list[Decoded], device: torch.device) -> li
         for image, scores in zip(images, logits, strict=True)
         if int(scores.argmax()) == image.sample.label
     ]  # fmt: skip
-
-
-def _batches(stream: Iterable[Decoded], size: int) -> Iterable[list[Decoded]]:
-    batch: list[Decoded] = []
-    for image in stream:
-        batch.append(image)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def load_images(subset: Subset, dataset: Dataset, model: ZooModel, rows: slice) -> torch.Tensor:

@@ -45,12 +45,12 @@ def attribute(
         raise RapbenchError(f"target {int(targets.min())} is out of range: class indices start at 0")
     if entry.facts.get("random"):
         options["seeds"] = _seeds(inputs, image_ids, seed, method)
-    with _at_rest(model):
+    with at_rest(model):
         return entry.function(model, inputs.detach(), targets.long(), **options)
 
 
 @contextmanager
-def _at_rest(model: "nn.Module") -> Iterator[None]:
+def at_rest(model: "nn.Module") -> Iterator[None]:
     """Put every module into eval mode, and each back into its own mode."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

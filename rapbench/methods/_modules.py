@@ -70,8 +70,8 @@ def hookable(
             known = node.op == "output" or not reads_signal or _known(node, arithmetic)
         if not known:
             raise RapbenchError(
-                f"{method} takes {takes}; it has no rule for {operation(network, node)} at {place(node)}, choose another "
-                "method for this model"
+                f"{method} takes {takes}; it has no rule for {operation(network, node)} at {place(node)}, choose "
+                "another method for this model"
             )
     for node in [node for node in own_modules(network).graph.nodes if node.op == "call_module"]:
         stand_in: Any = swap(_copied(network.get_submodule(node.target)))

@@ -130,8 +130,12 @@ class Normalised:
                     network.add_submodule(node.target, theirs())
             before = node.all_input_nodes[0]
             layer = network.get_submodule(before.target) if before.op == "call_module" else None
-            if isinstance(module, _BatchNorm) and isinstance(layer, (Convolution, nn.Linear)) and len(before.users) == 1:
-                folded = twin(layer)
+            if (
+                isinstance(module, _BatchNorm)
+                and isinstance(layer, (Convolution, nn.Linear))
+                and len(before.users) == 1
+            ):
+                folded: Any = twin(layer)
                 network.add_submodule(before.target, folded)
                 folds.append((folded, layer, module))
                 node.replace_all_uses_with(before)

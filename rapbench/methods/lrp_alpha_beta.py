@@ -11,9 +11,9 @@ from rapbench.methods._zennit import Bias, alpha_beta, lrp
 def lrp_alpha_beta(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, alpha: float = 2.0, bias: Bias = "in_denominator"
 ) -> Tensor:
-    """Return relevance shaped like `inputs`; alpha: 1 or more, beta is alpha - 1; bias: whether biases take their share.
+    """Return relevance shaped like `inputs`.
 
-    Raises RapbenchError for alpha below 1.
+    alpha: 1 or more, beta is alpha - 1. bias: whether biases take their share. Raises RapbenchError for alpha below 1.
     """
     if alpha < 1:
         raise RapbenchError(f"method 'lrp_alpha_beta': alpha={alpha} makes beta = alpha - 1 negative; set alpha >= 1")

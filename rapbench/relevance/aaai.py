@@ -1,6 +1,5 @@
 """The rules of RAP's later published variant, as the authors' PyTorch release computes them (`rap_aaai`)."""
 
-import torch
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
@@ -29,11 +28,11 @@ def linear(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor | None]:
         same = [(up, magnitude(weight, 1)), (down, magnitude(weight, -1))]
         opposite = [(up, magnitude(weight, -1)), (down, magnitude(weight, 1))]
     excitatory, inhibitory = shares(step.module, same), shares(step.module, opposite)
-    p, n = (torch.where(total.isinf(), 0, total) for total, _ in (excitatory, inhibitory))
+    p, n = excitatory[0], inhibitory[0]
     over_p, over_n = relevance.clamp(min=0), n / divisor(p + n, signed=False) * relevance
     once_more = over_p if isinstance(step.module, nn.Linear) else over_n
     once_more += relevance.clamp(max=0)
-    handed = excitatory[1](over_p / excitatory[0]) + inhibitory[1](over_n / inhibitory[0])
+    handed = excitatory[1](over_p / divisor(p, signed=False)) + inhibitory[1](over_n / divisor(n, signed=False))
     touched = handed.ne(0)
     surplus = (per_sample(handed) - per_sample(relevance)) / per_sample(touched).clamp(min=1)
     result = handed - touched * surplus.view(-1, *[1] * (m.dim() - 1))
@@ -58,5 +57,5 @@ def seed(head: nn.Linear, features: Tensor, targets: Tensor, logits: Tensor) -> 
     """r_i = z_i (1 + b / sum z), then R_i = |r_i| / sum |r| * sum r, so that the sum is the logit; (N, D)."""
     z = features * head.weight[targets]
     bias = 0 if head.bias is None else head.bias[targets].unsqueeze(1)
-    r = z * (1 + bias / divisor(z.sum(1, keepdim=True)))
+    r = z * (1 + bias / divisor(z.sum(1, keepdim=True), signed=True))
     return r.abs() / divisor(r.abs().sum(1, keepdim=True), signed=False) * r.sum(1, keepdim=True)

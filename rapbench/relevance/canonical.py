@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 import torch.fx
-import torch.nn.functional as F
 from timm.layers import Conv2dSame
 from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from torch import Tensor, nn
@@ -87,7 +86,7 @@ class _ShapeTracer(_Tracer):
         if kind == "placeholder":
             proxy.fake, self.inputs = self.inputs, None
             return proxy
-        a, k = torch.fx.node.map_aggregate((args, kwargs), lambda x: x.fake if isinstance(x, _Shaped) else x)  # type: ignore
+        a, k = torch.fx.node.map_aggregate((args, kwargs), lambda x: x.fake if isinstance(x, _Shaped) else x)
         self.following = True  # modules show their tensors, not proxies of them
         try:
             with self.fakes, torch.no_grad():
@@ -138,8 +137,8 @@ def canonical(
     for node in order:
         changes = _changes_its_input(result, node)
         if changes:  # whoever reads the changed tensor later, reads the result
-            for user in [user for user in node.args[0].users if order[user] > order[node]]:  # type: ignore[union-attr]
-                user.replace_input_with(node.args[0], node)  # type: ignore[arg-type]
+            for user in [user for user in node.args[0].users if order[user] > order[node]]:
+                user.replace_input_with(node.args[0], node)
         if node.op in ("call_function", "call_method") and node not in shapes:
             call = _to_module(result, node)
             if call:
@@ -226,7 +225,7 @@ def place(node: torch.fx.Node) -> str:
         return str(node.target)
     stack = node.meta.get("nn_module_stack") or {}
     owner = next(reversed(stack.values()))[0] if stack else ""
-    return f"{owner or 'the top level'} ({node.name})"
+    return f"{owner or 'the top level'} ({node.name.removeprefix('_canonical_')})"
 
 
 def operation(network: torch.fx.GraphModule, node: torch.fx.Node) -> str:

@@ -1,6 +1,7 @@
 """Run a model forward once and take relevance back through the activations it left, in any number of flows."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,11 +38,15 @@ class Balance:
 
 @dataclass
 class Pass:
-    """A forward pass: the activations that the way back needs, every tensor's shape, and (N, classes) logits."""
+    """A forward pass: the activations that the way back needs, every tensor's shape, and (N, classes) logits.
+
+    constants: of every node, what its rule computes from weights alone, where some images go down after others.
+    """
 
     values: dict[fx.Node, Any]
     shapes: dict[fx.Node, torch.Size]
     logits: Tensor
+    constants: dict[fx.Node, dict[str, Any]] | None = None
 
 
 class Network:
@@ -60,7 +65,7 @@ class Network:
         self.shapes = shape_valued(self.graph)
         self.input = next(node for node in self.graph.nodes if node.op == "placeholder")
         head = self._head()
-        self.head: nn.Linear = self.modules[str(head.target)]  # type: ignore[assignment]
+        self.head: nn.Linear = self.modules[str(head.target)]
         self.features = head.all_input_nodes[0]
         self._merge_padding()
         self.path = self._path()
@@ -70,11 +75,10 @@ class Network:
         self.last_reader: dict[fx.Node, fx.Node] = {}
         for node in self.graph.nodes:
             self.last_reader |= dict.fromkeys(node.all_input_nodes, node)
-        # in the backward direction: an activation is done with at its first reader that looks at it
-        self.keepers: dict[fx.Node, fx.Node] = {self.features: head}
-        for node in reversed(self.path):
+        self.kept = {self.features}
+        for node in self.path:
             if node.op == "call_module" and rules.needs_inputs(self.modules[str(node.target)]):
-                self.keepers |= dict.fromkeys(node.all_input_nodes, node)
+                self.kept.update(node.all_input_nodes)
 
     def forward(self, inputs: Tensor) -> Pass:
         """Run the graph on (N, ...) inputs, keeping only what the way back needs."""
@@ -99,9 +103,10 @@ class Network:
             if isinstance(value, Tensor):
                 shapes[node] = value.shape
             for argument in node.all_input_nodes:
-                if self.last_reader[argument] is node and argument not in self.keepers and argument not in self.shapes:
+                if self.last_reader[argument] is node and argument not in self.kept | self.shapes:
                     del values[argument]
-        return Pass(values, shapes, value)
+        logits: Any = value
+        return Pass(values, shapes, logits)
 
     def backward(
         self,
@@ -116,40 +121,68 @@ class Network:
         start: (N, D), like the last layer's input. flows: name to kappa. balance: a list to append the books to.
         Returns a tensor shaped like the inputs; the activations of `run` are used up.
         """
-        relevance: dict[fx.Node, dict[str, Tensor]] = {self.features: {flow: start.clone() for flow in flows}}
-        for node in reversed(self.path):
-            arrived = relevance.pop(node, None)
-            if arrived is None:
+        relevance = {self.features: {flow: start.clone() for flow in flows}}
+        return self._walk(len(self.path), run, relevance, options, flows, balance)
+
+    def _walk(
+        self,
+        above: int,
+        run: Pass,
+        relevance: dict[fx.Node, dict[str, Tensor]],
+        options: Options,
+        flows: Mapping[str, int],
+        balance: list[Balance] | None,
+    ) -> Tensor:
+        """Go from the path's node number `above` - 1 down to the input; a few images at a time where they are large."""
+        for number in range(above - 1, -1, -1):
+            node = self.path[number]
+            if node not in relevance:
                 continue
-            arguments = signals(node, self.shapes)
-            inputs: Any = tuple(run.values.get(argument) for argument in arguments)
-            step = Step(
-                self.modules.get(str(node.target)),  # type: ignore[arg-type]
-                inputs,
-                arguments[0] in self.like_input,
-                options,
-                tuple(run.shapes[argument] for argument in arguments),
-                tuple(argument in self.nonnegative for argument in arguments),
-                count_dropped=balance is not None,
-            )
-            for number, (flow, out) in enumerate(arrived.items(), start=1):
-                step.more_flows = number < len(arrived) and balance is None
-                books = (per_sample(out), per_sample(out.abs())) if balance is not None else ()
-                handed = self._hand(node, run, step, out, flows[flow])
-                if balance is not None:
-                    sums = [per_sample(part) for part in handed if part is not None]
-                    balance.append(Balance(place(node), flow, books[0], sum(sums),  # type: ignore[arg-type]
-                                           torch.zeros_like(books[0]) + step.dropped, books[1]))  # fmt: skip
-                    step.dropped = 0.0
-                for argument, part in zip(arguments, handed, strict=True):
-                    if part is not None:
-                        sums = relevance.setdefault(argument, {})  # type: ignore[assignment]
-                        sums[flow] = sums[flow].add_(part) if flow in sums else part  # type: ignore
-            arrived.clear()
-            for argument in arguments:
-                if self.keepers.get(argument) is node:
-                    del run.values[argument]
+            some = next(iter(relevance[node].values()))
+            block = _block(some) if balance is None else len(some)
+            if len(some) > block:
+                parts = _split(run, relevance, len(some), block)
+                return torch.cat([self._walk(number + 1, *part, options, flows, None) for part in parts])
+            self._step(node, run, relevance, options, flows, balance)
         return _sum(list(relevance[self.input].values()))
+
+    def _step(
+        self,
+        node: fx.Node,
+        run: Pass,
+        relevance: dict[fx.Node, dict[str, Tensor]],
+        options: Options,
+        flows: Mapping[str, int],
+        balance: list[Balance] | None,
+    ) -> None:
+        """Hand a node's relevance to its inputs, in every flow."""
+        arrived = relevance.pop(node)
+        arguments = signals(node, self.shapes)
+        inputs: Any = tuple(run.values.get(argument) for argument in arguments)
+        step = Step(
+            self.modules.get(str(node.target)),  # type: ignore[arg-type]
+            inputs,
+            arguments[0] in self.like_input,
+            options,
+            run.values.pop(node, None),  # all its readers are done
+            tuple(run.shapes[argument] for argument in arguments),
+            tuple(argument in self.nonnegative for argument in arguments),
+            constants=None if run.constants is None else run.constants.setdefault(node, {}),
+            count_dropped=balance is not None,
+        )
+        for number, (flow, out) in enumerate(arrived.items(), start=1):
+            step.more_flows = number < len(arrived) and balance is None
+            above = (per_sample(out), per_sample(out.abs())) if balance is not None else None
+            handed = self._hand(node, run, step, out, flows[flow])
+            if balance is not None and above is not None:
+                below = torch.stack([per_sample(part) for part in handed if part is not None]).sum(0)
+                dropped = torch.zeros_like(below) + step.dropped
+                balance.append(Balance(place(node), flow, above[0], below, dropped, above[1]))
+                step.dropped = 0.0
+            for argument, part in zip(arguments, handed, strict=True):
+                if part is not None:
+                    sums = relevance.setdefault(argument, {})
+                    sums[flow] = sums[flow].add_(part) if flow in sums else part
 
     def _hand(self, node: fx.Node, run: Pass, step: Step, out: Tensor, kappa: int) -> tuple[Tensor | None, ...]:
         """Apply a node's rule; every tensor that comes back is its receiver's own, to overwrite."""
@@ -238,8 +271,9 @@ class Network:
                     continue
             elif node.target in RESHAPES | REARRANGES:
                 continue
+            what = operation(self.graph_module, node)
             raise RapbenchError(
-                f"no relevance rule for {operation(self.graph_module, node)} at {place(node)}; put the operation in an nn.Module of its own and "
+                f"no relevance rule for {what} at {place(node)}; put the operation in an nn.Module of its own and "
                 "register a rule for it with @rapbench.relevance.rule(ThatModule)"
             )
 
@@ -269,6 +303,34 @@ def explain(
         logits = run.logits.gather(1, targets[:, None])[:, 0]
         first = start(network.head, run.values[network.features], targets, logits)
         return network.backward(run, first, options, flows, balance)
+
+
+CACHED = 12 * 2**20  # bytes of one tensor: what a step touches then stays in a CPU's cache, and its rules run faster
+
+
+def _block(x: Tensor) -> int:
+    """How many images of a batch like x go down together."""
+    if x.device.type != "cpu":
+        return len(x)
+    blocks = math.ceil(len(x) / max(1, CACHED // (x[0].numel() * x.element_size())))
+    return math.ceil(len(x) / blocks)
+
+
+def _split(
+    run: Pass, relevance: dict[fx.Node, dict[str, Tensor]], batch: int, block: int
+) -> Iterator[tuple[Pass, dict[fx.Node, dict[str, Tensor]]]]:
+    """Yield what belongs to every `block` images: views, one after another."""
+    constants = {} if run.constants is None else run.constants
+    for start in range(0, batch, block):
+        images = slice(start, start + block)
+        values = {
+            node: value[images] if isinstance(value, Tensor) and node.op != "get_attr" else value
+            for node, value in run.values.items()
+        }
+        some = {node: {flow: part[images] for flow, part in flows.items()} for node, flows in relevance.items()}
+        count = min(block, batch - start)
+        shapes = {node: torch.Size((count, *shape[1:])) for node, shape in run.shapes.items()}
+        yield Pass(values, shapes, run.logits[images], constants), some
 
 
 def _sum(tensors: list[Tensor]) -> Tensor:

@@ -2,6 +2,8 @@
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -49,28 +51,23 @@ def apply(module: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
 
 @rule(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv2dSame, Padded)
 def linear(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor | None]:
-    """Correct for the bias (10), then hand relevance down: z^B at the input, (7) or (8) elsewhere."""
+    """Correct for the bias, then hand relevance down: z^B at the input, (7) or (8) elsewhere.
+
+    R' = R - kappa (b_c - mean(b)) / (w h), which sums to 0 over the layer (RAP eq. 10); `area_squared`, as the authors'
+    first release: divided by (w h)^2.
+    """
     bias: Tensor | None = step.module.bias  # type: ignore[assignment]
     if step.options.bias_correction and bias is not None:
-        last = isinstance(step.module, nn.Linear)
-        relevance = correct_bias(relevance, bias, kappa, channels_last=last, divisor=step.options.bias_divisor)
+        area = math.prod(relevance.shape[1:]) // len(bias)
+        divisor = area if step.options.bias_divisor == "area" else area**2
+        excess = step.constant("bias", lambda: (bias - bias.mean()) / divisor)
+        if not isinstance(step.module, nn.Linear):
+            excess = excess.view(-1, *[1] * (relevance.dim() - 2))
+        relevance = relevance.sub_(excess, alpha=kappa)
     if step.first and step.options.input_rule != "same_as_hidden":
         return (zbox(step, relevance, swapped=step.options.input_rule == "zbox_swapped"),)
     handed = two_ratios(step, relevance, kappa)
     return (handed.neg_() if kappa < 0 and step.options.inversion_sign == "flip" else handed,)
-
-
-def correct_bias(relevance: Tensor, bias: Tensor, kappa: int, *, channels_last: bool, divisor: str) -> Tensor:
-    """R' = R - kappa (b_c - mean(b)) / (w h), which sums to 0 over the layer (RAP eq. 10); overwrites R.
-
-    relevance: (N, C, *spatial), or (N, *spatial, C) with `channels_last`. bias: (C,). divisor: `area`, or the authors'
-    first release's `area_squared`.
-    """
-    area = math.prod(relevance.shape[1:]) // len(bias)
-    share = (bias - bias.mean()) / (area if divisor == "area" else area**2)
-    if not channels_last:
-        share = share.view(-1, *[1] * (relevance.dim() - 2))
-    return relevance.sub_(share, alpha=kappa)
 
 
 def two_ratios(step: Step, relevance: Tensor, kappa: int) -> Tensor:
@@ -80,13 +77,51 @@ def two_ratios(step: Step, relevance: Tensor, kappa: int) -> Tensor:
     takes the two as they stand, which hands it out twice.
     """
     (m,) = step.inputs
-    weight: Tensor = step.module.weight  # type: ignore[assignment]
-    parts = [(m, magnitude(weight, kappa))]
-    if not step.nonnegative[0]:
-        parts = [(magnitude(m, 1), parts[0][1]), (magnitude(m, -1), magnitude(weight, -kappa))]
-    if step.options.mixed_sign == "printed" and len(parts) > 1:
+    ours = weight_magnitude(step, kappa)
+    if step.nonnegative[0]:
+        total, handed = step.shared.pop("opposite", None), None
+        if total is None:
+            total, handed = shares(step.module, [(m, ours)])
+            if step.more_flows and step.output is not None and type(step.module) in TRANSPOSED:
+                _remember_opposite(step, step.output, total, kappa)
+        shared = step.share(relevance, divisor(total, signed=False))
+        return handed(shared) if handed else back_through(step.module, shared, ours, m).mul_(m)
+    parts = [(magnitude(m, 1), ours), (magnitude(m, -1), weight_magnitude(step, -kappa))]
+    if step.options.mixed_sign == "printed":
         return sum(_handed(step, relevance.clone(), [part]) for part in parts)  # type: ignore[return-value]
     return _handed(step, relevance, parts)
+
+
+# The share of one sign's sum that the other's must have to be worth taking as a difference.
+WELL_CONDITIONED = 0.01
+TRANSPOSED: dict[type[nn.Module], Callable[..., Tensor]] = {
+    nn.Conv1d: F.conv_transpose1d,
+    nn.Conv2d: F.conv_transpose2d,
+    nn.Conv3d: F.conv_transpose3d,
+}
+
+
+def _remember_opposite(step: Step, output: Tensor, total: Tensor, kappa: int) -> None:
+    """Z- = Z+ - Z in magnitudes, where the forward pass left Z: the next flow's totals without a convolution.
+
+    Only where no more than two digits cancel in any of them; elsewhere that flow computes its own.
+    """
+    module: nn.Conv2d = step.module  # type: ignore[assignment]
+    if module.padding_mode != "zeros" or isinstance(module.padding, str):
+        return
+    opposite = torch.sub(total, output, alpha=kappa)
+    if module.bias is not None:
+        opposite.add_(module.bias.view(-1, *[1] * (total.dim() - 2)), alpha=kappa)
+    if torch.sub(opposite, total, alpha=WELL_CONDITIONED).amin() >= 0:
+        step.shared["opposite"] = opposite
+
+
+def back_through(module: Any, s: Tensor, weight: Tensor, x: Tensor) -> Tensor:
+    """Return sum_j w_ij s_j, shaped like x, of a zero-padded convolution with another weight."""
+    return torch.ops.aten.convolution_backward(  # as torch.nn.grad does, which loses the memory's layout
+        s, x, weight, None, module.stride, module.padding, module.dilation, False, [0], module.groups,
+        (True, False, False),
+    )[0]  # fmt: skip
 
 
 def zbox(step: Step, relevance: Tensor, *, swapped: bool = False) -> Tensor | None:
@@ -101,17 +136,16 @@ def zbox(step: Step, relevance: Tensor, *, swapped: bool = False) -> Tensor | No
         step.shared["waiting"] = relevance
         return None
     (x,) = step.inputs
-    weight: Tensor = step.module.weight  # type: ignore[assignment]
     low, high = (bound(x, tuple(range(1, x.dim())), keepdim=True) for bound in (torch.amin, torch.amax))
     if swapped:
         low, high = high, low
-    parts = [(x - low, magnitude(weight, 1)), (high - x, magnitude(weight, -1))]
+    parts = [(x - low, weight_magnitude(step, 1)), (high - x, weight_magnitude(step, -1))]
     return _handed(step, relevance, parts, signed=swapped)
 
 
 def _handed(step: Step, relevance: Tensor, parts: list[tuple[Tensor, Tensor]], signed: bool = False) -> Tensor:
-    total, handed = shares(step.module, parts, signed=signed)
-    return handed(step.share(relevance, total))
+    total, handed = shares(step.module, parts)
+    return handed(step.share(relevance, divisor(total, signed=signed)))
 
 
 def magnitude(x: Tensor, sign: int) -> Tensor:
@@ -119,8 +153,14 @@ def magnitude(x: Tensor, sign: int) -> Tensor:
     return x.clamp(min=0) if sign > 0 else x.neg().clamp_(min=0)
 
 
-def shares(module: nn.Module, parts: list[tuple[Tensor, Tensor]], *, signed: bool = False) -> tuple[Tensor, Back]:
-    """Return the divisor sum_i z_ij over all parts (input, weight), and the map s -> sum over parts x_i sum_j w_ij s_j.
+def weight_magnitude(step: Step, sign: int) -> Tensor:
+    """The magnitude of one sign of a layer's weights."""
+    weight: Tensor = step.module.weight  # type: ignore[assignment]
+    return step.constant(f"weight {sign}", lambda: magnitude(weight, sign))
+
+
+def shares(module: nn.Module, parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Back]:
+    """Return sum_i z_ij over all parts (input, weight), and the map s -> sum over parts x_i sum_j w_ij s_j.
 
     Several parts are one layer with as many times the input channels.
     """
@@ -134,9 +174,11 @@ def shares(module: nn.Module, parts: list[tuple[Tensor, Tensor]], *, signed: boo
 
     def handed(s: Tensor) -> Tensor:
         result = back(s).mul_(x)
-        return result if count == 1 else result.unflatten(axis, (groups, count, -1)).sum(axis + 1).flatten(axis, axis + 1)
+        return (
+            result if count == 1 else result.unflatten(axis, (groups, count, -1)).sum(axis + 1).flatten(axis, axis + 1)
+        )
 
-    return divisor(value, signed=signed), handed
+    return value, handed
 
 
 def _stacked(tensors: list[Tensor], axis: int, groups: int) -> Tensor:
@@ -153,5 +195,5 @@ def first_propagation(inputs: Tensor, weight: Tensor, target_logit: Tensor) -> T
     """
     z = inputs * weight
     positive, negative = z.clamp(min=0), z.clamp(max=0)
-    shares = positive / divisor(positive.sum(1, keepdim=True)) - negative / divisor(negative.sum(1, keepdim=True))
-    return shares * target_logit.unsqueeze(1)
+    one, other = (part / divisor(part.sum(1, keepdim=True), signed=True) for part in (positive, negative))
+    return (one - other) * target_logit.unsqueeze(1)

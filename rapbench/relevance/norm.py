@@ -17,19 +17,20 @@ def batch_norm(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     if not step.options.batchnorm_correction:
         return (relevance,)
     (z,) = step.inputs
-    shift = step.once("shift", lambda: added(step.module, z))
+    mean, var, weight, bias = step.constant("moments", lambda: _moments(step.module))
+    shift = step.once("shift", lambda: F.batch_norm(z, mean, var, weight, bias, eps=0.0))
     shift = torch.ne(relevance, 0, out=step.once("scratch", lambda: torch.empty_like(shift))).mul_(shift)
     units = shift[0].numel()
-    mean = (per_sample(shift) / units).view(-1, *[1] * (z.dim() - 1))
-    return (relevance.sub_(shift, alpha=kappa / units).add_(mean, alpha=kappa / units),)
+    average = (per_sample(shift) / units).view(-1, *[1] * (z.dim() - 1))
+    return (relevance.sub_(shift, alpha=kappa / units).add_(average, alpha=kappa / units),)
 
 
-def added(module: nn.Module, z: Tensor) -> Tensor:
-    """BN(z) - z = (z - mu) (gamma - sigma) / sigma + beta - mu: a normalisation itself, so one pass over z."""
+def _moments(module: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """BN(z) - z = (z - mu) (gamma - sigma) / sigma + beta - mu is a normalisation itself: its four vectors."""
     norm: nn.BatchNorm2d = module  # type: ignore[assignment]
     mean, var = norm.running_mean, norm.running_var
     assert mean is not None
     assert var is not None
     sigma = (var + norm.eps).sqrt()
     gamma, beta = (1, 0) if norm.weight is None else (norm.weight, norm.bias)
-    return F.batch_norm(z, mean, var, gamma - sigma, beta - mean, eps=norm.eps)
+    return mean, var + norm.eps, gamma - sigma, beta - mean

@@ -179,7 +179,8 @@ def _convolution(kind: type[Any]) -> Callable[..., nn.Module]:
 
 
 def _with(module: nn.Module, weight: Any, bias: Any) -> nn.Module:
-    module.weight, module.bias = nn.Parameter(weight, False), None if bias is None else nn.Parameter(bias, False)
+    for name, value in (("weight", weight), ("bias", bias)):
+        module.register_parameter(name, None if value is None else nn.Parameter(value, False))
     return module
 
 

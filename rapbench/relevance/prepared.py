@@ -1,4 +1,4 @@
-"""What is worked out from a model's make-up once and kept as long as the model lives: tracing takes longer than a pass."""
+"""What is worked out from a model's make-up once, and kept while it lives: tracing takes longer than a pass."""
 
 import weakref
 from collections.abc import Callable, Hashable

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -29,7 +28,8 @@ class Step:
 
     inputs: the activations it was given, (N, ...) each; None for a rule that does not keep them. shapes: theirs.
     first: its input is the network's input, but for what rearranges or rescales it. nonnegative: which inputs are
-    never negative, known from the graph. shared: what a rule computes once for both flows. dropped: (N,) relevance
+    never negative, known from the graph. shared: what a rule computes once for both flows. constants: what it computes
+    from weights alone, kept while the images of a batch go down a few at a time. dropped: (N,) relevance
     that found nobody to go to, counted by `share`. more_flows: this flow's relevance may wait for the next one's, for
     rules that are linear in it.
     """
@@ -38,9 +38,11 @@ class Step:
     inputs: tuple[Tensor, ...]
     first: bool
     options: Options
+    output: Tensor | None = None
     shapes: tuple[torch.Size, ...] = ()
     nonnegative: tuple[bool, ...] = ()
     shared: dict[str, Any] = field(default_factory=dict)
+    constants: dict[str, Any] | None = None
     dropped: Tensor | float = 0.0
     count_dropped: bool = False
     more_flows: bool = False
@@ -50,6 +52,14 @@ class Step:
         if name not in self.shared:
             self.shared[name] = compute()
         return self.shared[name]
+
+    def constant(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Return compute(), which must depend on the module and the options only."""
+        if self.constants is None:
+            return compute()
+        if name not in self.constants:
+            self.constants[name] = compute()
+        return self.constants[name]
 
     def share(self, relevance: Tensor, total: Tensor) -> Tensor:
         """Return relevance / total in the memory of `relevance`; total as `divisor` gives it.
@@ -66,7 +76,7 @@ def per_sample(x: Tensor) -> Tensor:
     return x.sum(tuple(range(1, x.dim())))
 
 
-def divisor(total: Tensor, *, signed: bool = True) -> Tensor:
+def divisor(total: Tensor, *, signed: bool) -> Tensor:
     """Return `total`, overwritten, with infinity for 0, so that a ratio whose denominator is 0 becomes 0.
 
     A total below about 1e-35 in float32 (1e-305 in float64) counts as 0: the quotient would overflow. signed: False
@@ -74,8 +84,8 @@ def divisor(total: Tensor, *, signed: bool = True) -> Tensor:
     """
     tiny = torch.finfo(total.dtype).tiny * 1024
     if not signed:
-        return F.threshold_(total, tiny, torch.inf)
-    return F.threshold_(total.abs(), tiny, torch.inf).copysign_(total)
+        return torch.threshold_(total, tiny, torch.inf)
+    return torch.threshold_(total.abs(), tiny, torch.inf).copysign_(total)
 
 
 # (step, relevance of the output, kappa: +1 normal flow, -1 inversion flow) -> relevance of each input.

@@ -47,7 +47,8 @@ def add(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor, Tensor]:
     a, b = step.inputs
     if step.options.residual == "absolute":
         a, b = a.abs(), b.abs()
-    total = step.once("total", lambda: divisor(a + b, signed=not all(step.nonnegative)))
+    signed = not all(step.nonnegative)
+    total = step.once("total", lambda: divisor(a + b, signed=signed))
     shared = step.share(relevance, total)
     return (a * shared).sum_to_size(a.shape), shared.mul_(b).sum_to_size(b.shape)
 

@@ -31,6 +31,7 @@ NAMES = {
     "sensitivity": "Sensitivity",
     "gradient_x_input": "Gradient*Input",
     "integrated_gradients": "Integrated Gradients",
+    "pattern_net": "PatternNet",
     "pattern_attribution": "Pattern Attribution",
     "lrp_a1b0": "LRP-α1β0",  # noqa: RUF001
     "lrp_a2b1": "LRP-α2β1",  # noqa: RUF001

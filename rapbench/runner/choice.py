@@ -1,9 +1,11 @@
 """A run's choice of methods and protocols, each with its options checked."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from rapbench.errors import RapbenchError
 from rapbench.protocols.ranking import Sign, check_ks
@@ -19,11 +21,24 @@ class Choice:
     entry: Entry
     options: dict[str, Any]
     ks: dict[Sign, list[int | str]]
+    files: dict[str, str] = field(default_factory=dict)
+
+    def with_files(self, model: nn.Module) -> "Choice":
+        """Return the choice with `files`: the SHA-256 of each file that an option names, or stands for by default.
+
+        The registered fact `files` holds a function for each such option: (model, value) -> path.
+        """
+        found = {}
+        for option, find in self.entry.facts.get("files", {}).items():
+            with find(model, (self.entry.options | self.options)[option]).open("rb") as file:
+                found[option] = hashlib.file_digest(file, "sha256").hexdigest()
+        return replace(self, files=found)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a result depends on."""
-        return {"name": self.entry.name, "options": self.options, "k": self.ks, "code": code_version(self.entry)}
+        """What a result depends on; of a file, its content, wherever it lies."""
+        options = self.options | self.files
+        return {"name": self.entry.name, "options": options, "k": self.ks, "code": code_version(self.entry)}
 
 
 def choices(section: DictConfig, registry: Registry) -> list[Choice]:

@@ -32,7 +32,10 @@ def code_version(entry: Entry) -> str:
     """
     own = Path(inspect.getfile(entry.function))
     helpers = [*sorted(own.parent.glob("_*.py")), own]
-    below = {"method": ("relevance",), "protocol": ("protocols/ranking.py", "draws.py", "runner/evaluate.py")}
+    below = {
+        "method": ("relevance", "patterns"),
+        "protocol": ("protocols/ranking.py", "draws.py", "runner/evaluate.py"),
+    }
     for part in below.get(entry.kind, ()):
         path = Path(rapbench.__file__).parent / part
         helpers += sorted(path.glob("*.py")) if path.is_dir() else [path]

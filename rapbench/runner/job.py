@@ -19,6 +19,7 @@ from rapbench.errors import RapbenchError
 from rapbench.methods import attribute
 from rapbench.protocols.ranking import Ranking, Sign, heatmaps_of, rank_pixels
 from rapbench.runner.choice import Choice
+from rapbench.runner.device import default_batch
 from rapbench.runner.evaluate import forward_of, measure, perturb_and_predict
 from rapbench.runner.identity import machine_kind, versions
 from rapbench.runner.store import Cell
@@ -41,7 +42,7 @@ class Job:
     ):
         self.config, self.model, self.dataset, self.subset, self.device = config, model, dataset, subset, device
         self.methods, self.protocols = chosen_methods, chosen_protocols
-        self.batch = config.batch or (8 if device.type == "cpu" else 64)
+        self.batch = config.batch or default_batch(device)
         self.forward = forward_of(model, config.precision)
         size = config.chunk
         self.slices = [slice(start, start + size) for start in range(0, len(subset.rows), size)]

@@ -20,6 +20,7 @@ from rapbench.methods import methods
 from rapbench.protocols import protocols
 from rapbench.report import write_report
 from rapbench.runner.choice import choices
+from rapbench.runner.device import device_called
 from rapbench.runner.identity import git_state, machine_kind, versions
 from rapbench.runner.job import Job
 from rapbench.zoo import load_model
@@ -38,10 +39,11 @@ def run(config: DictConfig) -> str:
         raise RapbenchError("nothing to run: choose at least one method and one protocol, as in method=[rap]")
     if config.chunk < 1 or (config.batch is not None and config.batch < 1) or config.subset.n < 1:
         raise RapbenchError("chunk, batch and subset.n must be at least 1")
-    device = _device(config.device)
+    device = device_called(config.device)
     data_options = {"root": config.data.root} if config.data.root is not None else {}
     dataset = datasets[config.data.name].function(**datasets[config.data.name].check(data_options))
     model = load_model(config.model.name).to(device).to(memory_format=torch.channels_last)
+    chosen_methods = [choice.with_files(model) for choice in chosen_methods]
     store = Path(config.results) / "store"
     subset = _subset(config, model, dataset, device, store)
     job = Job(config, model, dataset, subset, device, store, chosen_methods, chosen_protocols)
@@ -73,18 +75,6 @@ def run(config: DictConfig) -> str:
     }
     write_whole(output / "provenance.json", json.dumps(provenance, indent=1).encode())
     return write_report(output, images, distances, header) + f"\nWritten to {output}/"
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RapbenchError(f"device {name!r} cannot be used here ({reason}); try device=cpu") from error
-    return device
 
 
 def _subset(config: DictConfig, model: ZooModel, dataset: Dataset, device: torch.device, store: Path) -> Subset:

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -10,15 +9,10 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from platformdirs import user_cache_path
 from tqdm import tqdm
 
 from rapbench.errors import RapbenchError
-
-
-def cache_folder() -> Path:
-    """Return where downloads are kept: $RAPBENCH_CACHE, else the user's cache folder."""
-    return Path(os.environ.get("RAPBENCH_CACHE") or user_cache_path("rapbench"))
+from rapbench.paths import cache_folder
 
 
 def npm_package(name: str, version: str, integrity: str, size: str) -> Path:

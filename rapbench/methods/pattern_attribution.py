@@ -1,0 +1,18 @@
+"""PatternAttribution: the estimated signal's contributions to the target logit (Kindermans et al. 2017)."""
+
+import torch
+from torch import Tensor, nn
+
+from rapbench.methods import methods
+from rapbench.methods._patterns import propagate
+from rapbench.patterns.file import find
+
+
+@methods.register("pattern_attribution", signs=("positive", "negative"), passes=3, files={"patterns": find})
+def pattern_attribution(model: nn.Module, inputs: Tensor, targets: Tensor, *, patterns: str | None = None) -> Tensor:
+    """Return relevance shaped like `inputs`: the gradient's way back with weight times pattern for each weight.
+
+    patterns: a file that `rapbench patterns` wrote; None is the one in the user's cache for these weights.
+    Raises RapbenchError for a network that is not of VGG type, and for patterns that are missing or of other weights.
+    """
+    return propagate(model, inputs, targets, patterns, torch.mul)

@@ -1,0 +1,15 @@
+"""Patterns: for each unit of a network the direction of its input that carries its signal, learned from images.
+
+Kindermans et al. 2017 (arXiv 1705.05598 v2), "Learning how to explain neural networks: PatternNet and
+PatternAttribution", equations (4) and (8). From the console: `rapbench patterns`. From Python::
+
+    from rapbench.patterns import estimate, save
+
+    save(estimate(model, batches), model)  # batches: (N, C, ...) tensors, preprocessed; saved where the methods look
+    R = rapbench.attribute(model, x, targets, method="pattern_attribution")
+"""
+
+from rapbench.patterns.estimator import estimate
+from rapbench.patterns.file import save
+
+__all__ = ["estimate", "save"]

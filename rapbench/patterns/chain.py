@@ -1,0 +1,109 @@
+"""A VGG-type network as one chain of modules with its batch norms folded: the form that has patterns here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from timm.layers import Conv2dSame
+from torch import Tensor, fx, nn
+from torch.fx.experimental.optimization import fuse
+
+from rapbench.errors import RapbenchError
+from rapbench.relevance.canonical import canonical, operation, own_modules, place, shape_valued, signals
+from rapbench.relevance.operations import POOLS, RESHAPES, TRANSPARENT, Mean
+from rapbench.zoo._model import ZooModel
+
+LINEAR = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+# What a ReLU can come after as well as before: it closes for the same units.
+CLOSES_ALIKE = (*TRANSPARENT, nn.Flatten, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+AVERAGES = (*POOLS["average"], Mean)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A network in eval mode that computes what the user's does and shares its parameters, but for folded norms.
+
+    layers: its convolutions and fully connected layers by name, first to last. rectified: the names of those whose
+    units end in a ReLU.
+    """
+
+    graph: fx.GraphModule
+    layers: dict[str, nn.Module]
+    rectified: frozenset[str]
+
+    def run(self, inputs: Tensor, call: Callable[[str, Tensor], Tensor]) -> Tensor:
+        """Return the network's output for `inputs`, with call(name, x) in place of each of `layers`."""
+        return _Calls(self, call).run(inputs)
+
+
+class _Calls(fx.Interpreter):
+    """Runs a graph module by module and forgets what is not needed any more."""
+
+    def __init__(self, network: Chain, call: Callable[[str, Tensor], Tensor]):
+        super().__init__(network.graph)
+        self.layers, self.call = network.layers, call
+        self.extra_traceback = False
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if target in self.layers:
+            return self.call(target, *args, *kwargs.values())
+        return super().call_module(target, args, kwargs)
+
+
+def chain(model: nn.Module) -> Chain:
+    """Return a model in eval mode as a chain; RapbenchError names a module that is no part of one, and its place.
+
+    Known are convolutions without groups, fully connected layers, ReLU, maximum and average pooling, reshapes, dropout,
+    and batch norms right after a convolution or fully connected layer. Of a zoo model it is the network inside.
+    """
+    model = model.network if isinstance(model, ZooModel) else model
+    # Calls of one module are told apart before a norm is folded into it. timm's convolution cannot be traced: a leaf.
+    graph: Any = fuse(own_modules(canonical(model, leaves=(Conv2dSame,))), inplace=True, no_trace=True)
+    modules = dict(graph.named_modules())
+    layers: dict[str, nn.Module] = {}
+    rectified = set()
+    relu_follows = False
+    for node in _way_back(graph):
+        name = str(node.target)
+        module = modules[name] if node.op == "call_module" else None
+        kind = type(module)
+        if module and kind in LINEAR and getattr(module, "groups", 1) == 1:
+            layers[name] = module
+            if relu_follows:
+                rectified.add(name)
+            relu_follows = False
+        elif kind is nn.ReLU:
+            relu_follows = True
+        elif kind in AVERAGES:
+            relu_follows = False
+        elif kind not in CLOSES_ALIKE and (module or node.target not in RESHAPES or name == "detach"):
+            raise _refused(graph, node)
+    if not layers:
+        raise RapbenchError("PatternNet's patterns belong to convolutions and fully connected layers, here are none")
+    return Chain(graph, dict(reversed(layers.items())), frozenset(rectified))
+
+
+def _way_back(graph: fx.GraphModule) -> list[fx.Node]:
+    """Return the nodes from the output to the input; RapbenchError when it is not a single way."""
+    shapes = shape_valued(graph.graph)
+    node = next(node for node in graph.graph.nodes if node.op == "output").args[0]
+    if not isinstance(node, fx.Node):
+        raise RapbenchError("PatternNet's patterns are defined here for networks with one output, the logits")
+    found: list[fx.Node] = []
+    while node.op != "placeholder":
+        inputs = signals(node, shapes)
+        if len(inputs) != 1:
+            raise _refused(graph, node)
+        found.append(node)
+        node = inputs[0]
+    return found
+
+
+def _refused(graph: fx.GraphModule, node: fx.Node) -> RapbenchError:
+    name = operation(graph, node)
+    if node.op == "call_module" and type(graph.get_submodule(str(node.target))) in LINEAR:
+        name += " with groups"
+    return RapbenchError(
+        "PatternNet's patterns are defined here for VGG-type networks: convolutions, fully connected layers, ReLU and "
+        f"pooling, one after another; {name} at {place(node)} does not belong"
+    )

@@ -1,0 +1,119 @@
+"""Patterns on disk: a safetensors file that knows which weights it was made for, and from which images."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from rapbench.errors import RapbenchError
+from rapbench.files import write_whole
+from rapbench.methods import at_rest
+from rapbench.paths import cache_folder
+from rapbench.patterns.chain import Chain, chain
+from rapbench.zoo._model import ZooModel, hash_weights
+
+FORMAT = "rapbench patterns 1"
+ESTIMATOR = "S_a+- before a ReLU, S_a elsewhere (Kindermans et al. 2017, equations 8 and 4)"
+
+
+def save(
+    patterns: dict[str, Tensor],
+    model: nn.Module,
+    path: str | Path | None = None,
+    image_hashes: Sequence[str] | None = None,
+) -> Path:
+    """Write a model's patterns, as `estimate` returned them, and return the file's path.
+
+    path: None is the place where the methods look by default. image_hashes: the SHA-256 of each image, for the record.
+    Raises RapbenchError when they are not the patterns of such a model, and when the file cannot be written.
+    """
+    with at_rest(model):
+        _check("these patterns", {name: list(pattern.shape) for name, pattern in patterns.items()}, chain(model))
+    weights = _weights_sha256(model)
+    target = default_path(weights) if path is None else Path(path).expanduser()
+    facts: dict[str, str | int] = {"format": FORMAT, "estimator": ESTIMATOR, "weights_sha256": weights}
+    if image_hashes is not None:
+        digest = hashlib.sha256("\n".join(sorted(image_hashes)).encode()).hexdigest()
+        facts |= {"images": len(image_hashes), "images_sha256": digest}
+    tensors = {name: pattern.detach().cpu().contiguous() for name, pattern in patterns.items()}
+    metadata = {"rapbench": json.dumps(facts)}  # one entry, for safetensors writes several in any order
+    try:
+        write_whole(target, safetensors.torch.save(tensors, metadata))
+    except OSError as error:
+        raise RapbenchError(f"cannot write the patterns to {target}: {error}") from error
+    return target
+
+
+def find(model: nn.Module, path: str | None) -> Path:
+    """Return the file that the methods' option `patterns` stands for; None is the one in the cache for these weights.
+
+    Raises RapbenchError for a network that has no patterns, and, with the command that makes it, for a missing file.
+    """
+    with at_rest(model):
+        chain(model)
+    return _existing(model, path, _weights_sha256(model))
+
+
+def load(model: nn.Module, network: Chain, path: str | None) -> dict[str, Tensor]:
+    """Read a model's patterns by layer, on the device of its weights and of their type; network: its chain.
+
+    Raises RapbenchError that says what is wrong with the file: missing, broken, made for other weights, or tensors
+    that are missing, unknown or of a wrong shape.
+    """
+    weights = _weights_sha256(model)
+    place = _existing(model, path, weights)
+    again = "make it again with `rapbench patterns`"
+    try:
+        with safe_open(place, framework="pt") as file:
+            facts = json.loads((file.metadata() or {}).get("rapbench", "{}"))
+            if facts.get("format") != FORMAT:
+                said = facts.get("format", "nothing")
+                raise RapbenchError(f"{place} should say that its format is {FORMAT!r}, it says {said!r}; {again}")
+            if facts.get("weights_sha256") != weights:
+                raise RapbenchError(
+                    f"the patterns in {place} were made for other weights: SHA-256 {facts.get('weights_sha256')}, "
+                    f"this model's are {weights}; {again}, or name another file"
+                )
+            _check(str(place), {name: file.get_slice(name).get_shape() for name in file.keys()}, network)  # noqa: SIM118
+            return {name: file.get_tensor(name).to(layer.weight) for name, layer in network.layers.items()}
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise RapbenchError(f"{place} is no safetensors file, or a broken one ({error}); {again}") from error
+
+
+def default_path(weights_sha256: str) -> Path:
+    """Return where patterns lie unless another place is named: in the user's cache, by the weights they belong to."""
+    return cache_folder() / "patterns" / f"{weights_sha256}.safetensors"
+
+
+def _weights_sha256(model: nn.Module) -> str:
+    return model.weights_sha256 if isinstance(model, ZooModel) else hash_weights(model)
+
+
+def _existing(model: nn.Module, path: str | None, weights: str) -> Path:
+    place = default_path(weights) if path is None else Path(path).expanduser()
+    if place.is_file():
+        return place
+    if isinstance(model, ZooModel):
+        output = "" if path is None else f" --output {path}"
+        make = f"rapbench patterns --model {model.facts.name} --images FOLDER{output}"
+    else:
+        output = "" if path is None else f", {path!r}"
+        make = f"rapbench.patterns.save(rapbench.patterns.estimate(model, batches), model{output})"
+    raise RapbenchError(f"there are no patterns at {place}; make them from images: {make}")
+
+
+def _check(what: str, shapes: dict[str, list[int]], network: Chain) -> None:
+    wanted = {name: list(layer.weight.shape) for name, layer in network.layers.items()}  # type: ignore[arg-type]
+    wrong = [f"{name} is missing" for name in wanted if name not in shapes]
+    wrong += [f"{name} is unknown" for name in shapes if name not in wanted]
+    wrong += [
+        f"{name} has shape {shapes[name]} instead of {shape}"
+        for name, shape in wanted.items()
+        if shapes.get(name, shape) != shape
+    ]
+    if wrong:
+        raise RapbenchError(f"{what} and the model's layers do not match: {', '.join(wrong)}")

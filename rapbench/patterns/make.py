@@ -1,0 +1,80 @@
+"""Patterns of a zoo model from a folder of images: what `rapbench patterns` does."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import Tensor
+from tqdm import tqdm
+
+from rapbench.data import datasets
+from rapbench.data._decode import decode_ahead, in_batches, leave_out_broken, refuse_broken, stacked
+from rapbench.data._folder import image_folder
+from rapbench.data._subset import draw_order
+from rapbench.errors import RapbenchError
+from rapbench.patterns.estimator import estimate
+from rapbench.patterns.file import default_path, save
+from rapbench.runner.device import default_batch, device_called
+from rapbench.zoo import load_model
+
+
+def make(
+    model_name: str,
+    *,
+    images: str | None = None,
+    n: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    batch: int | None = None,
+    output: str | None = None,
+) -> str:
+    """Estimate and write a zoo model's patterns; return the text to show.
+
+    images: a folder, searched at any depth; None: the embedded samples. n: how many, drawn with `seed`; None: all.
+    output: the file; None: where the methods look. Raises RapbenchError for anything that the user can mend.
+    """
+    if (n is not None and n < 1) or (batch is not None and batch < 1):
+        raise RapbenchError("--n and --batch must be at least 1")
+    place = device_called(device)
+    dataset = datasets["samples"].function() if images is None else image_folder(images)
+    model = load_model(model_name).to(place)
+    path = default_path(model.weights_sha256) if output is None else Path(output).expanduser()
+    _refuse_unwritable(path)
+    size = batch or default_batch(place)
+    wanted = min(n or len(dataset.samples), len(dataset.samples))
+    hashes: list[str] = []
+
+    def batches() -> Iterator[Tensor]:
+        broken: list[str] = []
+        stream = decode_ahead(dataset, draw_order(dataset.samples, seed), model.transform, ahead=2 * size)
+        with tqdm(total=wanted, desc=f"{model_name} · patterns", unit="image") as bar:
+            for decoded in in_batches(stream, size):
+                good = leave_out_broken(decoded, broken)[: wanted - len(hashes)]
+                if good:
+                    yield stacked(good).to(place)
+                hashes.extend(image.sha256 for image in good)
+                bar.update(len(good))
+                if len(hashes) == wanted:
+                    break
+        refuse_broken(broken, len(hashes) + len(broken), dataset)
+
+    patterns = estimate(model, batches())
+    save(patterns, model, path, hashes)
+    units = sum(len(pattern) for pattern in patterns.values())
+    silent = sum(int((pattern.flatten(1) == 0).all(1).sum()) for pattern in patterns.values())
+    named = f" method.pattern_attribution.patterns={path}" if output else ""
+    return (
+        f"Patterns of {len(patterns)} layers from {len(hashes)} images of {dataset.description}. {silent} of {units} "
+        f"units were never active there, or never varied; theirs are 0.\nWritten to {path}\n"
+        f"Use them: rapbench run model={model_name} method=[pattern_attribution]{named}"
+    )
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Raise RapbenchError now rather than after the whole estimation."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RapbenchError(f"cannot make the folder of {path}: {error}") from error
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise RapbenchError(f"cannot write {path}: " + ("it is a folder" if path.is_dir() else "no permission"))
