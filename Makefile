@@ -43,7 +43,7 @@ lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 benchmark: setup
-	@for file in benchmarks/*.py; do $(BIN)/python $$file; done
+	@for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file; done
 
 # Pin the newest releases that pyproject.toml allows, for every platform, with hashes.
 lock: setup

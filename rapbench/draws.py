@@ -30,7 +30,7 @@ def random_keys(seeds: Tensor, count: int) -> Tensor:
 
 def random_uniform(seeds: Tensor, count: int) -> Tensor:
     """Return (B, count) float32 numbers in (-1, 1), symmetric around 0 and never 0; seeds as in `random_keys`."""
-    return (_shift(random_keys(seeds, count), 40) + 0.5) / 2**23 - 1
+    return (_shift(random_keys(seeds, count), 41) + 0.5) / 2**22 - 1  # 23 bits and a half are exact in float32
 
 
 def _shift(z: Tensor, bits: int) -> Tensor:

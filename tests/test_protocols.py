@@ -41,6 +41,14 @@ def test_draws_depend_on_their_seed_alone():
     assert abs(random_uniform(seeds, 10000).mean()) < 0.02
 
 
+def test_uniform_draws_never_reach_their_bounds(monkeypatch):
+    monkeypatch.setattr("rapbench.draws.random_keys", lambda seeds, count: torch.tensor([[-1, 0, 2**63 - 1, -(2**63)]]))
+    drawn = random_uniform(torch.tensor([0]), 4)
+    assert drawn.abs().max() < 1
+    assert drawn.min() == -drawn.max()
+    assert (drawn != 0).all()
+
+
 @pytest.mark.parametrize("sign", ["positive", "negative"])
 def test_the_ranking_is_a_stable_sort_by_relevance(sign):
     _, heatmaps = case()

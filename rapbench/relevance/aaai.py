@@ -3,13 +3,13 @@
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
-from rapbench.relevance.linear import Padded, magnitude, shares, zbox
+from rapbench.relevance.linear import CONVOLUTIONS, Padded, magnitude, shares, zbox
 from rapbench.relevance.rules import RULES, Rules, Step, divisor, per_sample
 
 AAAI = Rules({}, *RULES.maps)
 
 
-@AAAI.rule(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv2dSame, Padded)
+@AAAI.rule(nn.Linear, *CONVOLUTIONS, Conv2dSame, Padded)
 def linear(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor | None]:
     """z^B at the input; elsewhere shares over excitatory and inhibitory weights, and the surplus taken back evenly.
 

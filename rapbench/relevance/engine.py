@@ -13,12 +13,14 @@ import rapbench.relevance.pooling
 import rapbench.relevance.wiring  # noqa: F401  the built-in rules register themselves
 from rapbench.errors import RapbenchError
 from rapbench.relevance.canonical import canonical, nonnegative, operation, place, shape_valued, signals
-from rapbench.relevance.linear import Padded
-from rapbench.relevance.operations import REARRANGES, RESHAPES, TRANSPARENT, Cat, Constant, Gate, Pad, Part
+from rapbench.relevance.linear import CONVOLUTIONS, Padded
+from rapbench.relevance.operations import REARRANGES, RESHAPES, TRANSPARENT, Add, Cat, Constant, Gate, Pad, Part
 from rapbench.relevance.prepared import prepared
 from rapbench.relevance.rules import RULES, Options, Rules, Step, per_sample, transpose
 
 FLOWS = {"normal": 1, "inversion": -1}
+# Modules that always return a tensor of their own.
+FRESH = (nn.modules.batchnorm._BatchNorm, nn.modules.conv._ConvNd, nn.Linear, Add)
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,20 @@ class Network:
         self.last_reader: dict[fx.Node, fx.Node] = {}
         for node in self.graph.nodes:
             self.last_reader |= dict.fromkeys(node.all_input_nodes, node)
-        self.kept = {self.features}
+        self.kept = {self.features}  # activations that the way back needs
         for node in self.path:
             if node.op == "call_module" and rules.needs_inputs(self.modules[str(node.target)]):
                 self.kept.update(node.all_input_nodes)
+
+        # ReLUs that alone read the fresh tensor which they are given
+        self.overwrites = {
+            node
+            for node in self.path
+            if type(self.modules.get(str(node.target))) is nn.ReLU
+            and isinstance(self.modules.get(str(node.all_input_nodes[0].target)), FRESH)
+            and len(node.all_input_nodes[0].users) == 1
+            and node.all_input_nodes[0] not in self.kept
+        }
 
     def forward(self, inputs: Tensor) -> Pass:
         """Run the graph on (N, ...) inputs, keeping only what the way back needs."""
@@ -92,7 +104,8 @@ class Network:
                 case "get_attr":
                     value = fx.graph_module._get_attr(self.graph_module, node.target)
                 case "call_module":
-                    value = self.modules[node.target](*args, **kwargs)
+                    in_place = node in self.overwrites
+                    value = args[0].relu_() if in_place else self.modules[node.target](*args, **kwargs)
                 case "call_function":
                     value = node.target(*args, **kwargs)
                 case "call_method":
@@ -223,7 +236,7 @@ class Network:
             if isinstance(pad, (nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d)):
                 pad = Pad(pad.padding)
             zeros = isinstance(pad, Pad) and pad.mode == "constant" and not pad.value and len(before[0].users) == 1
-            if zeros and type(module) in (nn.Conv1d, nn.Conv2d, nn.Conv3d):
+            if zeros and type(module) in CONVOLUTIONS:
                 name = f"_canonical_padded_{node.name}"
                 self.modules[name] = Padded(pad, module)  # type: ignore[arg-type]
                 self.graph_module.add_submodule(name, self.modules[name])

@@ -2,7 +2,6 @@
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -49,7 +48,10 @@ def apply(module: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
     return module._conv_forward(x, weight, None)  # type: ignore[operator]
 
 
-@rule(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv2dSame, Padded)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@rule(nn.Linear, *CONVOLUTIONS, Conv2dSame, Padded)
 def linear(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor | None]:
     """Correct for the bias, then hand relevance down: z^B at the input, (7) or (8) elsewhere.
 
@@ -82,7 +84,7 @@ def two_ratios(step: Step, relevance: Tensor, kappa: int) -> Tensor:
         total, handed = step.shared.pop("opposite", None), None
         if total is None:
             total, handed = shares(step.module, [(m, ours)])
-            if step.more_flows and step.output is not None and type(step.module) in TRANSPOSED:
+            if step.more_flows and step.output is not None and type(step.module) in CONVOLUTIONS:
                 _remember_opposite(step, step.output, total, kappa)
         shared = step.share(relevance, divisor(total, signed=False))
         return handed(shared) if handed else back_through(step.module, shared, ours, m).mul_(m)
@@ -94,11 +96,6 @@ def two_ratios(step: Step, relevance: Tensor, kappa: int) -> Tensor:
 
 # The share of one sign's sum that the other's must have to be worth taking as a difference.
 WELL_CONDITIONED = 0.01
-TRANSPOSED: dict[type[nn.Module], Callable[..., Tensor]] = {
-    nn.Conv1d: F.conv_transpose1d,
-    nn.Conv2d: F.conv_transpose2d,
-    nn.Conv3d: F.conv_transpose3d,
-}
 
 
 def _remember_opposite(step: Step, output: Tensor, total: Tensor, kappa: int) -> None:

@@ -31,13 +31,22 @@ NAMES = {
     "sensitivity": "Sensitivity",
     "gradient_x_input": "Gradient*Input",
     "integrated_gradients": "Integrated Gradients",
+    "smoothgrad": "SmoothGrad",
+    "guided_backprop": "Guided Backprop",
+    "deconvolution": "Deconvolution",
+    "deeplift": "DeepLIFT",
     "pattern_net": "PatternNet",
     "pattern_attribution": "Pattern Attribution",
+    "lrp_epsilon": "LRP-ε",
+    "captum_lrp": "LRP-ε (Captum)",
+    "lrp_alpha_beta": "LRP-αβ",
     "lrp_a1b0": "LRP-α1β0",  # noqa: RUF001
     "lrp_a2b1": "LRP-α2β1",  # noqa: RUF001
     "lrp_preset_a": "LRP-PresetA",
     "lrp_preset_b": "LRP-PresetB",
     "rap": "RAP",
+    "rap_aaai": "RAP (AAAI)",
+    "edge": "Edges",
     "random": "Random",
     "accuracy": "accuracy (%)",
     "score": "mean target logit",
@@ -59,6 +68,7 @@ LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "α": r"$\alpha$",  # noqa: RUF001
         "β": r"$\beta$",
+        "ε": r"$\epsilon$",
         "†": r"$^\dagger$",
         "±": r"$\pm$",
         "–": "--",  # noqa: RUF001

@@ -15,7 +15,19 @@ import torch
 import rapbench
 from rapbench.registry import Entry
 
-PACKAGES = ("torch", "torchvision", "timm", "captum", "zennit", "numpy", "pandas", "pyarrow", "pillow", "hydra-core")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "captum",
+    "zennit",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "pillow",
+    "hydra-core",
+)
 
 
 def versions() -> dict[str, str]:
@@ -33,7 +45,7 @@ def code_version(entry: Entry) -> str:
     own = Path(inspect.getfile(entry.function))
     helpers = [*sorted(own.parent.glob("_*.py")), own]
     below = {
-        "method": ("relevance", "patterns"),
+        "method": ("relevance", "patterns", "draws.py"),
         "protocol": ("protocols/ranking.py", "draws.py", "runner/evaluate.py"),
     }
     for part in below.get(entry.kind, ()):

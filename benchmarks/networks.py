@@ -1,0 +1,117 @@
+"""Which networks work with which methods, RAP's rounding, and what it drops: measured, as docs/networks.md.
+
+Usage: python -m benchmarks.networks > docs/networks.md (some minutes)
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import rapbench
+from rapbench.data.samples import samples
+from rapbench.methods import methods
+from rapbench.patterns import estimate, save
+from rapbench.relevance import Balance
+from tests.networks import NETWORKS
+
+QUICK: dict[str, dict[str, Any]] = {"integrated_gradients": {"steps": 2}, "smoothgrad": {"samples": 2}}
+REAL = ("resnet50_keras", "efficientnet_lite0")
+
+HEAD = """\
+# Networks
+
+Measured by `python -m benchmarks.networks`, on networks with random weights and calibrated batch norms, and on the two
+embedded models with real weights and images. Any other network is traced and tried in the same way: what a method
+cannot handle it refuses by name before it computes.
+
+## Which method works on which network
+
+A cell is empty where the method refuses; below, why.
+
+"""
+ROUNDING = """
+## RAP's rounding, and what it drops
+
+Worst error: the largest difference of a pixel's relevance in float32 from that in float64, over the largest relevance
+of its image. Dropped: the largest share of a layer's relevance (of the sum of magnitudes) that found no input to go to,
+in the normal and in the inversion flow, and where. In float64 every layer of every network balances: relevance in +
+dropped = relevance out, to 1e-9. At the size that a network is made for.
+
+| network | worst error, float32 | dropped, normal | dropped, inversion |
+|---|---|---|---|
+"""
+
+
+def random_images(shape: tuple[int, ...], count: int) -> Tensor:
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(1))
+
+
+def works(network: nn.Module, x: Tensor) -> Iterator[tuple[str, str]]:
+    """Yield each method with the reason of its refusal, or nothing."""
+    for method in methods:
+        try:
+            if "patterns" in methods[method].facts.get("files", {}):
+                save(estimate(network, [x]), network)
+            relevance = rapbench.attribute(network, x, 3, method, **QUICK.get(method, {}))
+        except rapbench.RapbenchError as error:
+            yield method, str(error)
+        else:
+            assert relevance.isfinite().all()
+            assert relevance.abs().sum() > 0
+            yield method, ""
+
+
+def rounding(network: nn.Module, x: Tensor, targets: Tensor) -> str:
+    """Return the table's cells for one network; x: float32."""
+    books: list[Balance] = []
+    network = network.float()  # the same weights in both
+    exact = rapbench.attribute(network.double(), x.double(), targets, "rap")
+    rapbench.attribute(network, x.double(), targets, "rap", balance=books)
+    got = rapbench.attribute(network.float(), x, targets, "rap")
+    scale = exact.abs().flatten(1).amax(1)
+    worst = float(((got - exact).abs().flatten(1).amax(1) / scale).max())
+    cells = [f"{worst:.0e}"]
+    for flow in ("normal", "inversion"):
+        entries = [entry for entry in books if entry.flow == flow]
+        shares = [float((entry.dropped.abs() / entry.total.clamp(min=1e-300)).max()) for entry in entries]
+        most = max(range(len(shares)), key=shares.__getitem__)
+        cells.append(f"{shares[most]:.1e} at {entries[most].place}" if shares[most] > 1e-12 else "none")
+    return " | ".join(cells)
+
+
+def main() -> None:
+    """Print the page."""
+    rows, exactness = [], []
+    reasons: dict[tuple[str, str], list[str]] = {}
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["RAPBENCH_CACHE"] = cache
+        for name, case in tqdm(NETWORKS.items()):
+            network = case.network(case.small).float()
+            found = dict(works(network, random_images(case.small, 2)))
+            rows.append(f"| {name} | " + " | ".join("" if why else "yes" for why in found.values()) + " |")
+            reasons |= {(method, why): [*reasons.get((method, why), []), name] for method, why in found.items() if why}
+        del os.environ["RAPBENCH_CACHE"]
+    print(HEAD + "| network | " + " | ".join(f"`{method}`" for method in methods) + " |")
+    print("|---|" + "---|" * len(list(methods)))
+    print("\n".join(rows) + "\n")
+    for (method, why), names in reasons.items():
+        print(f"- `{method}` on {', '.join(names)}: {why}.")
+    for name, case in tqdm(NETWORKS.items()):
+        cells = rounding(case.network(case.full), random_images(case.full, 1), torch.tensor([3]))
+        exactness.append(f"| {name} | {cells} |")
+    for name in tqdm(REAL):
+        model, dataset = rapbench.load_model(name), samples()
+        x = torch.stack([model.transform(Image.open(dataset.root / sample.file)) for sample in dataset.samples[:8]])
+        targets = torch.tensor([sample.label for sample in dataset.samples[:8]])
+        exactness.append(f"| {name}, real weights, 8 real images | {rounding(model, x, targets)} |")
+    print(ROUNDING + "\n".join(exactness))
+
+
+if __name__ == "__main__":
+    main()
