@@ -78,8 +78,16 @@ def test_lrp_on_the_normalised_graph_is_zennit_with_its_resnet_canonizer(method,
     assert (got - want).abs().max() < 1e-8 * want.abs().max()
 
 
-@pytest.mark.parametrize("method", ["lrp_a1b0", "lrp_a2b1", "lrp_preset_a", "lrp_preset_b"])
-def test_lrp_equals_the_dense_formula_on_a_small_net(method):
+# method, its options, alpha in the convolution and in the dense layer: None is the epsilon rule with 0.1
+DENSE = [
+    ("lrp_a1b0", {}, 1, 1), ("lrp_a2b1", {}, 2, 2), ("lrp_alpha_beta", {"alpha": 3.0}, 3, 3),
+    ("lrp_alpha_beta", {"alpha": 1.5}, 1.5, 1.5), ("lrp_preset_a", {}, 1, None), ("lrp_preset_b", {}, 2, None),
+    ("lrp_epsilon", {}, None, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "options", "convolution", "fully_connected"), DENSE)
+def test_lrp_equals_the_dense_formula_on_a_small_net(method, options, convolution, fully_connected):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(2, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(12, 4)).double()
     x = torch.randn(1, 2, 3, 3).double()
@@ -87,22 +95,21 @@ def test_lrp_equals_the_dense_formula_on_a_small_net(method):
     bias = net[0].bias.repeat_interleave(4)
     hidden = net[:3](x)[0]
 
-    def alpha_beta(m, weights, bias, relevance, alpha):
+    def handed(m, weights, bias, relevance, alpha):
         z = m[:, None] * weights
+        if alpha is None:
+            total = z.sum(0) + bias
+            return z / (total + 0.1 * total.sign()) @ relevance
         up = z.clamp(min=0) / (z.clamp(min=0).sum(0) + bias.clamp(min=0))
         down = z.clamp(max=0) / (z.clamp(max=0).sum(0) + bias.clamp(max=0))
         return (alpha * up - (alpha - 1) * torch.nan_to_num(down)) @ relevance
 
-    alpha = 1 if method in ("lrp_a1b0", "lrp_preset_a") else 2
     weights, logits = net[3].weight.T, net(x)[0]
     start = torch.zeros(4).double()
     start[1] = logits[1]
-    if "preset" in method:
-        relevance = hidden[:, None] * weights / (logits + 0.1 * logits.sign()) @ start
-    else:
-        relevance = alpha_beta(hidden, weights, net[3].bias, start, alpha)
-    want = alpha_beta(x.flatten(), first, bias, relevance, alpha)
-    got = rapbench.attribute(net, x, [1], method)
+    relevance = handed(hidden, weights, net[3].bias, start, fully_connected)
+    want = handed(x.flatten(), first, bias, relevance, convolution)
+    got = rapbench.attribute(net, x, [1], method, **options)
     torch.testing.assert_close(got.flatten(), want.detach(), rtol=1e-4, atol=1e-7)
 
 
@@ -118,3 +125,8 @@ def test_the_normalised_copy_computes_the_same(network, images):
     normalised = Normalised.of(network)
     normalised.fold()
     torch.testing.assert_close(normalised.network(images), network(images))
+
+
+def test_an_alpha_without_a_beta_is_refused(images):
+    with pytest.raises(rapbench.RapbenchError, match=r"alpha=0\.5 makes beta = alpha - 1 negative; set alpha >= 1"):
+        rapbench.attribute(calibrated(NETWORKS["vgg"](), 32), images, 0, "lrp_alpha_beta", alpha=0.5)

@@ -89,6 +89,15 @@ def test_a_batch_is_its_images_one_by_one(network, images, targets, options):
         assert (alone[0] - together[index]).abs().max() < 1e-10 * scale
 
 
+@pytest.mark.parametrize("cached", [1, 100_000])
+def test_images_that_go_down_a_few_at_a_time_are_the_batch(network, images, targets, cached, monkeypatch):
+    monkeypatch.setattr("rapbench.relevance.engine.CACHED", 2**40)
+    whole = rapbench.attribute(network, images, targets)
+    monkeypatch.setattr("rapbench.relevance.engine.CACHED", cached)
+    parts = rapbench.attribute(network, images, targets)
+    assert (parts - whole).abs().max() < 1e-10 * whole.abs().max()
+
+
 def test_doubling_the_last_layer_doubles_the_relevance(network, images, targets):
     before = rapbench.attribute(network, images, targets, **OFF)
     last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
@@ -179,3 +188,32 @@ def test_a_user_registers_a_rule_for_an_own_module():
     plain = nn.Sequential(net[0], net[1], nn.Identity(), net[3])
     x = torch.rand(2, 3).double()
     assert torch.equal(rapbench.attribute(net, x, 1), rapbench.attribute(plain, x, 1))
+
+
+def test_a_rule_may_hand_out_one_tensor_twice_though_others_overwrite_theirs():
+    class Join(nn.Module):
+        def forward(self, a, b):
+            return a + b
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.a, self.b, self.join, self.head = (
+                nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4), Join(), nn.Linear(4, 3),
+            )  # fmt: skip
+
+        def forward(self, x):
+            x = self.first(x).relu()
+            return self.head(self.join(self.a(x), self.b(x)).relu())
+
+    net, x = Net().double(), torch.rand(2, 4).double()
+    found = []
+    for copies in (False, True):
+
+        @rule(Join)
+        def join(step, relevance, kappa, copies=copies):
+            return (relevance, relevance.clone() if copies else relevance)
+
+        found.append(rapbench.attribute(net, x, 1))
+    assert torch.equal(*found)
+    assert found[0].abs().sum() > 0

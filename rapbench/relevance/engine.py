@@ -81,7 +81,7 @@ class Network:
         for node in self.path:
             if node.op == "call_module" and rules.needs_inputs(self.modules[str(node.target)]):
                 self.kept.update(node.all_input_nodes)
-
+        self.held = self.kept | self.shapes
         # ReLUs that alone read the fresh tensor which they are given
         self.overwrites = {
             node
@@ -116,7 +116,7 @@ class Network:
             if isinstance(value, Tensor):
                 shapes[node] = value.shape
             for argument in node.all_input_nodes:
-                if self.last_reader[argument] is node and argument not in self.kept | self.shapes:
+                if self.last_reader[argument] is node and argument not in self.held:
                     del values[argument]
         logits: Any = value
         return Pass(values, shapes, logits)
