@@ -4,6 +4,7 @@ Usage: python -m benchmarks.networks > docs/networks.md (some minutes)
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -32,7 +33,7 @@ cannot handle it refuses by name before it computes.
 
 ## Which method works on which network
 
-A cell is empty where the method refuses; below, why.
+A cell is empty where the method refuses; below, for which operation.
 
 """
 ROUNDING = """
@@ -67,6 +68,12 @@ def works(network: nn.Module, x: Tensor) -> Iterator[tuple[str, str]]:
             yield method, ""
 
 
+def operation_in(reason: str) -> str:
+    """Return what a refusal is about."""
+    found = re.search(r"(?:no rule for|one after another;) (\w+)", reason)
+    return found[1] if found else reason.partition(";")[0]
+
+
 def rounding(network: nn.Module, x: Tensor, targets: Tensor) -> str:
     """Return the table's cells for one network; x: float32."""
     books: list[Balance] = []
@@ -95,13 +102,16 @@ def main() -> None:
             network = case.network(case.small).float()
             found = dict(works(network, random_images(case.small, 2)))
             rows.append(f"| {name} | " + " | ".join("" if why else "yes" for why in found.values()) + " |")
-            reasons |= {(method, why): [*reasons.get((method, why), []), name] for method, why in found.items() if why}
+            for method, why in found.items():
+                if why:
+                    reasons.setdefault((method, operation_in(why)), []).append(name)
         del os.environ["RAPBENCH_CACHE"]
     print(HEAD + "| network | " + " | ".join(f"`{method}`" for method in methods) + " |")
     print("|---|" + "---|" * len(list(methods)))
     print("\n".join(rows) + "\n")
-    for (method, why), names in reasons.items():
-        print(f"- `{method}` on {', '.join(names)}: {why}.")
+    for method in dict.fromkeys(method for method, _ in reasons):
+        whys = [f"{why} ({', '.join(names)})" for (refuser, why), names in reasons.items() if refuser == method]
+        print(f"- `{method}`: {'; '.join(whys)}")
     for name, case in tqdm(NETWORKS.items()):
         cells = rounding(case.network(case.full), random_images(case.full, 1), torch.tensor([3]))
         exactness.append(f"| {name} | {cells} |")

@@ -85,6 +85,16 @@ def test_the_model_and_the_input_come_back_as_they_were(method, network, images,
     assert not images.requires_grad
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("method", ["rap", "rap_aaai", "lrp_a2b1", "sensitivity", "deeplift", "smoothgrad"])
+def test_it_does_not_matter_whether_gradients_are_off(method, mode, images, targets):
+    net = calibrated(vgg(), 32)
+    options = QUICK.get(method, {})
+    want = rapbench.attribute(net, images, targets, method, **options)
+    with mode():
+        assert torch.equal(rapbench.attribute(net, images * 1, targets * 1, method, **options), want)
+
+
 @every_method
 def test_it_says_what_it_costs_and_which_signs_it_has(method):
     facts = methods[method].facts

@@ -45,8 +45,9 @@ def attribute(
         raise RapbenchError(f"target {int(targets.min())} is out of range: class indices start at 0")
     if entry.facts.get("random"):
         options["seeds"] = _seeds(inputs, image_ids, seed, method)
-    with at_rest(model):
-        return entry.function(model, inputs.detach(), targets.long(), **options)
+    with torch.inference_mode(False), at_rest(model):  # methods need gradients, wherever they are called
+        inputs, targets = (tensor.clone() if tensor.is_inference() else tensor.detach() for tensor in (inputs, targets))
+        return entry.function(model, inputs, targets.long(), **options)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from rapbench.methods import methods
 from rapbench.methods._zennit import Bias, alpha_beta, lrp
 
 
-@methods.register("lrp_a1b0", signs=("positive",), passes=18)
+@methods.register("lrp_a1b0", signs=("positive",), passes=10)
 def lrp_a1b0(model: nn.Module, inputs: Tensor, targets: Tensor, *, bias: Bias = "in_denominator") -> Tensor:
     """Return relevance shaped like `inputs`; bias: whether biases take their share."""
     return lrp(model, inputs, targets, convolution=alpha_beta(1, bias), dense=alpha_beta(1, bias))

@@ -6,7 +6,7 @@ from rapbench.methods import methods
 from rapbench.methods._zennit import Bias, epsilon, lrp
 
 
-@methods.register("lrp_epsilon", signs=("positive", "negative"), passes=7)
+@methods.register("lrp_epsilon", signs=("positive", "negative"), passes=10)
 def lrp_epsilon(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, stabilizer: float = 0.1, bias: Bias = "in_denominator"
 ) -> Tensor:

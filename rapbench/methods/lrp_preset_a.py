@@ -9,7 +9,7 @@ from rapbench.methods import methods
 from rapbench.methods._zennit import Bias, alpha_beta, epsilon, lrp
 
 
-@methods.register("lrp_preset_a", signs=("positive",), passes=18)
+@methods.register("lrp_preset_a", signs=("positive",), passes=10)
 def lrp_preset_a(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, stabilizer: float = 0.1, bias: Bias = "in_denominator"
 ) -> Tensor:

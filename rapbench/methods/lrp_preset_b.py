@@ -9,7 +9,7 @@ from rapbench.methods import methods
 from rapbench.methods._zennit import Bias, alpha_beta, epsilon, lrp
 
 
-@methods.register("lrp_preset_b", signs=("positive", "negative"), passes=30)
+@methods.register("lrp_preset_b", signs=("positive", "negative"), passes=14)
 def lrp_preset_b(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, stabilizer: float = 0.1, bias: Bias = "in_denominator"
 ) -> Tensor:

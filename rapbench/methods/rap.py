@@ -15,7 +15,7 @@ from rapbench.relevance import FLOWS, Options, explain
 from rapbench.relevance.linear import first_propagation
 
 
-@methods.register("rap", signs=("positive", "negative"), passes=13)
+@methods.register("rap", signs=("positive", "negative"), passes=6)
 def rap(
     model: nn.Module,
     inputs: Tensor,

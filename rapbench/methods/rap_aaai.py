@@ -13,7 +13,7 @@ from rapbench.relevance import Options, explain
 from rapbench.relevance.aaai import AAAI, seed
 
 
-@methods.register("rap_aaai", signs=("positive", "negative"), passes=7)
+@methods.register("rap_aaai", signs=("positive", "negative"), passes=8)
 def rap_aaai(
     model: nn.Module,
     inputs: Tensor,
