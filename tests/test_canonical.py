@@ -9,6 +9,7 @@ from torch import nn
 
 import rapbench
 from rapbench.methods._zennit import Normalised
+from rapbench.relevance import Network
 from rapbench.relevance.canonical import canonical, own_modules
 from tests.conftest import calibrated
 from tests.networks import NETWORKS
@@ -117,6 +118,21 @@ def gated(n, x):
     return n.head((n.gate(x) * x + n.second(x * torch.sigmoid(x))).mean((2, 3)))
 
 
+def gated_by_what_has_no_rule(n, x):
+    x = n.relu(n.first(x))
+    return n.head((x * torch.sigmoid(x.exp().mean((2, 3), keepdim=True))).mean((2, 3)))
+
+
+def read_twice(n, x):
+    x = n.first(x)
+    return n.head((F.relu(x) + F.silu(x)).mean((2, 3)))
+
+
+def padded_twice(n, x):
+    x = F.pad(x, (0, 1, 0, 1))
+    return n.head((n.first(x) + n.first(x) / 2).mean((2, 3)))
+
+
 def scaled(n, x):
     x = F.leaky_relu(n.first(2 * x - 0.5), 0.1)
     return n.head((1 - n.second(x * n.scale + 0.3) / 3).mean((2, 3)))
@@ -158,6 +174,8 @@ def test_every_operation_balances_and_computes_the_same(way, images, targets):
     normalised = Normalised.of(net, images)
     normalised.fold()
     torch.testing.assert_close(normalised.network(images), net(images))
+    with torch.no_grad():
+        torch.testing.assert_close(Network(net, images).forward(images).logits, net(images))
     books: list[rapbench.relevance.Balance] = []
     relevance = rapbench.attribute(net, images, targets % 5, balance=books)
     assert relevance.abs().sum() > 0
@@ -181,12 +199,53 @@ def product(n, x):
     return n.head((x * n.second(x)).mean((2, 3)))
 
 
+def two_gates(n, x):
+    return n.head((torch.sigmoid(n.first(x)) * F.relu6(n.first(x))).mean((2, 3)))
+
+
+def swish(n, x):
+    x = n.first(x)
+    return n.head(n.second(x * torch.sigmoid(x)).mean((2, 3)))
+
+
+def hswish_backwards(n, x):
+    x = n.first(x)
+    return n.head(n.second(F.relu6(x + 3) / 6 * x).mean((2, 3)))
+
+
+@pytest.mark.parametrize(("way", "activation"), [(swish, F.silu), (hswish_backwards, F.hardswish)])
+@pytest.mark.parametrize("method", ["rap", "rap_aaai", "lrp_a2b1"])
+def test_a_gate_leaves_relevance_to_its_signal(way, activation, method, images, targets):
+    def plain(n, x):
+        return n.head(n.second(activation(n.first(x))).mean((2, 3)))
+
+    net, other = (calibrated(Written(forward), 32) for forward in (way, plain))
+    got, want = (rapbench.attribute(network, images, targets % 5, method) for network in (net, other))
+    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+
+
+def test_what_mixes_the_input_with_features_is_not_the_input():
+    class Mix(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(7, 4, 1), nn.Linear(4, 2)
+
+        def forward(self, x):
+            x = 2 * x.flip(1)
+            return self.head(self.second(torch.cat([x, self.first(x)], 1)).mean((2, 3)))
+
+    network = Network(Mix())
+    readers = {node.target: node.all_input_nodes[0] in network.like_input for node in network.path}
+    assert readers["first"]
+    assert not readers["second"]
+
+
 def difference(n, x):
     x = n.first(x)
     return n.head((x - n.second(x)).mean((2, 3)))
 
 
-@pytest.mark.parametrize(("way", "says"), [(product, "mul"), (difference, "sub")])
+@pytest.mark.parametrize(("way", "says"), [(product, "mul"), (two_gates, "mul"), (difference, "sub")])
 def test_a_product_or_difference_of_two_signals_is_refused(way, says, images):
     with pytest.raises(rapbench.RapbenchError, match=f"no relevance rule for {says} at the top level"):
         rapbench.attribute(Written(way).double(), images, 0)
@@ -214,6 +273,19 @@ def test_what_is_kept_of_a_model_follows_its_changes(method, images, targets):
     for count in (3, 2):
         x, t = images[:count], targets[:count] % 5
         assert torch.equal(rapbench.attribute(net, x, t, method), rapbench.attribute(fresh, x, t, method))
+
+
+@pytest.mark.parametrize("method", ["rap", "lrp_a1b0"])
+def test_a_graph_for_one_size_is_not_used_for_another(method, images, targets):
+    def by_size(n, x):
+        x = n.first(x)
+        return n.head((n.second(F.relu(x)) if x.shape[-1] > 20 else x).mean((2, 3)))
+
+    net = calibrated(Written(by_size), 32)
+    rapbench.attribute(net, images, targets % 5, method)
+    got = rapbench.attribute(net, images[..., :16, :16], targets % 5, method)
+    want = rapbench.attribute(copy.deepcopy(net), images[..., :16, :16], targets % 5, method)
+    assert torch.equal(got, want)
 
 
 def test_explicit_padding_is_no_pixel():

@@ -89,7 +89,6 @@ class Network:
             if type(self.modules.get(str(node.target))) is nn.ReLU
             and isinstance(self.modules.get(str(node.all_input_nodes[0].target)), FRESH)
             and len(node.all_input_nodes[0].users) == 1
-            and node.all_input_nodes[0] not in self.kept
         }
 
     def forward(self, inputs: Tensor) -> Pass:
