@@ -55,6 +55,14 @@ def in_place(n, x):
     return n.head(x.mean([2, 3]))
 
 
+def in_place_twice(n, x):
+    x = n.first(x)
+    n.relu(x)
+    x = n.norm(n.second(x))
+    n.relu(x)  # the same module again
+    return n.head(x.mean([2, 3]))
+
+
 def padded(n, x):
     x = n.relu(F.conv2d(F.pad(x, (1, 1, 1, 1)), n.first.weight, n.first.bias))
     return n.head(n.relu(n.norm(n.second(x))).mean((2, 3)))
@@ -67,7 +75,13 @@ def branching(n, x):
     return n.head(n.relu(n.norm(n.second(x))).mean((2, 3)))
 
 
-SAME = {"functions": functions, "in_place": in_place, "padded": padded, "branching": branching}
+SAME = {
+    "functions": functions,
+    "in_place": in_place,
+    "in_place_twice": in_place_twice,
+    "padded": padded,
+    "branching": branching,
+}
 
 
 @pytest.mark.parametrize("method", ["rap", "rap_aaai", "lrp_a1b0"])
@@ -251,11 +265,12 @@ def test_a_product_or_difference_of_two_signals_is_refused(way, says, images):
         rapbench.attribute(Written(way).double(), images, 0)
 
 
-def test_batch_statistics_are_refused(images):
+@pytest.mark.parametrize("method", ["rap", "lrp_a1b0"])
+def test_batch_statistics_are_refused(method, images):
     net = Written(modules).double()
     net.norm = nn.BatchNorm2d(8, track_running_stats=False).double()
     with pytest.raises(rapbench.RapbenchError, match="BatchNorm2d at norm has no running statistics"):
-        rapbench.attribute(net, images, 0)
+        rapbench.attribute(net, images, 0, method)
 
 
 @pytest.mark.parametrize("method", ["rap", "lrp_a1b0"])

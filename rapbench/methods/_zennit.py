@@ -20,7 +20,7 @@ from zennit.rules import AlphaBeta, ClampMod, Epsilon, Norm, Pass, ZPlus
 from zennit.types import Convolution
 
 from rapbench.methods._target import target_logits
-from rapbench.relevance.canonical import canonical, nonnegative, own_modules, twin
+from rapbench.relevance.canonical import canonical, nonnegative, own_modules, refuse_batch_statistics, twin
 from rapbench.relevance.operations import ACTIVATIONS, POOLS, Add, Constant, Gate, Mean
 from rapbench.relevance.prepared import prepared
 
@@ -118,8 +118,9 @@ class Normalised:
 
     @classmethod
     def of(cls, model: nn.Module, inputs: Tensor | None = None) -> "Normalised":
-        """Trace a model; RapbenchError when that cannot be done."""
+        """Trace a model; RapbenchError when that cannot be done, and for norms by batch statistics."""
         network = own_modules(canonical(model, inputs))
+        refuse_batch_statistics(network)
         folds = []
         for node in list(network.graph.nodes):
             if node.op != "call_module":

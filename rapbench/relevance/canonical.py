@@ -134,24 +134,22 @@ def canonical(
     result.meta["shaped"] = shaped
     shapes = shape_valued(graph)
     order = {node: number for number, node in enumerate(graph.nodes)}
-    for node in order:
-        changes = _changes_its_input(result, node)
-        if changes:  # whoever reads the changed tensor later, reads the result
+    # all of them first: a module called twice stops working in place with its first call
+    changing = {node for node in order if _changes_its_input(result, node)}
+    for node in list(order):
+        if node in changing:  # whoever reads the changed tensor later, reads the result
             for user in [user for user in node.args[0].users if order[user] > order[node]]:
                 user.replace_input_with(node.args[0], node)
         if node.op in ("call_function", "call_method") and node not in shapes:
             call = _to_module(result, node)
             if call:
-                order = order | {call: order[node]}
-        elif node.op == "call_module" and changes:
+                order[call] = order[node]
+        elif node.op == "call_module" and node in changing:
             module: Any = twin(result.get_submodule(str(node.target)))
             module.inplace = False
             result.add_submodule(str(node.target), module)
-    for node in graph.nodes:  # a traced assertion about a shape has done its work
-        if node.target is torch._assert:
-            node.args = (True, "")
     for node in [node for node in graph.nodes if node.target is torch._assert]:
-        graph.erase_node(node)
+        graph.erase_node(node)  # a traced assertion about a shape has done its work
     graph.eliminate_dead_code()
     graph.lint()
     result.recompile()
@@ -191,6 +189,17 @@ def shape_valued(graph: torch.fx.Graph) -> set[torch.fx.Node]:
         if asks or (node.target in _ARITHMETIC and inputs and all(argument in found for argument in inputs)):
             found.add(node)
     return found
+
+
+def refuse_batch_statistics(network: torch.fx.GraphModule) -> None:
+    """Raise RapbenchError for a batch norm that normalises by the batch it is in."""
+    for node in network.graph.nodes:
+        module = network.get_submodule(node.target) if node.op == "call_module" else None
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise RapbenchError(
+                f"{type(module).__name__} at {place(node)} has no running statistics: its output depends on the other "
+                "images of the batch; set track_running_stats=True and calibrate it"
+            )
 
 
 def signals(node: torch.fx.Node, shapes: set[torch.fx.Node]) -> list[torch.fx.Node]:

@@ -12,7 +12,15 @@ import rapbench.relevance.norm
 import rapbench.relevance.pooling
 import rapbench.relevance.wiring  # noqa: F401  the built-in rules register themselves
 from rapbench.errors import RapbenchError
-from rapbench.relevance.canonical import canonical, nonnegative, operation, place, shape_valued, signals
+from rapbench.relevance.canonical import (
+    canonical,
+    nonnegative,
+    operation,
+    place,
+    refuse_batch_statistics,
+    shape_valued,
+    signals,
+)
 from rapbench.relevance.linear import CONVOLUTIONS, Padded
 from rapbench.relevance.operations import REARRANGES, RESHAPES, TRANSPARENT, Add, Cat, Constant, Gate, Pad, Part
 from rapbench.relevance.prepared import prepared
@@ -271,15 +279,10 @@ class Network:
         return [node for node in self.graph.nodes if node in above and node.op not in ("placeholder", "get_attr")]
 
     def _refuse_unknown(self) -> None:
+        refuse_batch_statistics(self.graph_module)
         for node in self.path:
             if node.op == "call_module":
-                module = self.modules[str(node.target)]
-                if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
-                    raise RapbenchError(
-                        f"{type(module).__name__} at {place(node)} has no running statistics: its output depends on "
-                        "the other images of the batch; set track_running_stats=True and calibrate it"
-                    )
-                if type(module) in self.rules:
+                if type(self.modules[str(node.target)]) in self.rules:
                     continue
             elif node.target in RESHAPES | REARRANGES:
                 continue
