@@ -1,14 +1,21 @@
-"""Small networks of the families the paper uses, in float64 with calibrated batch norms."""
+"""Small networks of the families the paper uses, with calibrated norms; a real model and ImageNet's layout."""
 
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
+from timm.data import ImageNetInfo
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+import rapbench
+from rapbench.data.samples import samples
+from rapbench.zoo._model import ZooModel
 from rapbench.zoo.resnet50_keras import keras_resnet50
 
 
@@ -80,3 +87,21 @@ def images() -> torch.Tensor:
 @pytest.fixture
 def targets() -> torch.Tensor:
     return torch.tensor([2, 7, 4])
+
+
+@pytest.fixture(scope="session")
+def lite() -> ZooModel:
+    """EfficientNet-Lite0, the real weights that are installed."""
+    return rapbench.load_model("efficientnet_lite0")
+
+
+@pytest.fixture
+def imagenet_root(tmp_path: Path) -> Path:
+    """The embedded images in ImageNet's layout: val/<wnid>/<file>."""
+    synsets = ImageNetInfo("imagenet-1k").label_names()
+    source = samples()
+    for sample in source.samples:
+        folder = tmp_path / "imagenet" / "val" / synsets[sample.label]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source.root / sample.file, folder / f"{Path(sample.file).stem}.JPEG")
+    return tmp_path / "imagenet"
