@@ -1,4 +1,4 @@
-"""The `rapbench` console script: run, report, list, patterns. Bad input is one line on standard error, exit code 2."""
+"""The `rapbench` console script. Bad input is one line on standard error, exit code 2."""
 
 import argparse
 import os
@@ -23,8 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("run", help="run what the configuration asks for; takes Hydra overrides", add_help=False)
     report = commands.add_parser("report", help="write a run's tables and plots again from its per-image results")
     report.add_argument("folder", type=Path, help="a run's folder, such as results/table1/resnet50_keras")
-    listing = commands.add_parser("list", help="show the models, data sets, methods and protocols")
-    listing.add_argument("kind", nargs="?", choices=["models", "data", "methods", "protocols"])
+    listing = commands.add_parser("list", help="show the models, data sets, methods and protocols, or one of them")
+    listing.add_argument("kind", nargs="?", choices=list(KINDS))
+    listing.add_argument("name", nargs="?", help="what to show all facts of, such as vgg16 or timm/resnet18")
     patterns = commands.add_parser("patterns", help="estimate what pattern_net and pattern_attribution need")
     patterns.add_argument("--model", required=True, help="a zoo model of VGG type, such as vgg16")
     patterns.add_argument("--images", help="a folder, searched at any depth; default: the few embedded samples")
@@ -33,6 +34,12 @@ def main(arguments: list[str] | None = None) -> int:
     patterns.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1; default: %(default)s")
     patterns.add_argument("--batch", type=int, help="images in one pass; default: 8 on a CPU, else 64")
     patterns.add_argument("--output", help="the file; default: in the user's cache, where the methods look")
+    subset = commands.add_parser("subset", help="check the images that a run used")
+    verbs = subset.add_subparsers(dest="verb", required=True)
+    verify = verbs.add_parser("verify", help="whether files, labels and predictions are still as a manifest says")
+    verify.add_argument("manifest", type=Path, help="the manifest.csv that a run wrote")
+    verify.add_argument("--root", help="of the data set; default: as in the provenance.json beside the manifest")
+    verify.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1; default: %(default)s")
     try:
         if arguments[:1] == ["run"]:
             run_hydra(arguments[1:])
@@ -41,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(COMMANDS[options.pop("command")](**options))
     except RapbenchError as error:
         print(f"rapbench: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return error.code
     except KeyboardInterrupt:
         again = "the same command begins anew" if arguments[:1] == ["patterns"] else RESUMED
         print(f"rapbench: stopped; {again}", file=sys.stderr)
@@ -76,7 +83,11 @@ def run_hydra(overrides: list[str]) -> None:
     except _Refused as refused:
         raise refused.__cause__ or refused from None
     except MissingConfigException as error:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        group, _, name = str(error.missing_cfg_file).partition("/")
+        if group == "model":
+            from rapbench.zoo import models
+
+            models[name]  # whose refusal knows of the families too
         known = error.options or sorted(path.stem for path in resource("configs", group).glob("*.yaml"))
         raise RapbenchError(f"unknown {group} {name!r}; known: {', '.join(known)}") from error
     except (HydraException, OmegaConfBaseException) as error:
@@ -102,19 +113,42 @@ def report_again(folder: Path) -> str:
     return write_report(folder, images, distances, header) + f"\nWritten to {folder}/"
 
 
-def list_configs(kind: str | None) -> str:
-    """Return the names of the config groups' options with their summaries."""
+def list_configs(kind: str | None, name: str | None) -> str:
+    """Return the names of the config groups' options with their summaries, or all that is known of one."""
     import yaml
 
-    groups = {"models": "model", "data": "data", "methods": "method", "protocols": "protocol"}
+    if kind and name:
+        return describe(kind, name)
     lines = []
-    for title, group in groups.items():
+    for title, group in KINDS.items():
         if kind not in (None, title):
             continue
         lines.append(f"{title}:")
         paths = sorted(resource("configs", group).glob("*.yaml"))
         lines += [f"  {path.stem:22s} {yaml.safe_load(path.read_text())['summary']}" for path in paths]
+        if title == "models":
+            lines += [f"  {name:22s} {summary}" for name, summary in FAMILIES.items()]
     return "\n".join(lines)
+
+
+def describe(kind: str, name: str) -> str:
+    """Return what the registry knows of an entry: what it is, its options with their defaults, a model's facts."""
+    import inspect
+
+    from rapbench.data import datasets
+    from rapbench.methods import methods
+    from rapbench.protocols import protocols
+    from rapbench.zoo import models
+
+    entry = {"models": models, "data": datasets, "methods": methods, "protocols": protocols}[kind][name]
+    lines = [entry.name]
+    if "facts" in entry.facts:
+        facts = vars(entry.facts["facts"]) | {"preprocessing": " ".join(str(entry.facts["transform"]).split())}
+        lines += [f"  {key:14s} {'unknown' if value is None else value}" for key, value in facts.items()]
+    else:
+        lines += [f"  {line}".rstrip() for line in (inspect.getdoc(entry.function) or "").splitlines()]
+    lines += ["  options:"] if entry.options else []
+    return "\n".join(lines + [f"    {option} = {default}" for option, default in entry.options.items()])
 
 
 def make_patterns(model: str, **options: Any) -> str:
@@ -124,8 +158,25 @@ def make_patterns(model: str, **options: Any) -> str:
     return make(model, **options)
 
 
+def verify_manifest(verb: str, manifest: Path, **options: Any) -> str:
+    """Check a manifest against its images and models."""
+    from rapbench.runner.verify import verify
+
+    return verify(manifest, **options)
+
+
+KINDS = {"models": "model", "data": "data", "methods": "method", "protocols": "protocol"}
+FAMILIES = {
+    "<torchvision name>": "any other of torchvision's classification models, such as densenet121 (its hub)",
+    "timm/<name>": "any of timm's models with ImageNet-1k weights, such as timm/resnet18 (Hugging Face hub)",
+}
 RESUMED = "finished chunks are kept, the same command goes on from there"
-COMMANDS: dict[str, Callable[..., str]] = {"list": list_configs, "report": report_again, "patterns": make_patterns}
+COMMANDS: dict[str, Callable[..., str]] = {
+    "list": list_configs,
+    "report": report_again,
+    "patterns": make_patterns,
+    "subset": verify_manifest,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

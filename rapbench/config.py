@@ -5,6 +5,9 @@ from enum import Enum
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+
+from rapbench.config_source import ZooSource
 
 
 class Precision(Enum):
@@ -15,38 +18,25 @@ class Precision(Enum):
 
 
 @dataclass
-class ModelConfig:
-    """A zoo entry, by its registry name."""
-
-    name: str = "???"
-    summary: str = ""
-
-
-@dataclass
-class DataConfig:
-    """A data set, by its registry name, and where it lies."""
-
-    name: str = "???"
-    summary: str = ""
-    root: str | None = None
-
-
-@dataclass
 class SubsetConfig:
-    """The correct-prediction subset: n images drawn with a seed, or those of a manifest written before."""
+    """The correct-prediction subset: n images drawn with a seed, or those of a manifest written before.
+
+    require: further models that have to classify each image correctly, by name or as a mapping with options.
+    """
 
     n: int = 500
     seed: int = 0
     manifest: str | None = None
+    require: list[Any] = field(default_factory=list)
 
 
 @dataclass
 class RunConfig:
-    """One run: a model and a data set, any number of methods and protocols (by label)."""
+    """One run: a model and a data set with their options, any number of methods and protocols (by label)."""
 
     name: str = "run"
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
+    model: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
     subset: SubsetConfig = field(default_factory=SubsetConfig)
     method: dict[str, Any] = field(default_factory=dict)
     protocol: dict[str, Any] = field(default_factory=dict)
@@ -61,3 +51,4 @@ class RunConfig:
 
 
 ConfigStore.instance().store(name="schema", node=RunConfig)
+Plugins.instance().register(ZooSource)

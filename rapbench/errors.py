@@ -2,4 +2,6 @@
 
 
 class RapbenchError(Exception):
-    """Bad input or a missing resource. The console prints its text and exits with code 2."""
+    """Bad input or a missing resource. The console prints its text and exits with the code."""
+
+    code = 2

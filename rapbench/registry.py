@@ -1,5 +1,6 @@
-"""Registries: a name, a function and the facts about it, one file an entry."""
+"""Registries: a name, a function and the facts about it, one file an entry, and families of names made on demand."""
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -55,6 +56,19 @@ class Entry:
         }
 
 
+@dataclass(frozen=True)
+class Family:
+    """Entries that another library names: known() lists the names, facts(name) what is to be known of one.
+
+    title: how the family is listed. function: takes the name, then the options.
+    """
+
+    title: str
+    known: Callable[[], list[str]]
+    facts: Callable[[str], dict[str, Any]]
+    function: Callable[..., Any]
+
+
 class Registry:
     """Names to entries. The built-in ones are the public modules of `package`, imported at the first look-up."""
 
@@ -62,6 +76,7 @@ class Registry:
         self.kind = kind
         self.package = package
         self._entries: dict[str, Entry] = {}
+        self._families: dict[str, Family] = {}
         self._loaded = False
 
     def register(self, name: str, **facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -76,14 +91,30 @@ class Registry:
 
         return enter
 
+    def family(
+        self, title: str, known: Callable[[], list[str]], facts: Callable[[str], dict[str, Any]]
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Return a decorator that enters a function of a name for all the names that `known` lists."""
+
+        def enter(function: Callable[..., Any]) -> Callable[..., Any]:
+            self._families[title] = Family(title, known, facts, function)
+            return function
+
+        return enter
+
     def __getitem__(self, name: str) -> Entry:
         """Return the entry called `name`; RapbenchError lists the known names."""
         self._load()
-        if name not in self._entries:
-            close = get_close_matches(name, self._entries, n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise RapbenchError(f"unknown {self.kind} {name!r}{hint}; known: {', '.join(self)}")
-        return self._entries[name]
+        if name in self._entries:
+            return self._entries[name]
+        families = self._families.values()
+        for family in families:
+            if name in family.known():
+                return Entry(self.kind, name, functools.partial(family.function, name), family.facts(name))
+        every = {*self._entries, *(known for family in families for known in family.known())}
+        close = get_close_matches(name, sorted(every), n=3)
+        hint = f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
+        raise RapbenchError(f"unknown {self.kind} {name!r}{hint}; known: {', '.join([*self, *self._families])}")
 
     def __iter__(self) -> Iterator[str]:
         self._load()

@@ -213,7 +213,12 @@ def test_report_writes_the_tables_again(capsys):
 
 
 @pytest.mark.parametrize(("overrides", "says"), [
-    (["model=resnet51"], "unknown model 'resnet51'; known: efficientnet_lite0, resnet50, resnet50_keras"),
+    (["model=resnet51"], "unknown model 'resnet51' .did you mean 'resnet50'.*known: checkpoint, efficientnet_lite0, "),
+    (["model=timm/resnet51"], "unknown model 'timm/resnet51' .did you mean 'timm/resnet50'"),
+    (["model=resnet50", "model.weights=V7"], "torchvision's resnet50 has no weights 'V7'; known: IMAGENET1K_V1, "),
+    (["model=checkpoint"], "needs model.architecture=NAME and model.path=FILE"),
+    (["subset.require=[resnet51]"], "unknown model 'resnet51'"),
+    (["subset.require=[3]"], "subset.require must list models, by name or as mappings with a name, got 3"),
     (["method=[rap,rapp]"], "unknown method 'rapp'; known: captum_lrp, .*rap, "),
     (["protocol=remove"], "unknown protocol 'remove'; known: distance, removal, shuffling"),
     (["+method.mine.name=mine"], "unknown method 'mine'.*known: .*rap"),
@@ -229,7 +234,8 @@ def test_report_writes_the_tables_again(capsys):
     (["method=[]"], "nothing to run"),
     (["data=imagenet"], "needs data.root"),
     (["data=imagenet", "data.root=/nowhere/at/all"], "/nowhere/at/all is not a folder"),
-    (["data=samples", "data.root=/tmp"], "has no option 'root'"),
+    (["data=samples", "data.root=/tmp"], "Could not override 'data.root'"),
+    (["data=samples", "+data.root=/tmp"], "has no option 'root'"),
     (["subset.manifest=none.csv"], "none.csv is not a file"),
     (["seed=[1"], "no viable alternative at input"),
 ])  # fmt: skip

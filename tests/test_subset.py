@@ -1,17 +1,25 @@
 """The subset: the draw, the manifest, and what a run does when images break or change."""
 
+import copy
+import dataclasses
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import rapbench
+from rapbench.data import _draw
 from rapbench.data._dataset import Sample
-from rapbench.data._subset import draw_order, load_images, load_manifest, select, unchanged
+from rapbench.data._draw import draw_order, select
+from rapbench.data._folder import UNLABELLED
+from rapbench.data._images import load_images
+from rapbench.data._manifest import load_manifest
 from rapbench.data.imagenet import imagenet
 from rapbench.data.samples import samples
+from rapbench.zoo._model import ZooModel
 
 CPU = torch.device("cpu")
 
@@ -27,7 +35,7 @@ def test_the_draw_hangs_on_the_seed_and_the_names_alone():
 
 def test_the_subset_is_the_first_n_correct_images_of_the_draw(lite, imagenet_root, tmp_path):
     dataset = imagenet(root=str(imagenet_root))
-    subset = select(lite, dataset, 6, 3, CPU, batch=4)
+    subset = select([lite], dataset, 6, 3, CPU)
     want = []
     for sample in draw_order(dataset.samples, 3):
         with torch.no_grad():
@@ -39,42 +47,109 @@ def test_the_subset_is_the_first_n_correct_images_of_the_draw(lite, imagenet_roo
     again = load_manifest(tmp_path / "manifest.csv")
     assert again.rows == subset.rows
     assert again.identity == subset.identity
-    assert load_images(again, dataset, lite, slice(2, 5)).shape == (3, 3, 224, 224)
+    chunks = list(load_images(again, dataset, lite.transform, [slice(2, 5), slice(0, 1)]))
+    assert [chunk.shape for chunk in chunks] == [(3, 3, 224, 224), (1, 3, 224, 224)]
+    assert torch.equal(chunks[1][0], lite.transform(Image.open(dataset.root / subset.rows[0].file)))
+    assert torch.equal(chunks[0][2], lite.transform(Image.open(dataset.root / subset.rows[4].file)))
 
 
 def test_a_subset_cannot_be_larger_than_what_is_correct(lite):
-    assert len(select(lite, samples(), 500, 0, CPU).rows) == 18
+    assert len(select([lite], samples(), 500, 0, CPU).rows) == 18
 
 
 def test_a_file_that_changed_or_is_missing_is_named(lite, imagenet_root):
     dataset = imagenet(root=str(imagenet_root))
-    subset = select(lite, dataset, 3, 0, CPU)
-    assert unchanged(subset, dataset)
+    subset = select([lite], dataset, 3, 0, CPU)
     victim = dataset.root / subset.rows[1].file
     victim.write_bytes(victim.read_bytes() + b"\0")
-    with pytest.raises(rapbench.RapbenchError, match=f"{victim.name} has changed since"):
-        load_images(subset, dataset, lite, slice(0, 3))
-    assert not unchanged(subset, dataset)
+    with pytest.raises(rapbench.RapbenchError, match=f"{victim.name} in .* has changed since"):
+        list(load_images(subset, dataset, lite.transform, [slice(0, 3)]))
     victim.unlink()
-    assert not unchanged(subset, dataset)
-    with pytest.raises(rapbench.RapbenchError, match=f"{victim.name}, named by the manifest, cannot be read"):
-        load_images(subset, dataset, lite, slice(0, 3))
+    with pytest.raises(rapbench.RapbenchError, match=f"{victim.name} in .*, named by the manifest, cannot be read"):
+        list(load_images(subset, dataset, lite.transform, [slice(0, 3)]))
 
 
-def test_broken_images_are_left_out_and_more_than_one_per_cent_is_an_error(lite, imagenet_root, capfd):
+class Watched(nn.Module):
+    """A network that notes the size of every batch, and fails at one when told to."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+        self.sizes: list[int] = []
+        self.failing: int | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(self.sizes) == self.failing:
+            raise KeyboardInterrupt
+        self.sizes.append(len(x))
+        return self.network(x)
+
+
+@pytest.fixture
+def watched(lite, monkeypatch) -> ZooModel:
+    monkeypatch.setattr(_draw, "BATCH", 4)
+    return ZooModel(Watched(lite.network), lite.transform, lite.facts)
+
+
+def test_what_a_model_said_is_not_asked_again(watched, imagenet_root, tmp_path):
+    dataset = imagenet(root=str(imagenet_root))
+    few = select([watched], dataset, 5, 0, CPU, tmp_path / "store")
+    asked = len(watched.network.sizes)
+    assert asked == 2
+    assert select([watched], dataset, 5, 0, CPU, tmp_path / "store") == few
+    assert len(watched.network.sizes) == asked
+    more = select([watched], dataset, 12, 0, CPU, tmp_path / "store")
+    assert more.rows[:5] == few.rows
+    assert more == select([watched], dataset, 12, 0, CPU)
+    assert watched.network.sizes == [4] * (3 + 3)  # what was known, and the rest once; then all of it without a store
+    select([watched], dataset, 5, 1, CPU, tmp_path / "store")  # another seed is another draw
+    assert len(watched.network.sizes) == 8
+
+
+def test_a_stopped_draw_goes_on_at_the_batch_it_was_on(watched, imagenet_root, tmp_path):
+    dataset = imagenet(root=str(imagenet_root))
+    want = select([watched], dataset, 500, 0, CPU)
+    watched.network.sizes.clear()
+    watched.network.failing = 3
+    with pytest.raises(KeyboardInterrupt):
+        select([watched], dataset, 500, 0, CPU, tmp_path)
+    watched.network.failing = None
+    assert select([watched], dataset, 500, 0, CPU, tmp_path) == want
+    assert watched.network.sizes == [4] * 5
+
+
+def test_a_changed_file_makes_a_new_verdict(watched, imagenet_root, tmp_path):
+    dataset = imagenet(root=str(imagenet_root))
+    before = select([watched], dataset, 500, 0, CPU, tmp_path)
+    victim, other = (dataset.root / row.file for row in before.rows[:2])
+    victim.write_bytes(other.read_bytes())  # another class's picture
+    after = select([watched], dataset, 500, 0, CPU, tmp_path)
+    assert [row.file for row in after.rows] == [row.file for row in before.rows[1:]]
+
+
+def test_a_kept_file_that_is_broken_is_made_anew(watched, imagenet_root, tmp_path):
+    dataset = imagenet(root=str(imagenet_root))
+    want = select([watched], dataset, 500, 0, CPU, tmp_path)
+    for number, text in enumerate(("", "[", "[[1]]", "[]")):
+        next(tmp_path.glob(f"draws/*/{number:05d}.json")).write_text(text)
+    assert select([watched], dataset, 500, 0, CPU, tmp_path) == want
+
+
+def test_broken_images_are_left_out_and_more_than_one_per_cent_is_an_error(lite, imagenet_root, tmp_path, capfd):
     victim = next((imagenet_root / "val").rglob("*.JPEG"))
     victim.write_bytes(victim.read_bytes()[:2000])
     with pytest.raises(rapbench.RapbenchError, match=rf"1 of 20 images .* cannot be decoded \(.*{victim.name}\)"):
-        select(lite, imagenet(root=str(imagenet_root)), 100, 0, CPU)
-    for copy in range(120):  # one in 140 is less than 1 %
+        select([lite], imagenet(root=str(imagenet_root)), 100, 0, CPU)
+    for number in range(120):  # one in 140 is less than 1 %
         shutil.copy(
-            imagenet_root / "val" / "n02108422" / "imagenet_00_243.JPEG",
-            imagenet_root / "val" / "n02108422" / f"{copy}.JPEG",
+            imagenet_root / "val/n02108422/imagenet_00_243.JPEG", imagenet_root / f"val/n02108422/{number}.JPEG"
         )
-    subset = select(lite, imagenet(root=str(imagenet_root)), 200, 0, CPU)
+    subset = select([lite], imagenet(root=str(imagenet_root)), 200, 0, CPU, tmp_path)
     assert [Path(file).name for file in subset.broken] == [victim.name]
     assert f"{victim.name} cannot be decoded" in "".join(capfd.readouterr())
     assert victim.name not in {Path(row.file).name for row in subset.rows}
+    # taken again from the store, it is remembered
+    assert select([lite], imagenet(root=str(imagenet_root)), 200, 0, CPU, tmp_path) == subset
 
 
 def test_no_correct_image_is_an_error(lite, imagenet_root):
@@ -83,7 +158,51 @@ def test_no_correct_image_is_an_error(lite, imagenet_root):
             shutil.rmtree(folder)
     (imagenet_root / "val" / "n02108422").rename(imagenet_root / "val" / "n01440764")  # a dog among the tenches
     with pytest.raises(rapbench.RapbenchError, match="efficientnet_lite0 classifies none of the 1 images"):
-        select(lite, imagenet(root=str(imagenet_root)), 5, 0, CPU)
+        select([lite], imagenet(root=str(imagenet_root)), 5, 0, CPU)
+
+
+@pytest.fixture
+def picky(lite) -> ZooModel:
+    """The same network, but for a classifier that never says some of the classes that it knows."""
+    network = copy.deepcopy(lite.network)
+    with torch.no_grad():
+        network.classifier.bias[[sample.label for sample in samples().samples[:6]]] = -100
+    return ZooModel(network, lite.transform, dataclasses.replace(lite.facts, name="picky"))
+
+
+def test_required_models_must_be_right_too_and_the_images_are_the_same_whichever_is_evaluated(lite, picky, tmp_path):
+    alone, other = ({row.file for row in select([model], samples(), 500, 0, CPU).rows} for model in (lite, picky))
+    both = select([lite, picky], samples(), 500, 0, CPU, tmp_path)
+    assert {row.file for row in both.rows} == alone & other
+    assert len(both.rows) < len(alone)
+    assert {(row.model, row.weights_sha256, row.also) for row in both.rows} == {
+        ("efficientnet_lite0", lite.weights_sha256, f"picky@{picky.weights_sha256}")
+    }
+    turned = select([picky, lite], samples(), 500, 0, CPU, tmp_path)
+    assert turned.identity == both.identity
+    both.save(tmp_path / "m.csv")
+    assert load_manifest(tmp_path / "m.csv").rows == both.rows
+    assert [row.file for row in select([lite, picky], samples(), 3, 0, CPU).rows] == [r.file for r in both.rows[:3]]
+
+
+def test_without_labels_the_prediction_is_the_label(lite, picky):
+    unlabelled = dataclasses.replace(samples(), samples=[Sample(s.file, UNLABELLED) for s in samples().samples])
+    subset = select([lite], unlabelled, 500, 0, CPU)
+    assert len(subset.rows) == 20
+    (images,) = load_images(subset, unlabelled, lite.transform, [slice(0, 20)])
+    with torch.no_grad():
+        for row, pixels in zip(subset.rows, images, strict=True):
+            logits = lite(pixels[None])[0]
+            assert (row.label, row.logit) == (int(logits.argmax()), pytest.approx(float(logits.max()), rel=1e-4))
+    agreed = select([lite, picky], unlabelled, 500, 0, CPU)
+    assert 0 < len(agreed.rows) < 20
+    assert {(row.file, row.label) for row in agreed.rows} <= {(row.file, row.label) for row in subset.rows}
+
+
+def test_a_label_beyond_the_classes_is_named(lite):
+    beyond = dataclasses.replace(samples(), samples=[Sample("imagenet_00_243.jpg", 1000)])
+    with pytest.raises(rapbench.RapbenchError, match="has label 1000, but efficientnet_lite0 has 1000 classes"):
+        select([lite], beyond, 1, 0, CPU)
 
 
 @pytest.mark.parametrize(("text", "says"), [

@@ -8,21 +8,27 @@ import tarfile
 from pathlib import Path
 from typing import Optional
 
+import huggingface_hub
 import numpy as np
 import pytest
+import safetensors.torch
+import timm
 import torch
 from PIL import Image
 from torch import nn
+from torchvision.models import get_model
 from torchvision.models._api import BUILTIN_MODELS, Weights, WeightsEnum, register_model
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
 import rapbench
 from rapbench.data.samples import samples
+from rapbench.zoo import models
+from rapbench.zoo._hub import hub_file
 from rapbench.zoo._model import Preprocess, hash_weights
 from rapbench.zoo._npm import npm_command, npm_package
 from rapbench.zoo.resnet50_keras import TRANSFORM
-from rapbench.zoo.torchvision import from_torchvision
+from rapbench.zoo.torchvision import AUXILIARY, from_torchvision
 
 
 def correct(model: nn.Module) -> int:
@@ -48,7 +54,8 @@ def test_resnet50_keras_classifies_19_of_the_20_samples():
 
 def test_an_unknown_model_lists_the_known_ones():
     with pytest.raises(
-        rapbench.RapbenchError, match=r"unknown model 'resnet51'.*known: efficientnet_lite0, resnet50, "
+        rapbench.RapbenchError,
+        match=r"unknown model 'resnet51' \(did you mean 'resnet50' or .*known: checkpoint, efficientnet_lite0, .*",
     ):
         rapbench.load_model("resnet51")
 
@@ -143,8 +150,12 @@ def test_without_npm_on_the_path_the_packaged_one_serves(monkeypatch):
 @pytest.fixture
 def tiny_entry(tmp_path, monkeypatch):
     """A torchvision model with weights behind a file address, through torchvision's own registry."""
+
+    def build(classes: int = 5) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))
+
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    net = build()
     buffer = io.BytesIO()
     torch.save(net.state_dict(), buffer)
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()[:8]
@@ -157,12 +168,12 @@ def tiny_entry(tmp_path, monkeypatch):
         DEFAULT = Weights(
             url=source.as_uri(),
             transforms=lambda: ImageClassification(crop_size=16, resize_size=20),
-            meta={"_metrics": {"ImageNet-1K": {"acc@1": 12.3}}},
+            meta={"_metrics": {"ImageNet-1K": {"acc@1": 12.3}}, "categories": list("abcde")},
         )
 
     @register_model(name="rapbench_tiny")
-    def rapbench_tiny(*, weights: Optional[TinyWeights] = None) -> nn.Module:  # noqa: UP045  torchvision reads this form
-        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    def rapbench_tiny(*, weights: Optional[TinyWeights] = None, num_classes: int = 5) -> nn.Module:  # noqa: UP045  torchvision reads this form
+        return build(num_classes)
 
     yield net, source
     BUILTIN_MODELS.pop("rapbench_tiny")
@@ -179,6 +190,8 @@ def test_torchvision_weights_are_downloaded_checked_and_loaded(tiny_entry, tmp_p
     cached.write_bytes(b"something else")
     with pytest.raises(rapbench.RapbenchError, match="does not match the hash in its name; delete it"):
         from_torchvision("rapbench_tiny")
+    with pytest.raises(rapbench.RapbenchError, match="rapbench_tiny has no weights 'V9'; known: DEFAULT"):
+        from_torchvision("rapbench_tiny", weights="V9")
 
 
 def test_torchvision_weights_that_cannot_be_downloaded_are_one_clear_line(tiny_entry):
@@ -186,3 +199,94 @@ def test_torchvision_weights_that_cannot_be_downloaded_are_one_clear_line(tiny_e
     source.unlink()
     with pytest.raises(rapbench.RapbenchError, match=r"cannot download the weights of 'rapbench_tiny'.*resnet50_keras"):
         from_torchvision("rapbench_tiny")
+
+
+ENTRIES = [name for name in models if name != "checkpoint"]
+NAMED_ELSEWHERE = ["densenet121", "googlenet", "mobilenet_v3_small", "squeezenet1_1", "timm/resnet18", "timm/vgg11"]
+
+
+@pytest.mark.parametrize("name", [*ENTRIES, *NAMED_ELSEWHERE])
+def test_every_entry_states_its_facts_and_builds_its_architecture_for_any_number_of_classes(name):
+    entry = models[name]
+    facts = entry.facts["facts"]
+    assert facts.name == name
+    assert facts.architecture
+    assert facts.source
+    assert facts.licence
+    assert facts.classes == 1000
+    assert facts.hash
+    assert facts.top1 is None if name.startswith("timm/") else 50 < facts.top1 < 90
+    x = entry.facts["transform"](Image.new("RGB", (400, 360), (90, 120, 30)))
+    assert x.dtype == torch.float32
+    assert x.shape[0] == 3
+    with torch.device("meta"):
+        network = entry.facts["build"](7)
+        assert not network.training
+        assert network(torch.empty(2, *x.shape)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", ["inception_v3", "googlenet"])
+def test_torchvisions_networks_are_those_it_makes_for_trained_weights(name):
+    """Random weights under torchvision's own loader, aux heads and input scaling and all, give the same logits."""
+    torch.manual_seed(0)
+    whole = get_model(name, weights=None, transform_input=True, aux_logits=True, init_weights=False).eval()
+    ours = models[name].facts["build"]()
+    state = {key: value for key, value in whole.state_dict().items() if not key.startswith(AUXILIARY)}
+    ours.load_state_dict(state)
+    x = torch.randn(1, 3, 128, 128)
+    torch.testing.assert_close(ours(x), whole(x))
+
+
+def in_hugging_face_cache(home: Path, repository: str, file: str, data: bytes) -> Path:
+    """Write a file into a Hugging Face cache as its own client does: a blob named by its hash, and a link to it."""
+    folder = home / "hub" / f"models--{repository.replace('/', '--')}"
+    for part in ("refs", "blobs", "snapshots/abc123"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    (folder / "refs" / "main").write_text("abc123")
+    blob = folder / "blobs" / hashlib.sha256(data).hexdigest()
+    blob.write_bytes(data)
+    (folder / "snapshots" / "abc123" / file).symlink_to(Path("../../blobs") / blob.name)
+    return blob
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["timm/test_resnet", "timm/test_efficientnet.r160_in1k"])
+def test_timm_weights_come_from_the_hub_and_are_checked(hub, name):
+    torch.manual_seed(3)
+    trained = timm.create_model(name.removeprefix("timm/"))
+    repository = trained.pretrained_cfg["hf_hub_id"]
+    blob = in_hugging_face_cache(hub, repository, "model.safetensors", safetensors.torch.save(trained.state_dict()))
+    model = rapbench.load_model(name)
+    assert not model.training
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (190, 200, 3), dtype=np.uint8))
+    config = timm.data.resolve_model_data_config(trained)
+    x = timm.data.create_transform(**config, is_training=False)(picture)
+    torch.testing.assert_close(model.transform(picture), x, rtol=0, atol=0)
+    torch.testing.assert_close(model(x[None]), trained.eval()(x[None]))
+    assert model.transform.mean == tuple(255 * value for value in config["mean"])
+    data = blob.read_bytes()
+    blob.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(rapbench.RapbenchError, match="does not match the hash that the hub keeps it under; delete it"):
+        rapbench.load_model(name)
+
+
+@pytest.mark.parametrize(("name", "says"), [
+    ("timm/test_resnet", "cannot download model.safetensors of timm/test_resnet.r160_in1k from the Hugging Face hub"),
+    ("timm/botnet50ts_256", "timm has no weights for timm/botnet50ts_256; bring your own with model=checkpoint"),
+    ("timm/resnetv2_50x1_bit.goog_in21k", "has weights for 21,843 classes, not for ImageNet's 1,000"),
+    ("timm/resnet18.zz", "unknown model 'timm/resnet18.zz' .did you mean 'timm/resnet18'"),
+])  # fmt: skip
+def test_timm_models_without_usable_weights_are_one_clear_line(hub, name, says):
+    with pytest.raises(rapbench.RapbenchError, match=says) as caught:
+        rapbench.load_model(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_without_a_hash_in_their_name_are_not_downloaded():
+    with pytest.raises(rapbench.RapbenchError, match=r"plain\.pth, the weights of 'm', has no hash to check it by"):
+        hub_file("file:///nowhere/plain.pth", "m")

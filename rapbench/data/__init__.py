@@ -1,5 +1,16 @@
 """Labelled images: where they are, how they are decoded, and the subset that a run uses."""
 
+from typing import TYPE_CHECKING, Any
+
 from rapbench.registry import Registry
 
+if TYPE_CHECKING:
+    from rapbench.data._dataset import Dataset
+
 datasets = Registry("data set", "rapbench.data")
+
+
+def load_data(name: str, **options: Any) -> "Dataset":
+    """Return a data set by its registry name. Raises RapbenchError for an unknown name or option, or a wrong root."""
+    entry = datasets[name]
+    return entry.function(**entry.check(options))

@@ -21,6 +21,11 @@ class Dataset:
     samples: list[Sample] = field(repr=False)
     description: str
     embedded: bool = False
+    upright: bool = False
+
+    @property
+    def identity(self) -> str:
+        return repr(self.samples)
 
     def read(self, file: str) -> bytes:
         """Return an image file's bytes; OSError when it is not there."""

@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -42,7 +42,7 @@ def decode(dataset: Dataset, sample: Sample, transform: Callable[[Image.Image], 
 
 def decode_ahead(
     dataset: Dataset, samples: Iterable[Sample], transform: Callable[[Image.Image], Tensor], ahead: int = 32
-) -> Iterator[Decoded]:
+) -> Generator[Decoded]:
     """Yield the samples decoded, in their order, at most `ahead` of them waiting."""
     waiting: deque[Future[Decoded]] = deque()
     with ThreadPoolExecutor() as pool:

@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 from rapbench.data import datasets
 from rapbench.data._decode import decode_ahead, in_batches, leave_out_broken, refuse_broken, stacked
+from rapbench.data._draw import draw_order
 from rapbench.data._folder import image_folder
-from rapbench.data._subset import draw_order
 from rapbench.errors import RapbenchError
 from rapbench.patterns.estimator import estimate
 from rapbench.patterns.file import default_path, save

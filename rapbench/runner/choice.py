@@ -1,6 +1,6 @@
 """A run's choice of methods and protocols, each with its options checked."""
 
-import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from rapbench.errors import RapbenchError
+from rapbench.files import file_hash
 from rapbench.protocols.ranking import Sign, check_ks
 from rapbench.registry import Entry, Registry
 from rapbench.runner.identity import code_version
@@ -30,8 +31,7 @@ class Choice:
         """
         found = {}
         for option, find in self.entry.facts.get("files", {}).items():
-            with find(model, (self.entry.options | self.options)[option]).open("rb") as file:
-                found[option] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[option] = file_hash(find(model, (self.entry.options | self.options)[option]))
         return replace(self, files=found)
 
     @property
@@ -51,9 +51,14 @@ def choices(section: DictConfig, registry: Registry) -> list[Choice]:
     for label, settings in sections.items():
         if not isinstance(settings, dict) or "name" not in settings:
             raise RapbenchError(f"{registry.kind} {label!r} must be a mapping with a name, got {settings!r}")
-        options = {key: value for key, value in settings.items() if key not in ("name", "summary", "k")}
         entry = registry[settings["name"]]
+        options = options_of(settings)
         entry.check(options)
         ks = check_ks(label, settings["k"]) if "k" in settings else {}
         chosen.append(Choice(label, entry, options, ks))
     return chosen
+
+
+def options_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options among a config's settings: what is neither its name, nor its summary, nor a K list."""
+    return {key: value for key, value in settings.items() if key not in ("name", "summary", "k")}

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rapbench.data._dataset import Dataset
-from rapbench.data._subset import Subset, load_images
+from rapbench.data._images import load_images
+from rapbench.data._manifest import Subset
 from rapbench.draws import seed_of
 from rapbench.errors import RapbenchError
 from rapbench.methods import attribute
@@ -50,6 +52,7 @@ class Job:
             "weights": model.weights_sha256,
             "subset": subset.identity,
             "transform": repr(model.transform),
+            "upright": dataset.upright,
             "seed": config.seed,
             "chunk": size,
             "machine": machine_kind(device),
@@ -78,14 +81,16 @@ class Job:
         todo = {key: wanted for key, wanted in work.items() if wanted}
         by_label = {method.label: method for method in self.methods}
         cost = {key: self._passes(by_label[key[1]], wanted) * self._size(key[0]) for key, wanted in todo.items()}
+        numbers = sorted({number for number, _ in todo})
+        slices = [self.slices[number] for number in numbers]
         bar_format = "{desc} {percentage:3.0f}%|{bar}| {elapsed} elapsed, {remaining} left"
-        with tqdm(total=sum(cost.values()), disable=not todo, bar_format=bar_format, dynamic_ncols=True) as bar:
-            for number in range(len(self.slices)):
-                wanted = {label: protocols for (n, label), protocols in todo.items() if n == number}
-                if not wanted:
-                    continue
-                chunk = Chunk(self, number)
-                for label, chosen in wanted.items():
+        with (
+            closing(load_images(self.subset, self.dataset, self.model.transform, slices)) as images,
+            tqdm(total=sum(cost.values()), disable=not todo, bar_format=bar_format, dynamic_ncols=True) as bar,
+        ):
+            for number, pixels in zip(numbers, images, strict=True):
+                chunk = Chunk(self, number, pixels)
+                for label, chosen in ((label, protocols) for (n, label), protocols in todo.items() if n == number):
                     bar.set_description_str(f"{self.model.facts.name} · {label}")
                     for protocol, columns in chunk.evaluate(by_label[label], chosen):
                         self.cells[label, protocol.label].write(number, columns)
@@ -132,12 +137,11 @@ class Job:
 class Chunk:
     """A few images on the device, with their clean logits, computed once for every method and protocol."""
 
-    def __init__(self, job: Job, number: int):
+    def __init__(self, job: Job, number: int, pixels: Tensor):
         self.job = job
         self.first = job.slices[number].start
         self.rows = job.subset.rows[job.slices[number]]
-        images = load_images(job.subset, job.dataset, job.model, job.slices[number])
-        self.images = images.to(job.device, memory_format=torch.channels_last)
+        self.images = pixels.to(job.device, memory_format=torch.channels_last)
         self.labels = torch.tensor([row.label for row in self.rows], device=job.device)
 
     @functools.cached_property

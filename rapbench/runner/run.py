@@ -10,16 +10,17 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from rapbench.data import datasets
+from rapbench.data import load_data
 from rapbench.data._dataset import Dataset
-from rapbench.data._subset import Subset, load_manifest, select, unchanged
-from rapbench.draws import seed_of
+from rapbench.data._draw import select
+from rapbench.data._folder import UNLABELLED
+from rapbench.data._manifest import Subset, load_manifest
 from rapbench.errors import RapbenchError
 from rapbench.files import write_whole
 from rapbench.methods import methods
 from rapbench.protocols import protocols
 from rapbench.report import write_report
-from rapbench.runner.choice import choices
+from rapbench.runner.choice import choices, options_of
 from rapbench.runner.device import device_called
 from rapbench.runner.identity import git_state, machine_kind, versions
 from rapbench.runner.job import Job
@@ -40,9 +41,8 @@ def run(config: DictConfig) -> str:
     if config.chunk < 1 or (config.batch is not None and config.batch < 1) or config.subset.n < 1:
         raise RapbenchError("chunk, batch and subset.n must be at least 1")
     device = device_called(config.device)
-    data_options = {"root": config.data.root} if config.data.root is not None else {}
-    dataset = datasets[config.data.name].function(**datasets[config.data.name].check(data_options))
-    model = load_model(config.model.name).to(device).to(memory_format=torch.channels_last)
+    dataset = load_data(**_settings(config.data))
+    model = _placed(load_model(**_settings(config.model)), device)
     chosen_methods = [choice.with_files(model) for choice in chosen_methods]
     store = Path(config.results) / "store"
     subset = _subset(config, model, dataset, device, store)
@@ -66,7 +66,8 @@ def run(config: DictConfig) -> str:
         "versions": versions(),
         "git": git_state(),
         "machine": machine_kind(device) | {"torch_threads": torch.get_num_threads()},
-        "model": vars(model.facts) | {"weights_sha256": model.weights_sha256},
+        "model": vars(model.facts) | {"preprocessing": repr(model.transform), "weights_sha256": model.weights_sha256},
+        "data": {"description": dataset.description, "sha256": dataset.identity},
         "subset": {"n": len(subset.rows), "sha256": subset.identity, "drawn": subset.drawn, "broken": subset.broken},
         "seeds": {"run": config.seed, "subset": config.subset.seed},
         "methods": {choice.label: choice.identity for choice in chosen_methods},
@@ -80,36 +81,56 @@ def run(config: DictConfig) -> str:
 def _subset(config: DictConfig, model: ZooModel, dataset: Dataset, device: torch.device, store: Path) -> Subset:
     if config.subset.manifest:
         return load_manifest(Path(config.subset.manifest))
-    key = json.dumps([model.weights_sha256, repr(model.transform), [vars(sample) for sample in dataset.samples],
-                      str(dataset.root), config.subset.n, config.subset.seed, device.type])  # fmt: skip
-    path = store / "subsets" / f"{seed_of(key) % 2**64:016x}.csv"
-    if path.exists():
-        known = load_manifest(path)
-        if unchanged(known, dataset):
-            return known
-    subset = select(model, dataset, config.subset.n, config.subset.seed, device)
-    subset.save(path)
-    return subset
+    require: Any = OmegaConf.to_container(config.subset.require, resolve=True)
+    required = [load_model(**_named(entry)) for entry in require]
+    others = [_placed(other, device) for other in required if other.weights_sha256 != model.weights_sha256]
+    return select([model, *others], dataset, config.subset.n, config.subset.seed, device, store)
+
+
+def _settings(section: DictConfig) -> dict[str, Any]:
+    """Return a config section's name and options, as load_model and load_data take them."""
+    settings: Any = OmegaConf.to_container(section, resolve=True)
+    return {"name": settings["name"]} | options_of(settings)
+
+
+def _named(entry: Any) -> dict[str, Any]:
+    """Return what subset.require names: a model, or a mapping with its name and options."""
+    settings = {"name": entry} if isinstance(entry, str) else entry
+    if not isinstance(settings, dict) or "name" not in settings:
+        raise RapbenchError(f"subset.require must list models, by name or as mappings with a name, got {entry!r}")
+    return settings
+
+
+def _placed(model: ZooModel, device: torch.device) -> ZooModel:
+    return model.to(device).to(memory_format=torch.channels_last)
 
 
 def _header(config: DictConfig, model: ZooModel, dataset: Dataset, subset: Subset) -> list[str]:
     facts, n, wanted = model.facts, len(subset.rows), config.subset.n
     lines = [f"{facts.name}: {facts.architecture}, weights from {facts.source} ({facts.licence})."]
+    manifest, which = config.subset.manifest, _which(config, dataset, subset)
     if dataset.embedded:
-        manifest = config.subset.manifest
-        which = f"those of {manifest}" if manifest else "those that the model classifies correctly"
         lines.append(
             f"{n} of the {dataset.description}: {which}. This is not the paper's protocol of 500 images; set "
             f"IMAGENET=/path for that. One image is {100 / n:.1f} points of accuracy."
         )
-    elif config.subset.manifest:
-        lines.append(f"n = {n} images, those of {config.subset.manifest}, from {dataset.description}.")
+    elif manifest:
+        lines.append(f"n = {n} images, {which}, from {dataset.description}.")
     else:
-        short = "" if n >= wanted else f" Only {n} of the {wanted} asked for are classified correctly."
-        lines.append(f"n = {n} correctly classified images of {dataset.description}, drawn with seed "
-                     f"{config.subset.seed}.{short}")  # fmt: skip
+        short = "" if n >= wanted else f" There are only {n} of the {wanted} asked for."
+        lines.append(f"n = {n} images of {dataset.description}, drawn with seed {config.subset.seed}: {which}.{short}")
     if subset.broken:
         lines.append(f"{len(subset.broken)} images could not be decoded and were left out: {', '.join(subset.broken)}.")
     if config.precision.name != "fp32":
         lines.append(f"Perturbed images were classified in {config.precision.name}, the subset chosen in fp32.")
     return lines
+
+
+def _which(config: DictConfig, dataset: Dataset, subset: Subset) -> str:
+    """Return in words which of a data set's images a subset holds."""
+    if config.subset.manifest:
+        return f"those of {config.subset.manifest}"
+    others = " and ".join(other.partition("@")[0] for other in subset.rows[0].also.split())
+    if dataset.samples[0].label == UNLABELLED:
+        return "labelled with what the model predicts" + (f", where {others} agrees" if others else "")
+    return f"those that the model{f' and {others} classify' if others else ' classifies'} correctly"

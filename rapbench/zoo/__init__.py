@@ -1,6 +1,6 @@
 """The model zoo: a name, a network with its weights, its own preprocessing, and the facts about them."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rapbench.registry import Registry
 
@@ -10,10 +10,12 @@ if TYPE_CHECKING:
 models = Registry("model", "rapbench.zoo")
 
 
-def load_model(name: str) -> "ZooModel":
+def load_model(name: str, **options: Any) -> "ZooModel":
     """Return a zoo model in eval mode, on the CPU: (N, 3, H, W) preprocessed -> (N, classes) logits.
 
+    name: an entry of the zoo, any of torchvision's classification models, or timm/<name>. options: the entry's own.
     `model.transform(pil_image)` gives its (3, H, W) float32 input. Raises RapbenchError for an unknown name (it lists
-    the known ones) or when the weights cannot be fetched.
+    the known ones) or option, or when the weights cannot be fetched.
     """
-    return models[name].function()
+    entry = models[name]
+    return entry.function(**entry.check(options))

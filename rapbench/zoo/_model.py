@@ -1,6 +1,7 @@
 """A network with what belongs to it: its preprocessing, its facts, and the identity of its weights."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +20,8 @@ class Preprocess:
     mean, std: of the network's channels, in its order (blue first with `bgr`).
     """
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     resize: int = 256
     crop: int = 224
     interpolation: str = "bilinear"
@@ -37,6 +38,25 @@ class Preprocess:
 
 
 @dataclass(frozen=True)
+class Borrowed:
+    """A library's own transform, and what it is made of, in the terms of Preprocess."""
+
+    own: Callable[[Image.Image], Tensor]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: int
+    crop: int
+    interpolation: str
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Return what the library makes of an image of any mode."""
+        return self.own(image.convert("RGB"))
+
+
+Transform = Preprocess | Borrowed
+
+
+@dataclass(frozen=True)
 class Facts:
     """Where a model's weights come from, under which licence, and what is known of them."""
 
@@ -46,12 +66,13 @@ class Facts:
     licence: str
     classes: int = 1000
     top1: float | None = None  # per cent on the ILSVRC-2012 validation set, as published
+    hash: str = ""  # what the file or its tensors are checked against
 
 
 class ZooModel(nn.Module):
     """A zoo model in eval mode: (N, 3, H, W) preprocessed -> (N, classes) logits."""
 
-    def __init__(self, network: nn.Module, transform: Preprocess, facts: Facts, weights_sha256: str | None = None):
+    def __init__(self, network: nn.Module, transform: Transform, facts: Facts, weights_sha256: str | None = None):
         """Take a network; raise RapbenchError when its weights are not those that `weights_sha256` names."""
         super().__init__()
         self.network = network

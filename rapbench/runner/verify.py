@@ -1,0 +1,120 @@
+"""Whether a manifest still holds: the same files, the same labels, and models that classify every image as it says."""
+
+import json
+from collections import defaultdict
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from rapbench.data import load_data
+from rapbench.data._dataset import Dataset, Sample
+from rapbench.data._decode import decode_ahead, in_batches, stacked
+from rapbench.data._draw import BATCH
+from rapbench.data._folder import UNLABELLED
+from rapbench.data._manifest import Row, Subset, load_manifest
+from rapbench.errors import RapbenchError
+from rapbench.runner.choice import options_of
+from rapbench.runner.device import device_called
+from rapbench.zoo import load_model
+from rapbench.zoo._model import ZooModel
+
+# Relative; another machine or batch moves a logit in its last bits, another decoder or weight far more.
+TOLERANCE = 1e-3
+
+
+class ManifestError(RapbenchError):
+    """A manifest that does not hold."""
+
+    code = 1
+
+
+def verify(manifest: Path, *, root: str | None = None, device: str = "auto") -> str:
+    """Check a manifest against its data set and its models; return the text to show.
+
+    root: of the data set, where it is not what the provenance.json beside the manifest says. Raises ManifestError when
+    something is not as the manifest says, and RapbenchError when it cannot be checked.
+    """
+    place = device_called(device)
+    subset = load_manifest(manifest)
+    beside = manifest.parent / "provenance.json"
+    config = json.loads(beside.read_text())["config"] if beside.is_file() else {}
+    dataset = _dataset(config.get("data", {}), root)
+    problems: dict[str, list[str]] = defaultdict(list)
+    labels = {sample.file: sample.label for sample in dataset.samples}
+    for row in subset.rows:
+        if labels.get(row.file, row.label) not in (row.label, UNLABELLED):
+            problems["have another label in the data set"].append(row.file)
+    first = subset.rows[0]
+    named = [(first.model, first.weights_sha256), *(tuple(other.split("@")) for other in first.also.split())]
+    candidates = [config.get("model", {}), *config.get("subset", {}).get("require", [])]
+    for name, weights in named:
+        model = _model(name, candidates)
+        if model.weights_sha256 != weights:
+            raise ManifestError(f"{manifest} was drawn with other weights of {name} (SHA-256 {weights[:12]}..., here "
+                                f"{model.weights_sha256[:12]}...)")  # fmt: skip
+        _check(model.to(place).to(memory_format=torch.channels_last), subset, dataset, place, problems)
+    if problems:
+        found = [f"{len(files)} {what} ({', '.join(files[:3])}{', ...' if len(files) > 3 else ''})"
+                 for what, files in problems.items()]  # fmt: skip
+        raise ManifestError(f"{manifest} does not hold: of {len(subset.rows)} images, {'; '.join(found)}")
+    names = " and ".join(name for name, _ in named)
+    return (
+        f"{manifest} holds: {len(subset.rows)} images of {dataset.description}, bytes and labels unchanged, each "
+        f"classified as its label by {names}; logits agree to {TOLERANCE:g} of their size."
+    )
+
+
+def _dataset(settings: dict[str, Any], root: str | None) -> Dataset:
+    if root is None:
+        return load_data(**({"name": settings["name"]} | options_of(settings) if settings else {"name": "samples"}))
+    known = settings.get("name") not in (None, "samples")
+    return load_data(**({"name": settings["name"]} | options_of(settings) if known else {"name": "imagenet"})
+                     | {"root": root})  # fmt: skip
+
+
+def _model(name: str, candidates: list[Any]) -> ZooModel:
+    """Return the model that a manifest names, with the options that its run gave it."""
+    for settings in candidates:
+        if isinstance(settings, dict) and name in (settings.get("name"), Path(settings.get("path") or "").stem):
+            return load_model(settings["name"], **options_of(settings))
+    return load_model(name)
+
+
+@torch.inference_mode()
+def _check(
+    model: ZooModel, subset: Subset, dataset: Dataset, device: torch.device, problems: dict[str, list[str]]
+) -> None:
+    rows = iter(subset.rows)
+    samples = [Sample(row.file, row.label) for row in subset.rows]
+    with (
+        closing(decode_ahead(dataset, samples, model.transform)) as images,
+        tqdm(total=len(samples), desc=f"{model.facts.name} · verify", unit="image") as bar,
+    ):
+        for batch in in_batches(images, BATCH):
+            good: list[Row] = []
+            for image, row in zip(batch, rows, strict=False):
+                if not image.sha256:
+                    problems["cannot be read"].append(row.file)
+                elif image.sha256 != row.sha256:
+                    problems["have changed (their SHA-256)"].append(row.file)
+                elif image.pixels is None:
+                    problems["cannot be decoded"].append(row.file)
+                else:
+                    good.append(row)
+            wanted = {row.file for row in good}
+            if good:
+                pixels = stacked(image for image in batch if image.sample.file in wanted)
+                logits = model(pixels.to(device, memory_format=torch.channels_last)).cpu()
+                for row, scores in zip(good, logits, strict=True):
+                    _compare(model, row, scores, problems)
+            bar.update(len(batch))
+
+
+def _compare(model: ZooModel, row: Row, scores: torch.Tensor, problems: dict[str, list[str]]) -> None:
+    if int(scores.argmax()) != row.label:
+        problems[f"are classified otherwise by {model.facts.name}"].append(row.file)
+    elif row.model == model.facts.name and abs(float(scores[row.label]) - row.logit) > TOLERANCE * abs(row.logit):
+        problems[f"have another logit under {model.facts.name}"].append(row.file)
