@@ -28,6 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     listing.add_argument("name", nargs="?", help="what to show all facts of, such as vgg16 or timm/resnet18")
     patterns = commands.add_parser("patterns", help="estimate what pattern_net and pattern_attribution need")
     patterns.add_argument("--model", required=True, help="a zoo model of VGG type, such as vgg16")
+    patterns.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", type=_pair,
+                          help="an option of the model, such as weights=IMAGENET1K_V1; may be given again")  # fmt: skip
     patterns.add_argument("--images", help="a folder, searched at any depth; default: the few embedded samples")
     patterns.add_argument("--n", type=int, help="how many of the images, drawn with --seed; default: all")
     patterns.add_argument("--seed", type=int, default=0, help="of the draw; default: %(default)s")
@@ -151,11 +153,21 @@ def describe(kind: str, name: str) -> str:
     return "\n".join(lines + [f"    {option} = {default}" for option, default in entry.options.items()])
 
 
-def make_patterns(model: str, **options: Any) -> str:
+def make_patterns(model: str, option: list[tuple[str, Any]], **settings: Any) -> str:
     """Estimate a zoo model's patterns and write them."""
     from rapbench.patterns.make import make
 
-    return make(model, **options)
+    return make(model, options=dict(option), **settings)
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    """Return the key and the value, a YAML scalar or list, of KEY=VALUE; argparse names the text that is none."""
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, yaml.safe_load(value)
 
 
 def verify_manifest(verb: str, manifest: Path, **options: Any) -> str:

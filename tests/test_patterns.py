@@ -33,7 +33,7 @@ from rapbench.patterns.file import default_path, find
 from rapbench.runner.choice import Choice
 from rapbench.zoo import models
 from rapbench.zoo._model import hash_weights
-from rapbench.zoo.torchvision import from_torchvision
+from rapbench.zoo.torchvision import facts, from_torchvision
 from tests.conftest import calibrated, resnet, vgg
 
 CHECK = settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -518,7 +518,7 @@ def zoo(tmp_path, monkeypatch):
     def tiny_vgg(*, weights: Optional[TinyWeights] = None, num_classes: int = 1000) -> nn.Module:  # noqa: UP045  its form
         return tiny()
 
-    models.register("tiny_vgg")(lambda: from_torchvision("tiny_vgg"))
+    models.register("tiny_vgg", **facts("tiny_vgg"))(lambda: from_torchvision("tiny_vgg"))
     yield "tiny_vgg"
     models._entries.pop("tiny_vgg")
     BUILTIN_MODELS.pop("tiny_vgg")
@@ -568,6 +568,21 @@ def test_the_command_makes_what_the_methods_use(zoo, pictures, cache, capsys):
         relevance = rapbench.attribute(model, x, 0, method)
         assert relevance.any()
         assert torch.equal(rapbench.attribute(model.network, x, 0, method), relevance)
+
+
+def test_a_users_checkpoint_has_patterns_too(zoo, cache, tmp_path, capsys):
+    torch.manual_seed(1)
+    torch.save(tiny().state_dict(), "mine.pth")
+    weights = hash_weights(rapbench.load_model("checkpoint", architecture=zoo, path="mine.pth").network)
+    with pytest.raises(rapbench.RapbenchError) as caught:
+        rapbench.attribute(rapbench.load_model("checkpoint", architecture=zoo, path="mine.pth"),
+                           torch.zeros(1, 3, 16, 16), [0], "pattern_net")  # fmt: skip
+    command = str(caught.value).partition("make them from images: rapbench ")[2].replace("--images FOLDER", "--n 5")
+    assert main(command.split()) == 0
+    assert (cache / f"{weights}.safetensors").is_file()
+    said = "rapbench run model=checkpoint model.architecture=tiny_vgg model.path=mine.pth method=[pattern_attribution]"
+    assert said in capsys.readouterr().out
+    assert main(["patterns", "--model", zoo, "--option", "weights"]) == 2
 
 
 def test_the_command_draws_n_images_by_seed(zoo, pictures, capsys):

@@ -214,7 +214,7 @@ def test_report_writes_the_tables_again(capsys):
 
 @pytest.mark.parametrize(("overrides", "says"), [
     (["model=resnet51"], "unknown model 'resnet51' .did you mean 'resnet50'.*known: checkpoint, efficientnet_lite0, "),
-    (["model=timm/resnet51"], "unknown model 'timm/resnet51' .did you mean 'timm/resnet50'"),
+    (["model=timm/resnet501"], "unknown model 'timm/resnet501' .did you mean 'timm/resnet50'"),
     (["model=resnet50", "model.weights=V7"], "torchvision's resnet50 has no weights 'V7'; known: IMAGENET1K_V1, "),
     (["model=checkpoint"], "needs model.architecture=NAME and model.path=FILE"),
     (["subset.require=[resnet51]"], "unknown model 'resnet51'"),

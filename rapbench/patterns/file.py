@@ -99,7 +99,7 @@ def _existing(model: nn.Module, path: str | None, weights: str) -> Path:
         return place
     if isinstance(model, ZooModel):
         output = "" if path is None else f" --output {path}"
-        make = f"rapbench patterns --model {model.facts.name} --images FOLDER{output}"
+        make = f"rapbench patterns --model {model.facts.asked or model.facts.name} --images FOLDER{output}"
     else:
         output = "" if path is None else f", {path!r}"
         make = f"rapbench.patterns.save(rapbench.patterns.estimate(model, batches), model{output})"

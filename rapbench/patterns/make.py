@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from tqdm import tqdm
@@ -21,6 +22,7 @@ from rapbench.zoo import load_model
 def make(
     model_name: str,
     *,
+    options: dict[str, Any] | None = None,
     images: str | None = None,
     n: int | None = None,
     seed: int = 0,
@@ -30,14 +32,15 @@ def make(
 ) -> str:
     """Estimate and write a zoo model's patterns; return the text to show.
 
-    images: a folder, searched at any depth; None: the embedded samples. n: how many, drawn with `seed`; None: all.
-    output: the file; None: where the methods look. Raises RapbenchError for anything that the user can mend.
+    options: the model's. images: a folder, searched at any depth; None: the embedded samples. n: how many, drawn with
+    `seed`; None: all. output: the file; None: where the methods look. Raises RapbenchError for anything that the user
+    can mend.
     """
     if (n is not None and n < 1) or (batch is not None and batch < 1):
         raise RapbenchError("--n and --batch must be at least 1")
     place = device_called(device)
     dataset = datasets["samples"].function() if images is None else image_folder(images)
-    model = load_model(model_name).to(place)
+    model = load_model(model_name, **options or {}).to(place)
     path = default_path(model.weights_sha256) if output is None else Path(output).expanduser()
     _refuse_unwritable(path)
     size = batch or default_batch(place)
@@ -63,10 +66,11 @@ def make(
     units = sum(len(pattern) for pattern in patterns.values())
     silent = sum(int((pattern.flatten(1) == 0).all(1).sum()) for pattern in patterns.values())
     named = f" method.pattern_attribution.patterns={path}" if output else ""
+    chosen = "".join(f" model.{key}={value}" for key, value in (options or {}).items())
     return (
         f"Patterns of {len(patterns)} layers from {len(hashes)} images of {dataset.description}. {silent} of {units} "
         f"units were never active there, or never varied; theirs are 0.\nWritten to {path}\n"
-        f"Use them: rapbench run model={model_name} method=[pattern_attribution]{named}"
+        f"Use them: rapbench run model={model_name}{chosen} method=[pattern_attribution]{named}"
     )
 
 

@@ -67,6 +67,7 @@ class Facts:
     classes: int = 1000
     top1: float | None = None  # per cent on the ILSVRC-2012 validation set, as published
     hash: str = ""  # what the file or its tensors are checked against
+    asked: str = ""  # how the command line names it, where not by its name
 
 
 class ZooModel(nn.Module):

@@ -61,6 +61,7 @@ def checkpoint(
         architecture=entry.facts["facts"].architecture,
         source=f"{file.name} (SHA-256 {file_hash(file)})",
         licence="the user's own",
+        asked=f"checkpoint --option architecture={architecture} --option path={file}",
         classes=classes,
     )
     given = {"mean": mean, "std": std, "resize": resize, "crop": crop, "interpolation": interpolation}
