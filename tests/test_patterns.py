@@ -582,7 +582,9 @@ def test_a_users_checkpoint_has_patterns_too(zoo, cache, tmp_path, capsys):
     assert (cache / f"{weights}.safetensors").is_file()
     said = "rapbench run model=checkpoint model.architecture=tiny_vgg model.path=mine.pth method=[pattern_attribution]"
     assert said in capsys.readouterr().out
-    assert main(["patterns", "--model", zoo, "--option", "weights"]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main(["patterns", "--model", zoo, "--option", "weights"])
+    assert "argument --option: 'weights' is not KEY=VALUE" in capsys.readouterr().err
 
 
 def test_the_command_draws_n_images_by_seed(zoo, pictures, capsys):
