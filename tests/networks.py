@@ -8,6 +8,8 @@ import torch
 import torchvision
 from torch import nn
 
+from rapbench.zoo.inception_v3_keras import keras_inception_v3
+from rapbench.zoo.resnet50_keras import keras_resnet50
 from tests.conftest import calibrated
 
 
@@ -66,5 +68,7 @@ NETWORKS = {
     "timm/inception_v3": _timm("inception_v3", 96, 299),
     "timm/tf_efficientnet_lite0": _timm("tf_efficientnet_lite0"),
     "timm/seresnet18": _timm("legacy_seresnet18"),
+    "resnet50_keras": Case(lambda: keras_resnet50(10), (3, 64, 64), (3, 224, 224)),
+    "inception_v3_keras": Case(lambda: keras_inception_v3(10), (3, 96, 96), (3, 299, 299)),
     "vgg3d": Case(vgg3d, (1, 8, 8, 8), (1, 8, 8, 8)),
 }

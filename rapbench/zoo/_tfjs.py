@@ -7,6 +7,8 @@ import numpy as np
 
 from rapbench.errors import RapbenchError
 
+FIELDS = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
+
 
 def read_weights(model_json: Path) -> dict[str, np.ndarray]:
     """Return the weights by name, as float32 arrays of the shapes that the manifest states.
@@ -31,3 +33,12 @@ def read_weights(model_json: Path) -> dict[str, np.ndarray]:
         if offset != len(data):
             raise RapbenchError(f"{model_json.parent} has bytes that no weight claims; delete the folder and run again")
     return weights
+
+
+def by_layer(weights: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
+    """Return each layer's weights in the order of Keras' own files; names are layer/field."""
+    layers: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in weights.items():
+        layer, field = name.rsplit("/", 1)
+        layers.setdefault(layer, {})[field] = array
+    return {layer: [fields[field] for field in FIELDS if field in fields] for layer, fields in layers.items()}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rapbench.errors import RapbenchError
 from rapbench.files import file_hash
 from rapbench.zoo import models
+from rapbench.zoo._match import refuse_mismatch
 from rapbench.zoo._model import Facts, Preprocess, Transform, ZooModel
 
 # Where training scripts put the weights inside what they save.
@@ -111,13 +112,8 @@ def without_prefix(tensors: dict[str, Tensor], shapes: Mapping[str, Tensor]) -> 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     """Copy tensors into a network; RapbenchError names what is missing, too much, of another shape, or not finite."""
     wanted = network.state_dict()
-    missing = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in tensors if name not in wanted]
-    if missing or unexpected:
-        parts = [
-            f"{what} {_first(names)}" for what, names in (("lacks", missing), ("has unknown", unexpected)) if names
-        ]
-        raise RapbenchError(f"{where}: the checkpoint {' and '.join(parts)}; is the architecture right?")
+    needed = [name for name in wanted if name in tensors or not name.endswith("num_batches_tracked")]
+    refuse_mismatch(needed, tensors, f"{where}: the checkpoint", "is the architecture right?")
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name].shape:
             raise RapbenchError(f"{where}: {name} has shape {tuple(tensor.shape)}, the architecture's is "
@@ -141,7 +137,3 @@ def preprocessing(own: Transform, given: dict[str, Any]) -> Transform:
         raise RapbenchError("model.std, model.resize and model.crop must be positive")
     kept = {field.name: getattr(own, field.name) for field in fields(Preprocess) if hasattr(own, field.name)}
     return Preprocess(**kept | changed)
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

