@@ -36,12 +36,12 @@ def test_roots_that_are_not_imagenet_are_named(imagenet_root, tmp_path):
     empty, flat, foreign, hollow = (tmp_path / name for name in ("empty", "flat", "foreign", "hollow"))
     for folder in (empty, flat, foreign / "n00000001", hollow / "n01440764"):
         folder.mkdir(parents=True)
-    (flat / "cat.jpg").write_bytes(b"x")
+    (flat / "cat.txt").write_bytes(b"x")
     for place, says in (
         (None, "needs data.root"),
-        (tmp_path / "nowhere", "nowhere is not a folder; expected ROOT/<wnid>"),
+        (tmp_path / "nowhere", "nowhere is not a folder or an archive; expected ROOT/<wnid>"),
         (empty, "is empty; expected"),
-        (flat, "has no class folders; expected"),
+        (flat, "holds no images that are known here; expected"),
         (foreign, "no ILSVRC-2012 class: n00000001"),
         (hollow, "hold no images"),
     ):

@@ -1,12 +1,15 @@
-"""A data set: labelled image files, in a fixed order."""
+"""A data set: labelled images, in a fixed order."""
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
+
+UNLABELLED = -1
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled image. file: its name within the data set, with `/`. label: its class index."""
+    """One image. file: its name within the data set, with `/`. label: its class index, or UNLABELLED."""
 
     file: str
     label: int
@@ -14,7 +17,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Image files below `root`, sorted by name. description: for the reports. embedded: installed with rapbench."""
+    """Image files below `root`, sorted by name. description: for the reports. embedded: installed with rapbench.
+
+    upright: whether an image is turned as its EXIF orientation says. Archives override `read`; they are pickled and
+    forked into the processes that decode.
+    """
 
     name: str
     root: Path
@@ -25,7 +32,10 @@ class Dataset:
 
     @property
     def identity(self) -> str:
-        return repr(self.samples)
+        """SHA-256 of the manifest: every file name with its label, sorted, and whether images are turned upright."""
+        lines = sorted(f"{sample.file} {sample.label}" for sample in self.samples)
+        text = "\n".join([*lines, f"upright={self.upright}"])
+        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
     def read(self, file: str) -> bytes:
         """Return an image file's bytes; OSError when it is not there."""

@@ -1,21 +1,34 @@
-"""Image files to network inputs, decoded ahead of the model in threads; broken ones are named and left out."""
+"""Image files to network inputs, decoded ahead of the model in processes; broken ones are named and left out."""
 
 import hashlib
-import io
-from collections import deque
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import FrameType
+from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from rapbench.data._dataset import Dataset, Sample
+from rapbench.data._picture import BrokenImage, picture
 from rapbench.errors import RapbenchError
 
 BROKEN_LIMIT = 0.01
+MOST_WORKERS = 8
+WORTH_WORKERS = 16  # images; fewer are decoded sooner than processes are started
+
+_running = 0  # streams that have processes now
 
 
 @dataclass(frozen=True)
@@ -30,31 +43,122 @@ class Decoded:
 
 def decode(dataset: Dataset, sample: Sample, transform: Callable[[Image.Image], Tensor]) -> Decoded:
     """Read, hash, decode and preprocess one image; a broken one comes back with its error."""
-    digest = ""
     try:
         data = dataset.read(sample.file)
-        digest = hashlib.sha256(data).hexdigest()
-        with Image.open(io.BytesIO(data)) as image:
-            return Decoded(sample, digest, transform(image.convert("RGB")))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return Decoded(sample, digest, None, str(error) or type(error).__name__)
+    except OSError as error:
+        return Decoded(sample, "", None, str(error) or type(error).__name__)
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        return Decoded(sample, digest, transform(picture(data, dataset.upright)))
+    except BrokenImage as error:
+        return Decoded(sample, digest, None, str(error))
 
 
 def decode_ahead(
-    dataset: Dataset, samples: Iterable[Sample], transform: Callable[[Image.Image], Tensor], ahead: int = 32
+    dataset: Dataset,
+    samples: Iterable[Sample],
+    transform: Callable[[Image.Image], Tensor],
+    ahead: int = 32,
+    workers: int | None = None,
 ) -> Generator[Decoded]:
-    """Yield the samples decoded, in their order, at most `ahead` of them waiting."""
-    waiting: deque[Future[Decoded]] = deque()
-    with ThreadPoolExecutor() as pool:
+    """Yield the samples decoded, in their order, at most `ahead` of them waiting.
+
+    workers: processes that decode; 0: this one; None: one a core, up to 8, and none for a few images. Closing the
+    generator ends them. Raises RapbenchError when one of them dies.
+    """
+    wanted = list(samples)
+    count = _workers(len(wanted), transform) if workers is None else min(workers, len(wanted))
+    if count == 0:
+        for sample in wanted:
+            yield decode(dataset, sample, transform)
+    else:
+        yield from _from_processes(_Job(dataset, transform), wanted, min(count, ahead), ahead)
+
+
+class _Job(torch.utils.data.Dataset[tuple[Decoded, np.ndarray | None]]):
+    """What a process needs to decode a sample. Pixels travel as an array through a pipe: /dev/shm is often small."""
+
+    def __init__(self, dataset: Dataset, transform: Callable[[Image.Image], Tensor]):
+        self.dataset = dataset
+        self.transform = transform
+
+    def __getitem__(self, sample: Sample) -> tuple[Decoded, np.ndarray | None]:
+        image = decode(self.dataset, sample, self.transform)
+        return replace(image, pixels=None), None if image.pixels is None else image.pixels.numpy()
+
+
+def _from_processes(job: _Job, wanted: list[Sample], workers: int, ahead: int) -> Generator[Decoded]:
+    global _running
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of more processes than cores
+        loader = DataLoader(
+            job, batch_size=None, sampler=wanted, num_workers=workers, prefetch_factor=max(1, ahead // workers),
+            collate_fn=_as_it_is, worker_init_fn=_begin, multiprocessing_context=_start_method(),
+            generator=torch.Generator(),  # the global one must not move
+        )  # fmt: skip
+        stream: Any = iter(loader)
+    _running += 1
+    try:
+        _word_deaths()
+        for image, pixels in stream:
+            yield image if pixels is None else replace(image, pixels=torch.from_numpy(pixels))
+    except RuntimeError as error:
+        raise _died() if _is_death(error) else error from None
+    finally:
+        _running -= 1
+        stream._shutdown_workers()  # at once, even while a traceback still holds the iterator
+
+
+def _workers(images: int, transform: Callable[[Image.Image], Tensor]) -> int:
+    if images < WORTH_WORKERS or multiprocessing.current_process().daemon:  # a daemon may have no children
+        return 0
+    if _start_method() != "fork":
         try:
-            for sample in samples:
-                waiting.append(pool.submit(decode, dataset, sample, transform))
-                if len(waiting) >= ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+            pickle.dumps(transform)
+        except Exception:  # whatever a user's own transform raises
+            return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_WORKERS, cores)
+
+
+def _start_method() -> str:
+    """Return how processes start: as the program chose, else by forking on Linux, which takes no new imports."""
+    chosen = multiprocessing.get_start_method(allow_none=True)
+    return chosen or ("fork" if sys.platform == "linux" else multiprocessing.get_start_method())
+
+
+def _as_it_is(image: Any) -> Any:
+    return image
+
+
+def _begin(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends the others
+
+
+def _word_deaths() -> None:
+    """Have torch's error for a worker's death, raised between any two lines, come as this project's."""
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        return
+    torchs: Any = signal.getsignal(signal.SIGCHLD)
+    if not callable(torchs) or getattr(torchs, "worded", False):
+        return
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        try:
+            torchs(number, frame)
+        except RuntimeError as error:
+            raise _died() if _running and _is_death(error) else error from None
+
+    handler.worded = True  # type: ignore[attr-defined]
+    signal.signal(signal.SIGCHLD, handler)
+
+
+def _is_death(error: RuntimeError) -> bool:
+    return str(error).startswith("DataLoader worker (pid")
+
+
+def _died() -> RapbenchError:
+    return RapbenchError("a process that decodes images died, as happens when memory runs out; free some and run again")
 
 
 def in_batches(stream: Iterable[Decoded], size: int) -> Iterator[list[Decoded]]:

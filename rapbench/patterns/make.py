@@ -8,10 +8,9 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from rapbench.data import datasets
+from rapbench.data import load_data
 from rapbench.data._decode import decode_ahead, in_batches, leave_out_broken, refuse_broken, stacked
 from rapbench.data._draw import draw_order
-from rapbench.data._folder import image_folder
 from rapbench.errors import RapbenchError
 from rapbench.patterns.estimator import estimate
 from rapbench.patterns.file import default_path, save
@@ -39,7 +38,7 @@ def make(
     if (n is not None and n < 1) or (batch is not None and batch < 1):
         raise RapbenchError("--n and --batch must be at least 1")
     place = device_called(device)
-    dataset = datasets["samples"].function() if images is None else image_folder(images)
+    dataset = load_data("samples") if images is None else load_data("folder", root=images)
     model = load_model(model_name, **options or {}).to(place)
     path = default_path(model.weights_sha256) if output is None else Path(output).expanduser()
     _refuse_unwritable(path)
