@@ -12,9 +12,8 @@ from torch import nn
 
 import rapbench
 from rapbench.data import _draw
-from rapbench.data._dataset import Sample
+from rapbench.data._dataset import UNLABELLED, Sample
 from rapbench.data._draw import draw_order, select
-from rapbench.data._folder import UNLABELLED
 from rapbench.data._images import load_images
 from rapbench.data._manifest import load_manifest
 from rapbench.data.imagenet import imagenet

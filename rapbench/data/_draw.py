@@ -15,9 +15,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from rapbench.data._dataset import Dataset, Sample
+from rapbench.data._dataset import UNLABELLED, Dataset, Sample
 from rapbench.data._decode import Decoded, decode_ahead, in_batches, refuse_broken, stacked
-from rapbench.data._folder import UNLABELLED
 from rapbench.data._manifest import Row, Subset
 from rapbench.errors import RapbenchError
 from rapbench.files import write_whole

@@ -11,9 +11,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from rapbench.data import load_data
-from rapbench.data._dataset import Dataset
+from rapbench.data._dataset import UNLABELLED, Dataset
 from rapbench.data._draw import select
-from rapbench.data._folder import UNLABELLED
 from rapbench.data._manifest import Subset, load_manifest
 from rapbench.errors import RapbenchError
 from rapbench.files import write_whole

@@ -10,10 +10,9 @@ import torch
 from tqdm import tqdm
 
 from rapbench.data import load_data
-from rapbench.data._dataset import Dataset, Sample
+from rapbench.data._dataset import UNLABELLED, Dataset, Sample
 from rapbench.data._decode import decode_ahead, in_batches, stacked
 from rapbench.data._draw import BATCH
-from rapbench.data._folder import UNLABELLED
 from rapbench.data._manifest import Row, Subset, load_manifest
 from rapbench.errors import RapbenchError
 from rapbench.runner.choice import options_of
