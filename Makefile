@@ -6,12 +6,15 @@ UV := $(BIN)/uv
 # Settings of `make reproduce-table1`; each becomes a Hydra override.
 MODEL ?=
 IMAGENET ?=
+LABELS ?=
 N ?=
+REQUIRE ?=
 METHODS ?=
 DEVICE ?=
 PRECISION ?=
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(IMAGENET),data=imagenet 'data.root="$(IMAGENET)"') \
-	$(if $(N),subset.n=$(N)) $(if $(METHODS),'method=[$(METHODS)]') \
+	$(if $(LABELS),data.labels=$(LABELS)) $(if $(N),subset.n=$(N)) \
+	$(if $(REQUIRE),'subset.require=[$(REQUIRE)]') $(if $(METHODS),'method=[$(METHODS)]') \
 	$(if $(DEVICE),device=$(DEVICE)) $(if $(PRECISION),precision=$(PRECISION))
 
 .PHONY: setup reproduce-table1 test test-slow lint benchmark lock clean
