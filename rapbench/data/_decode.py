@@ -26,7 +26,8 @@ from rapbench.errors import RapbenchError
 
 BROKEN_LIMIT = 0.01
 MOST_WORKERS = 8
-WORTH_WORKERS = 16  # images; fewer are decoded sooner than processes are started
+FORK_PAYS = 16  # images: about as many are decoded while one more process is forked,
+SPAWN_PAYS = 256  # or started anew, with all imports
 
 _running = 0  # streams that have processes now
 
@@ -63,8 +64,8 @@ def decode_ahead(
 ) -> Generator[Decoded]:
     """Yield the samples decoded, in their order, at most `ahead` of them waiting.
 
-    workers: processes that decode; 0: this one; None: one a core, up to 8, and none for a few images. Closing the
-    generator ends them. Raises RapbenchError when one of them dies.
+    workers: processes that decode; 0: this one; None: one a core, up to 8, as far as the images pay for their start.
+    Closing the generator ends them. Raises RapbenchError when one of them dies.
     """
     wanted = list(samples)
     count = _workers(len(wanted), transform) if workers is None else min(workers, len(wanted))
@@ -110,15 +111,16 @@ def _from_processes(job: _Job, wanted: list[Sample], workers: int, ahead: int) -
 
 
 def _workers(images: int, transform: Callable[[Image.Image], Tensor]) -> int:
-    if images < WORTH_WORKERS or multiprocessing.current_process().daemon:  # a daemon may have no children
+    if multiprocessing.current_process().daemon:  # which may have no children
         return 0
-    if _start_method() != "fork":
+    forks = _start_method() == "fork"
+    if not forks:
         try:
             pickle.dumps(transform)
         except Exception:  # whatever a user's own transform raises
             return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST_WORKERS, cores)
+    return min(MOST_WORKERS, cores, images // (FORK_PAYS if forks else SPAWN_PAYS))
 
 
 def _start_method() -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.io import loadmat
 
 from rapbench.data._synsets import synset_index
 from rapbench.errors import RapbenchError
@@ -58,6 +57,8 @@ def _member(path: Path, name: str) -> bytes:
 
 def _classes(meta: bytes, where: Path) -> dict[str, int]:
     """Return the class index of each ILSVRC2012_ID, as text, that belongs to a synset without children."""
+    from scipy.io import loadmat  # half a second that only this layout should take
+
     try:
         synsets: Any = np.atleast_1d(loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"])
         pairs = [(str(s["ILSVRC2012_ID"]), str(s["WNID"])) for s in synsets if s["num_children"] == 0]
