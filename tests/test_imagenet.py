@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import rapbench
+from rapbench.cli import main
 from rapbench.data import load_data
 from rapbench.data._dataset import UNLABELLED, Dataset
 from rapbench.data._decode import decode_ahead
@@ -57,6 +58,18 @@ def test_every_layout_can_do_without_its_labels(options):
     assert hashes(dataset).keys() == WANT.keys()
     assert {sample.label for sample in dataset.samples} == {UNLABELLED}
     assert dataset.description.startswith("20 images in ")
+
+
+def test_a_run_gives_the_same_bytes_whatever_the_layout(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = set()
+    for layout in (layouts.flat_with_kaggle, layouts.archive_with_devkit, layouts.parquet_shards):
+        root = layout(tmp_path / layout.__name__)["root"]
+        assert main(["run", "model=efficientnet_lite0", "data=imagenet", f"data.root={root}", "subset.n=3", "chunk=2",
+                     "method=[random]", "protocol=[distance]", f"results={root}"]) == 0  # fmt: skip
+        folder = root / "run/efficientnet_lite0"
+        found.add(tuple((folder / name).read_bytes() for name in ("manifest.csv", "distances.parquet")))
+    assert len(found) == 1
 
 
 def test_a_file_that_is_not_there_is_an_os_error(options):

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import json
 import subprocess
 import tarfile
 from pathlib import Path
@@ -22,12 +23,13 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
 import rapbench
+from rapbench.cli import main
 from rapbench.data.samples import samples
 from rapbench.zoo import models
 from rapbench.zoo._hub import hub_file
+from rapbench.zoo._keras import CAFFE
 from rapbench.zoo._model import Preprocess, hash_weights
 from rapbench.zoo._npm import npm_command, npm_package
-from rapbench.zoo.resnet50_keras import TRANSFORM
 from rapbench.zoo.torchvision import AUXILIARY, from_torchvision
 
 
@@ -64,7 +66,7 @@ def test_preprocessing_by_hand():
     # 400 x 300 with a red left half: resized to 341 x 256, cropped to 224: the crop starts 58 pixels in
     picture = Image.new("RGB", (400, 300), (10, 20, 30))
     picture.paste((200, 100, 50), (0, 0, 200, 300))
-    x = TRANSFORM(picture)
+    x = CAFFE(picture)
     assert x.shape == (3, 224, 224)
     assert x.dtype == torch.float32
     torch.testing.assert_close(x[:, 100, 0], torch.tensor([50 - 103.939, 100 - 116.779, 200 - 123.68]))
@@ -74,7 +76,7 @@ def test_preprocessing_by_hand():
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
 def test_pictures_of_every_mode_become_three_channels(mode):
-    assert TRANSFORM(Image.new(mode, (300, 260))).shape == (3, 224, 224)
+    assert CAFFE(Image.new(mode, (300, 260))).shape == (3, 224, 224)
 
 
 def test_our_preprocessing_is_torchvisions():
@@ -273,6 +275,19 @@ def test_timm_weights_come_from_the_hub_and_are_checked(hub, name):
     blob.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(rapbench.RapbenchError, match="does not match the hash that the hub keeps it under; delete it"):
         rapbench.load_model(name)
+
+
+def test_a_timm_model_without_a_config_file_goes_through_a_whole_run(hub, monkeypatch):
+    monkeypatch.chdir(hub)
+    torch.manual_seed(3)
+    trained = timm.create_model("test_resnet")
+    weights = safetensors.torch.save(trained.state_dict())
+    in_hugging_face_cache(hub, trained.pretrained_cfg["hf_hub_id"], "model.safetensors", weights)
+    folder = f"data.root={samples().root}"
+    assert main(["run", "model=timm/test_resnet", "data=folder", folder, "subset.n=3", "method=[rap,random]"]) == 0
+    provenance = json.loads((hub / "results/run/timm/test_resnet/provenance.json").read_text())
+    assert provenance["model"]["name"] == "timm/test_resnet"
+    assert provenance["subset"]["n"] == 3
 
 
 @pytest.mark.parametrize(("name", "says"), [

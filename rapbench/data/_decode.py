@@ -179,9 +179,14 @@ def leave_out_broken(images: list[Decoded], broken: list[str]) -> list[Decoded]:
     """Return the images that could be decoded; the others are named on the terminal and added to `broken`."""
     for image in images:
         if image.pixels is None:
-            broken.append(image.sample.file)
-            tqdm.write(f"left out: {image.sample.file} cannot be decoded ({image.error})")
+            leave_out(image.sample.file, image.error, broken)
     return [image for image in images if image.pixels is not None]
+
+
+def leave_out(file: str, reason: str, broken: list[str]) -> None:
+    """Name a broken image on the terminal and add it to `broken`."""
+    broken.append(file)
+    tqdm.write(f"left out: {file} cannot be decoded ({reason})")
 
 
 def refuse_broken(broken: list[str], looked_at: int, dataset: Dataset) -> None:

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from rapbench.data._dataset import UNLABELLED, Dataset, Sample
-from rapbench.data._decode import Decoded, decode_ahead, in_batches, refuse_broken, stacked
+from rapbench.data._decode import Decoded, decode_ahead, in_batches, leave_out, refuse_broken, stacked
 from rapbench.data._manifest import Row, Subset
 from rapbench.errors import RapbenchError
 from rapbench.files import write_whole
@@ -73,8 +73,7 @@ def select(
             for verdict, *rest in zip(*batches, strict=True):
                 looked_at += 1
                 if verdict.error:
-                    broken.append(verdict.file)
-                    tqdm.write(f"left out: {verdict.file} cannot be decoded ({verdict.error})")
+                    leave_out(verdict.file, verdict.error, broken)
                 elif verdict.correct and all(v.correct and v.predicted == verdict.predicted for v in rest):
                     rows.append(Row(verdict.file, verdict.predicted, verdict.sha256, verdict.logit, first.facts.name,
                                     first.weights_sha256, also))  # fmt: skip

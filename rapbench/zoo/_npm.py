@@ -1,7 +1,6 @@
 """Fetch a package from the npm registry with the npm client, checked against a pinned hash, into the user's cache."""
 
 import base64
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from rapbench.errors import RapbenchError
+from rapbench.files import file_hash
 from rapbench.paths import cache_folder
 
 
@@ -73,7 +73,6 @@ def _pack(name: str, version: str, size: str, folder: Path, by_hand: Path) -> Pa
 
 
 def _check(tarball: Path, integrity: str) -> None:
-    with tarball.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha512").digest()
+    digest = bytes.fromhex(file_hash(tarball, "sha512"))
     if "sha512-" + base64.b64encode(digest).decode() != integrity:
         raise RapbenchError(f"{tarball} is not the file it should be (its SHA-512 differs); delete it and run again")
