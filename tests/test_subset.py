@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,9 @@ def test_what_a_model_said_is_not_asked_again(watched, imagenet_root, tmp_path):
     assert watched.network.sizes == [4] * (3 + 3)  # what was known, and the rest once; then all of it without a store
     select([watched], dataset, 5, 1, CPU, tmp_path / "store")  # another seed is another draw
     assert len(watched.network.sizes) == 8
+    watched.transform = replace(watched.transform, resize=300)  # as is other preprocessing of the same weights
+    select([watched], dataset, 5, 0, CPU, tmp_path / "store")
+    assert len(watched.network.sizes) == 10
 
 
 def test_a_stopped_draw_goes_on_at_the_batch_it_was_on(watched, imagenet_root, tmp_path):

@@ -74,6 +74,21 @@ def test_preprocessing_by_hand():
     assert (x[0, 50] > -60).sum() in (111, 112, 113)  # the halves meet in the middle
 
 
+@pytest.mark.parametrize(("name", "size", "resize", "grey"), [
+    ("vgg16_keras", 224, 256, (100 - 103.939, 100 - 116.779, 100 - 123.68)),
+    ("resnet50_keras", 224, 256, (100 - 103.939, 100 - 116.779, 100 - 123.68)),
+    ("inception_v3_keras", 299, 342, (100 / 127.5 - 1,) * 3),
+    ("efficientnet_lite0", 224, 256, ((100 - 127) / 128,) * 3),
+])  # fmt: skip
+def test_preprocessing_of_the_converted_models(name, size, resize, grey):
+    """A white frame just as wide as the crop cuts off leaves a grey picture."""
+    picture = Image.new("RGB", (4 * resize, 4 * resize), "white")
+    inner = 4 * size + 24  # what the filter reaches beyond the crop
+    picture.paste((100, 100, 100), ((4 * resize - inner) // 2,) * 2 + ((4 * resize + inner) // 2,) * 2)
+    x = models[name].facts["transform"](picture)
+    torch.testing.assert_close(x, torch.tensor(grey).view(3, 1, 1).expand(3, size, size))
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
 def test_pictures_of_every_mode_become_three_channels(mode):
     assert CAFFE(Image.new(mode, (300, 260))).shape == (3, 224, 224)
