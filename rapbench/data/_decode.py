@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from rapbench.data._dataset import Dataset, Sample
 from rapbench.data._picture import BrokenImage, picture
 from rapbench.errors import RapbenchError
+from rapbench.say import say
 
 BROKEN_LIMIT = 0.01
 MOST_WORKERS = 8
@@ -135,6 +135,7 @@ def _as_it_is(image: Any) -> Any:
 
 def _begin(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends the others
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _word_deaths() -> None:
@@ -186,7 +187,7 @@ def leave_out_broken(images: list[Decoded], broken: list[str]) -> list[Decoded]:
 def leave_out(file: str, reason: str, broken: list[str]) -> None:
     """Name a broken image on the terminal and add it to `broken`."""
     broken.append(file)
-    tqdm.write(f"left out: {file} cannot be decoded ({reason})")
+    say(f"left out: {file} cannot be decoded ({reason})")
 
 
 def refuse_broken(broken: list[str], looked_at: int, dataset: Dataset) -> None:

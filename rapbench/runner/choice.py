@@ -62,3 +62,8 @@ def choices(section: DictConfig, registry: Registry) -> list[Choice]:
 def options_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options among a config's settings: what is neither its name, nor its summary, nor a K list."""
     return {key: value for key, value in settings.items() if key not in ("name", "summary", "k")}
+
+
+def lists(method: Choice, protocol: Choice) -> dict[Sign, list[int | str]]:
+    """Return a protocol's K lists for the signs that a method has."""
+    return {sign: ks for sign, ks in protocol.ks.items() if sign in method.entry.facts["signs"]}
