@@ -61,6 +61,11 @@ def main(arguments: list[str] | None = None) -> int:
 
             print(run_hydra(arguments[1:]), end="")
             return 0
+        if arguments[:1] in (["-sc"], ["--shell-completion"]):
+            from rapbench.hydra_app import complete
+
+            complete(arguments, sorted(["run", *COMMANDS]))
+            return 0
         options = vars(parser.parse_args(arguments))
         print(COMMANDS[options.pop("command")](**options))
     except RapbenchError as error:

@@ -9,3 +9,7 @@ class RapbenchError(Exception):
 
 class MethodError(RapbenchError):
     """A method that cannot be used on a model, or not on an image; other methods can."""
+
+
+class Refused(BaseException):
+    """Carries a RapbenchError past Hydra, which would print lines of its own about an Exception."""

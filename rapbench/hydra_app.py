@@ -13,12 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 import rapbench.config  # noqa: F401  the schema registers itself, in whatever process a launcher runs a job
 from rapbench import sweep
-from rapbench.errors import RapbenchError
+from rapbench.errors import RapbenchError, Refused
 from rapbench.paths import resource
-
-
-class Refused(BaseException):
-    """Carries a RapbenchError past Hydra, which would print lines of its own about an Exception."""
 
 
 def job(config: DictConfig) -> None:
@@ -46,13 +42,22 @@ def run_hydra(overrides: list[str]) -> str:
     multirun = any(override in ("-m", "--multirun") for override in overrides)
     # Hydra would print a trace of its own and exit with 1; with this it raises, and the line is ours.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    given, sys.argv = sys.argv, ["rapbench run", *overrides, *([sweep.begin()] if multirun else [])]
+    sweep.begin()
+    # Hydra wants flags and overrides apart.
+    flags = ["-m"] if multirun else []
+    others = [override for override in overrides if override not in ("-m", "--multirun")]
+    given, sys.argv = sys.argv, ["rapbench run", *flags, *others]
     try:
         hydra.main(version_base="1.3", config_path=str(resource("configs")), config_name="run")(job)()
     except Refused as refused:
         raise refused.__cause__ or refused from None
     except MissingConfigException as error:
-        group, _, name = str(error.missing_cfg_file).partition("/")
+        missing = str(error.missing_cfg_file)
+        group, _, name = missing.partition("/")
+        if missing.startswith("hydra/launcher/"):
+            name = missing.removeprefix("hydra/launcher/")
+            extra = {"submitit_slurm": "slurm"}.get(name, name)
+            raise RapbenchError(f"launcher {name!r} is not installed: pip install 'rapbench[{extra}]'") from error
         if group == "model":
             from rapbench.zoo import models
 
@@ -67,4 +72,15 @@ def run_hydra(overrides: list[str]) -> str:
         sweep.summary(lost=" ".join(str(error).split()))  # a launcher's own error, of a job that was lost
     finally:
         sys.argv = given
-    return f"{sweep.summary()}\n" if multirun else ""
+    return f"{sweep.summary()}\n" if sweep.begun() else ""
+
+
+def complete(arguments: list[str], commands: list[str]) -> None:
+    """Print what Hydra's shell completion asks for: its script (install=bash), or the words that may come next."""
+    name, _, line = os.environ.get("COMP_LINE", "").partition(" ")
+    if arguments[1:2] == ["query=bash"] and not line.startswith("run "):
+        print(" ".join(commands))
+        return
+    os.environ["COMP_LINE"] = f"{name} {line.removeprefix('run ')}"
+    sys.argv = ["rapbench", *arguments]
+    hydra.main(version_base="1.3", config_path=str(resource("configs")), config_name="run")(job)()

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
-from rapbench.errors import RapbenchError
+from rapbench.errors import RapbenchError, Refused
 from rapbench.files import write_whole
 from rapbench.paths import STORE
 
@@ -29,19 +29,30 @@ class CountJobs(Callback):
     """Hydra's call before a multirun: how many jobs there are, and where they note how they end."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Count them as Hydra's own sweeper does."""
+        """Count them as Hydra's own sweeper does; see to it that a lost job is noticed."""
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
         given = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         _counted.update(jobs=len(BasicSweeper.split_arguments(given, None)[0]), results=Path(config.results))
+        from rapbench.runner.choice import checked
+
+        try:
+            checked(config)  # now rather than in every job
+        except RapbenchError as error:
+            raise Refused from error
+        with open_dict(config):  # the name, for the jobs in whatever process they run
+            config.hydra.overrides.hydra.append(f"++hydra.job.env_set.{SWEEP}={os.environ[SWEEP]}")
+        if config.hydra.launcher._target_.endswith(".SlurmLauncher"):
+            from rapbench.slurm import prepare
+
+            prepare()
 
 
-def begin() -> str:
-    """Return the override that gives every job of a multirun the sweep's name, in whatever process it runs."""
+def begin() -> None:
+    """Forget an earlier sweep of this process, and give the next one a name."""
     _counted.clear()
     os.environ[SWEEP] = uuid.uuid4().hex
-    return f"++hydra.job.env_set.{SWEEP}={os.environ[SWEEP]}"
 
 
 @contextmanager

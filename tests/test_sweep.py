@@ -299,3 +299,35 @@ def test_the_images_of_the_whole_are_as_many_as_asked(whole):
     import io
 
     assert pd.read_parquet(io.BytesIO(whole["images.parquet"])).image.nunique() == 7
+
+
+@pytest.mark.parametrize("override", ["k.positive=[0,500,250]", "method.rap.flow=up", "chunk=0", "shard=9", "modle=x"])
+def test_a_sweep_that_makes_no_sense_is_refused_before_its_first_job(override, capsys):
+    assert main(["run", "-m", "model=efficientnet_lite0", "seed=0,1", override]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("rapbench: ")
+    assert error.count("\n") == 1
+    assert not Path("results/store").exists()
+
+
+@pytest.mark.parametrize(("line", "words"), [
+    ("rapbench ", "list patterns report run store subset"),
+    ("rapbench run model=eff", "model=efficientnet_lite0"),
+    ("rapbench run model=efficientnet_lite0 protocol=s", "protocol=shuffling"),
+])  # fmt: skip
+def test_the_shell_completes(line, words, monkeypatch, capsys):
+    monkeypatch.setenv("COMP_LINE", line)
+    assert main(["-sc", "query=bash"]) == 0
+    assert capsys.readouterr().out.strip() == words
+
+
+def test_a_launcher_that_is_not_installed_is_named_with_its_extra(capsys):
+    assert main(["run", "-m", "launch=ray", "seed=0,1"]) == 2
+    assert capsys.readouterr().err == "rapbench: launcher 'ray' is not installed: pip install 'rapbench[ray]'\n"
+
+
+def test_jobs_side_by_side_on_the_cores(capfd):
+    assert main(["run", "-m", "launch=joblib", "model=efficientnet_lite0", "method=random,edge", "subset.n=2",
+                 "protocol=distance"]) == 0  # fmt: skip
+    assert len(list(Path("results/run/sweep").glob("*/distances.parquet"))) == 2
+    assert capfd.readouterr().out.endswith("All 2 jobs are done.\n")

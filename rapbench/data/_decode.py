@@ -101,10 +101,19 @@ def _from_processes(job: _Job, wanted: list[Sample], workers: int, ahead: int) -
     _running += 1
     try:
         _word_deaths()
-        for image, pixels in stream:
-            yield image if pixels is None else replace(image, pixels=torch.from_numpy(pixels))
-    except RuntimeError as error:
-        raise _died() if _is_death(error) else error from None
+        done = 0
+        try:
+            for image, pixels in stream:
+                done += 1
+                yield image if pixels is None else replace(image, pixels=torch.from_numpy(pixels))
+        except RuntimeError as error:
+            if not _is_death(error):
+                raise
+            if any(worker.exitcode not in (None, 0, -signal.SIGTERM) for worker in stream._workers):
+                raise _died() from None
+        # A cluster that takes a job back ends its processes; this one decides itself when to go.
+        for sample in wanted[done:]:
+            yield decode(job.dataset, sample, job.transform)
     finally:
         _running -= 1
         stream._shutdown_workers()  # at once, even while a traceback still holds the iterator
@@ -150,7 +159,10 @@ def _word_deaths() -> None:
         try:
             torchs(number, frame)
         except RuntimeError as error:
-            raise _died() if _running and _is_death(error) else error from None
+            if not (_running and _is_death(error)):
+                raise
+            if str(signal.strsignal(signal.SIGTERM)) not in str(error):
+                raise _died() from None
 
     handler.worded = True  # type: ignore[attr-defined]
     signal.signal(signal.SIGCHLD, handler)

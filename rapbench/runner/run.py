@@ -15,17 +15,14 @@ from rapbench.data._draw import select
 from rapbench.data._manifest import Subset, load_manifest
 from rapbench.errors import RapbenchError
 from rapbench.files import write_whole
-from rapbench.methods import methods
 from rapbench.paths import STORE
-from rapbench.protocols import protocols
 from rapbench.report import write_report
-from rapbench.runner.choice import choices, options_of
+from rapbench.runner.choice import checked, options_of
 from rapbench.runner.device import default_batch, device_called
 from rapbench.runner.identity import git_state, machine_kind, versions
 from rapbench.runner.job import Job, Size
 from rapbench.runner.loaded import loaded_data, loaded_model
 from rapbench.runner.memory import compute
-from rapbench.runner.shard import Shard
 from rapbench.zoo._model import ZooModel
 
 
@@ -35,13 +32,7 @@ def run(config: DictConfig) -> str:
     Raises RapbenchError for anything that the user can mend. Finished chunks stay in the store whatever happens.
     """
     started, clock = datetime.now(UTC), time.monotonic()
-    chosen_methods = choices(config.method, methods)
-    chosen_protocols = choices(config.protocol, protocols)
-    if not chosen_methods or not chosen_protocols:
-        raise RapbenchError("nothing to run: choose at least one method and one protocol, as in method=[rap]")
-    if config.chunk < 1 or (config.batch is not None and config.batch < 1) or config.subset.n < 1:
-        raise RapbenchError("chunk, batch and subset.n must be at least 1")
-    shard = Shard.called(config.shard)
+    chosen_methods, chosen_protocols, shard = checked(config)
     device = device_called(config.device)
     dataset = loaded_data(_settings(config.data))
     model = loaded_model(_settings(config.model), str(device))
