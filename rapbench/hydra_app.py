@@ -43,6 +43,8 @@ def run_hydra(overrides: list[str]) -> str:
     # Hydra would print a trace of its own and exit with 1; with this it raises, and the line is ours.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sweep.begin()
+    if loaded := sys.modules.get("rapbench.runner.loaded"):
+        loaded.forget()
     # Hydra wants flags and overrides apart.
     flags = ["-m"] if multirun else []
     others = [override for override in overrides if override not in ("-m", "--multirun")]
@@ -65,7 +67,8 @@ def run_hydra(overrides: list[str]) -> str:
         known = error.options or sorted(path.stem for path in resource("configs", group).glob("*.yaml"))
         raise RapbenchError(f"unknown {group} {name!r}; known: {', '.join(known)}") from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise RapbenchError(f"configuration: {error}") from error
+        why = str(error.__cause__ or "").partition("\n")[0]
+        raise RapbenchError(f"configuration: {error}" + (f" ({why})" if why else "")) from error
     except Exception as error:
         if not sweep.begun():
             raise

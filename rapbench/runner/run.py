@@ -47,10 +47,21 @@ def run(config: DictConfig) -> str:
     if refused.keys() == job.methods.keys():
         raise RapbenchError(_reasons(refused))
     if unfinished := job.unfinished(refused):
-        return (
+        text = (
             f"Shard {config.shard} is done. Chunks that other shards still owe: {unfinished}; the last shard, or the "
             "same command without shard, writes the tables."
         )
+    else:
+        text = _write(config, job, refused, started, time.monotonic() - clock)
+    if refused:
+        print(text)
+        raise RapbenchError(f"{len(refused)} of {len(job.methods)} methods could not be used: {_reasons(refused)}")
+    return text
+
+
+def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datetime, seconds: float) -> str:
+    """Write a whole job's results, tables and plots, and where they come from; return the text to show."""
+    model, dataset, subset, device = job.model, job.dataset, job.subset, job.device
     output = Path(os.path.relpath(config.output))  # a path of this machine says nothing to a reader of the results
     subset.save(output / "manifest.csv")
     images, distances = job.results("perturbation"), job.results("measure")
@@ -62,7 +73,7 @@ def run(config: DictConfig) -> str:
     provenance = {
         "header": header,
         "started": started.isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - clock, 1),
+        "seconds": round(seconds, 1),
         "versions": versions(),
         "git": git_state(),
         "machine": machine_kind(device) | {"torch_threads": torch.get_num_threads()},
@@ -70,17 +81,13 @@ def run(config: DictConfig) -> str:
         "data": {"description": dataset.description, "sha256": dataset.identity},
         "subset": {"n": len(subset.rows), "sha256": subset.identity, "drawn": subset.drawn, "broken": subset.broken},
         "seeds": {"run": config.seed, "subset": config.subset.seed},
-        "methods": {choice.label: choice.identity for choice in chosen_methods},
-        "protocols": {choice.label: choice.identity for choice in chosen_protocols},
+        "methods": {choice.label: choice.identity for choice in job.methods.values()},
+        "protocols": {choice.label: choice.identity for choice in job.protocols},
         "refused": refused,
         "config": settings | {"output": str(output)} | vars(job.size),
     }
     write_whole(output / "provenance.json", json.dumps(provenance, indent=1).encode())
-    text = write_report(output, images, distances, header) + f"\nWritten to {output}/"
-    if refused:
-        print(text)
-        raise RapbenchError(f"{len(refused)} of {len(job.methods)} methods could not be used: {_reasons(refused)}")
-    return text
+    return write_report(output, images, distances, header) + f"\nWritten to {output}/"
 
 
 def _reasons(refused: dict[str, str]) -> str:

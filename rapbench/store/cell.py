@@ -80,6 +80,7 @@ class Cell:
         for name, path in sealed_in(self.folder):
             if name == self.digest and (table := self._open(path)):
                 self.table = table
+                shutil.rmtree(self.parts, ignore_errors=True)  # of a process killed while it joined
                 return True
         return False
 
