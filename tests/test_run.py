@@ -229,7 +229,7 @@ def test_report_writes_the_tables_again(capsys):
     (["+method.mine.name=mine"], "unknown method 'mine'.*known: .*rap"),
     (["modle=vgg16"], "modle"),
     (["subset.m=5"], "Could not override 'subset.m'"),
-    (["subset.n=many"], "Error merging override subset.n=many .Value 'many' of type 'str' could not be converted to Int"),
+    (["subset.n=many"], "Error merging override subset.n=many .Value 'many' of type 'str' could not be conv"),
     (["heatmaps=float8"], "heatmaps=float8 .Invalid value 'float8', expected one of .float32, float16"),
     (["k.postive=[0]"], "Could not override 'k.postive'"),
     (["method.rap.flwo=up"], "Could not override 'method.rap.flwo'"),
