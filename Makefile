@@ -17,7 +17,7 @@ OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(IMAGENET),data=imagenet 'data.r
 	$(if $(REQUIRE),'subset.require=[$(REQUIRE)]') $(if $(METHODS),'method=[$(METHODS)]') \
 	$(if $(DEVICE),device=$(DEVICE)) $(if $(PRECISION),precision=$(PRECISION))
 
-.PHONY: setup reproduce-table1 test test-slow lint benchmark lock clean
+.PHONY: setup reproduce-table1 test test-slow test-cluster lint benchmark lock clean
 
 setup: .venv/.ready
 
@@ -42,15 +42,21 @@ test: setup lint
 test-slow: setup
 	@$(BIN)/python -m pytest -m slow
 
+# Needs root or a user of one's own machine, and Debian's slurm-wlm and munge.
+test-cluster: setup
+	@$(BIN)/python -m pytest -m cluster tests/cluster
+
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 benchmark: setup
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file; done
 
+EXTRAS := --extra dev --extra joblib --extra slurm
+
 # Pin the newest releases that pyproject.toml allows, for every platform, with hashes.
 lock: setup
-	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --all-extras --no-header --no-annotate \
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes $(EXTRAS) --no-header --no-annotate \
 		--upgrade pyproject.toml -o requirements.txt
 	echo uv | $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--upgrade - -o requirements-setup.txt

@@ -1,18 +1,20 @@
 """The `rapbench` console script. Bad input is one line on standard error, exit code 2."""
 
 import argparse
-import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rapbench.errors import RapbenchError
-from rapbench.paths import resource
+from rapbench.files import HINTS, cannot_write
+from rapbench.paths import STORE, resource
 
 
-class _Refused(BaseException):
-    """Carries a RapbenchError past Hydra, which would print lines of its own about an Exception."""
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as clusters send it before they kill; ends a run as Ctrl-C does."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,60 +44,47 @@ def main(arguments: list[str] | None = None) -> int:
     verify.add_argument("manifest", type=Path, help="the manifest.csv that a run wrote")
     verify.add_argument("--root", help="of the data set; default: as in the provenance.json beside the manifest")
     verify.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1; default: %(default)s")
+    store = commands.add_parser("store", help="look after the results store")
+    verbs = store.add_subparsers(dest="verb", required=True)
+    for verb, what in STORE_VERBS.items():
+        command = verbs.add_parser(verb, help=what)
+        command.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
+        if verb == "gc":
+            command.add_argument("--stale", action="store_true", help="also what other versions of the code computed")
+            command.add_argument("--heatmaps", action="store_true", help="also the kept heatmaps")
+            command.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         if arguments[:1] == ["run"]:
-            run_hydra(arguments[1:])
+            from rapbench.hydra_app import run_hydra
+
+            print(run_hydra(arguments[1:]), end="")
+            return 0
+        if arguments[:1] in (["-sc"], ["--shell-completion"]):
+            from rapbench.hydra_app import complete
+
+            complete(arguments, sorted(["run", *COMMANDS]))
             return 0
         options = vars(parser.parse_args(arguments))
         print(COMMANDS[options.pop("command")](**options))
     except RapbenchError as error:
         print(f"rapbench: {' '.join(str(error).split())}", file=sys.stderr)
         return error.code
-    except KeyboardInterrupt:
+    except OSError as error:
+        if error.errno not in HINTS:
+            raise
+        print(f"rapbench: {cannot_write(error.filename or 'a file', error)}", file=sys.stderr)
+        return RapbenchError.code
+    except KeyboardInterrupt as stop:
         again = "the same command begins anew" if arguments[:1] == ["patterns"] else RESUMED
         print(f"rapbench: stopped; {again}", file=sys.stderr)
-        return 130
+        return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
     return 0
 
 
-def run_hydra(overrides: list[str]) -> None:
-    """Compose the configuration from `configs/run.yaml` and the overrides, and run it (or a multirun with -m)."""
-    import hydra
-    from hydra.errors import HydraException, MissingConfigException
-    from omegaconf import DictConfig
-    from omegaconf.errors import OmegaConfBaseException
-
-    import rapbench.config  # noqa: F401  the schema registers itself
-
-    def job(config: DictConfig) -> None:
-        what = f"{', '.join(config.method)} on {config.model.name} and {config.data.name}"
-        print(f"{what}: loading libraries and weights ...", file=sys.stderr)
-        from rapbench.runner.run import run
-
-        try:
-            print(run(config))
-        except RapbenchError as error:
-            raise _Refused from error
-
-    # Hydra would print a trace of its own and exit with 1; with this it raises, and the line is ours.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    given, sys.argv = sys.argv, ["rapbench run", *overrides]
-    try:
-        hydra.main(version_base="1.3", config_path=str(resource("configs")), config_name="run")(job)()
-    except _Refused as refused:
-        raise refused.__cause__ or refused from None
-    except MissingConfigException as error:
-        group, _, name = str(error.missing_cfg_file).partition("/")
-        if group == "model":
-            from rapbench.zoo import models
-
-            models[name]  # whose refusal knows of the families too
-        known = error.options or sorted(path.stem for path in resource("configs", group).glob("*.yaml"))
-        raise RapbenchError(f"unknown {group} {name!r}; known: {', '.join(known)}") from error
-    except (HydraException, OmegaConfBaseException) as error:
-        raise RapbenchError(f"configuration: {error}") from error
-    finally:
-        sys.argv = given
+def _terminate(*_: object) -> None:
+    raise Terminated
 
 
 def report_again(folder: Path) -> str:
@@ -177,6 +166,18 @@ def verify_manifest(verb: str, manifest: Path, **options: Any) -> str:
     return verify(manifest, **options)
 
 
+def look_after_store(verb: str, results: Path, **options: Any) -> str:
+    """List, check or clean a store."""
+    from rapbench.store import care
+
+    return {"ls": care.listing, "verify": care.verify, "gc": care.collect}[verb](results / STORE, **options)
+
+
+STORE_VERBS = {
+    "ls": "what is in it: finished cells, and those in progress",
+    "verify": "whether every file is as it was written; exit code 1 when not",
+    "gc": "remove what no run needs any more",
+}
 KINDS = {"models": "model", "data": "data", "methods": "method", "protocols": "protocol"}
 FAMILIES = {
     "<torchvision name>": "any other of torchvision's classification models, such as densenet121 (its hub)",
@@ -188,6 +189,7 @@ COMMANDS: dict[str, Callable[..., str]] = {
     "report": report_again,
     "patterns": make_patterns,
     "subset": verify_manifest,
+    "store": look_after_store,
 }
 
 if __name__ == "__main__":

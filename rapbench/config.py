@@ -17,6 +17,13 @@ class Precision(Enum):
     bf16 = "bf16"
 
 
+class Number(Enum):
+    """The number format of kept heatmaps."""
+
+    float32 = "float32"
+    float16 = "float16"
+
+
 @dataclass
 class SubsetConfig:
     """The correct-prediction subset: n images drawn with a seed, or those of a manifest written before.
@@ -46,6 +53,8 @@ class RunConfig:
     precision: Precision = Precision.fp32
     chunk: int = 8
     batch: int | None = None
+    shard: str | None = None
+    heatmaps: Number | None = None
     results: str = "results"
     output: str = "???"
 

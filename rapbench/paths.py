@@ -5,6 +5,8 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+STORE = "store"  # below results/
+
 
 def cache_folder() -> Path:
     """Return where downloads and estimated patterns are kept: $RAPBENCH_CACHE, else the user's cache folder."""

@@ -259,6 +259,26 @@ def test_a_process_that_dies_is_one_line(mixed, working):
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.parametrize("number", [0, 3])
+def test_processes_that_are_terminated_leave_the_rest_to_this_one(mixed, number):
+    """As when a cluster takes a job back: everybody gets SIGTERM, and only the main process knows what to do."""
+
+    def slow(image: Image.Image) -> torch.Tensor:
+        time.sleep(0.02)
+        return SMALL(image)
+
+    want = [decode(mixed, sample, SMALL) for sample in mixed.samples]
+    found = []
+    for place, image in enumerate(decode_ahead(mixed, mixed.samples, slow, ahead=4, workers=2)):
+        found.append(image)
+        if place == number:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            time.sleep(0.3)
+    assert same(found, want)
+    assert not multiprocessing.active_children()
+
+
 def test_a_failing_transform_is_raised_from_the_processes(mixed):
     def transform(image: Image.Image) -> torch.Tensor:
         raise RuntimeError("a bug")

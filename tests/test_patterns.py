@@ -684,7 +684,7 @@ def test_a_run_keys_its_results_by_the_patterns_content(zoo, cache, capsys):
 
     def run(*overrides: str, code: int = 0) -> int:
         assert main(["run", f"model={zoo}", "method=[pattern_attribution]", *given, *overrides]) == code
-        return len(list(Path("results/store").glob("*.parquet")))
+        return len(list(Path("results/store").glob("cells/*/*.parquet")))
 
     assert run(code=2) == 0
     assert "rapbench patterns --model tiny_vgg --images FOLDER" in capsys.readouterr().err.splitlines()[-1]

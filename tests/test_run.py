@@ -146,7 +146,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(counted, capsys):
     assert calls == [2] * 5  # only the chunk that was missing
     for name in ("images.parquet", "distances.parquet", "table1.csv", "manifest.csv"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes()
-    assert not list(Path("results/store").glob("*.parts"))
+    assert not list(Path("results/store").rglob("*.parts"))
 
 
 def test_nan_relevance_names_the_method_and_the_image(counted, capsys):
@@ -160,7 +160,12 @@ def test_nan_relevance_names_the_method_and_the_image(counted, capsys):
     finally:
         methods._entries.pop("broken")
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("rapbench: method 'broken': NaN or infinite relevance for image imagenet_")
+    assert last.startswith(
+        "rapbench: 1 of 2 methods could not be used: broken: NaN or infinite relevance for image ima"
+    )
+    folder = Path("results/run/efficientnet_lite0")
+    assert set(pd.read_csv(folder / "table1.csv").method) == {"random"}  # the others go on
+    assert "Left out: broken: NaN" in (folder / "table1.md").read_text()
 
 
 def test_another_chunk_size_moves_no_random_draw():
@@ -224,7 +229,11 @@ def test_report_writes_the_tables_again(capsys):
     (["+method.mine.name=mine"], "unknown method 'mine'.*known: .*rap"),
     (["modle=vgg16"], "modle"),
     (["subset.m=5"], "Could not override 'subset.m'"),
-    (["subset.n=many"], "many"),
+    (["subset.n=many"], "Error merging override subset.n=many .Value 'many' of type 'str' could not be conv"),
+    (["heatmaps=float8"], "heatmaps=float8 .Invalid value 'float8', expected one of .float32, float16"),
+    (["k.postive=[0]"], "Could not override 'k.postive'"),
+    (["method.rap.flwo=up"], "Could not override 'method.rap.flwo'"),
+    (["protocol.removal.fill=black"], "option fill='black': Input should be 'image_min', 'channel_min'"),
     (["subset.n=0"], "must be at least 1"),
     (["batch=0"], "must be at least 1"),
     (["precision=fp8"], "fp8"),
@@ -256,6 +265,10 @@ def test_list_names_everything_without_torch():
         assert f"  {name} " in done.stdout
 
 
+def chunks() -> list[Path]:
+    return list(Path("results").rglob("*.parts/0*.parquet"))
+
+
 @pytest.mark.slow
 def test_a_killed_process_loses_at_most_its_chunk():
     command = [sys.executable, "-m", "rapbench.cli", "run", "model=efficientnet_lite0", "chunk=2", "method=[rap]", *KS]
@@ -263,8 +276,10 @@ def test_a_killed_process_loses_at_most_its_chunk():
     assert whole.returncode == 0, whole.stderr
     for attempt in range(4):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline, before = time.monotonic() + 120, len(list(Path("results").rglob("*.parts/*")))
-        while len(list(Path("results").rglob("*.parts/*"))) <= before + attempt and time.monotonic() < deadline:
+        deadline, before = time.monotonic() + 120, len(list(Path("results").rglob("*.parts/0*.parquet")))
+        while (
+            len(list(Path("results").rglob("*.parts/0*.parquet"))) <= before + attempt and time.monotonic() < deadline
+        ):
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()

@@ -130,12 +130,13 @@ def test_a_changed_file_makes_a_new_verdict(watched, imagenet_root, tmp_path):
     assert [row.file for row in after.rows] == [row.file for row in before.rows[1:]]
 
 
-def test_a_kept_file_that_is_broken_is_made_anew(watched, imagenet_root, tmp_path):
+def test_a_kept_file_that_is_broken_is_made_anew(watched, imagenet_root, tmp_path, capsys):
     dataset = imagenet(root=str(imagenet_root))
     want = select([watched], dataset, 500, 0, CPU, tmp_path)
-    for number, text in enumerate(("", "[", "[[1]]", "[]")):
-        next(tmp_path.glob(f"draws/*/{number:05d}.json")).write_text(text)
+    victim = next(tmp_path.glob("draws/*/00001-*.json"))
+    victim.write_text(victim.read_text().replace("0.", "1.", 1))
     assert select([watched], dataset, 500, 0, CPU, tmp_path) == want
+    assert "is damaged: its checksum is wrong; moved to" in capsys.readouterr().err
 
 
 def test_broken_images_are_left_out_and_more_than_one_per_cent_is_an_error(lite, imagenet_root, tmp_path, capfd):

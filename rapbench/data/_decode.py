@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from rapbench.data._dataset import Dataset, Sample
 from rapbench.data._picture import BrokenImage, picture
 from rapbench.errors import RapbenchError
+from rapbench.say import say
 
 BROKEN_LIMIT = 0.01
 MOST_WORKERS = 8
@@ -101,10 +101,19 @@ def _from_processes(job: _Job, wanted: list[Sample], workers: int, ahead: int) -
     _running += 1
     try:
         _word_deaths()
-        for image, pixels in stream:
-            yield image if pixels is None else replace(image, pixels=torch.from_numpy(pixels))
-    except RuntimeError as error:
-        raise _died() if _is_death(error) else error from None
+        done = 0
+        try:
+            for image, pixels in stream:
+                done += 1
+                yield image if pixels is None else replace(image, pixels=torch.from_numpy(pixels))
+        except RuntimeError as error:
+            if not _is_death(error):
+                raise
+            if any(worker.exitcode not in (None, 0, -signal.SIGTERM) for worker in stream._workers):
+                raise _died() from None
+        # A cluster that takes a job back ends its processes; this one decides itself when to go.
+        for sample in wanted[done:]:
+            yield decode(job.dataset, sample, job.transform)
     finally:
         _running -= 1
         stream._shutdown_workers()  # at once, even while a traceback still holds the iterator
@@ -135,6 +144,7 @@ def _as_it_is(image: Any) -> Any:
 
 def _begin(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends the others
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _word_deaths() -> None:
@@ -149,7 +159,10 @@ def _word_deaths() -> None:
         try:
             torchs(number, frame)
         except RuntimeError as error:
-            raise _died() if _running and _is_death(error) else error from None
+            if not (_running and _is_death(error)):
+                raise
+            if str(signal.strsignal(signal.SIGTERM)) not in str(error):
+                raise _died() from None
 
     handler.worded = True  # type: ignore[attr-defined]
     signal.signal(signal.SIGCHLD, handler)
@@ -186,7 +199,7 @@ def leave_out_broken(images: list[Decoded], broken: list[str]) -> list[Decoded]:
 def leave_out(file: str, reason: str, broken: list[str]) -> None:
     """Name a broken image on the terminal and add it to `broken`."""
     broken.append(file)
-    tqdm.write(f"left out: {file} cannot be decoded ({reason})")
+    say(f"left out: {file} cannot be decoded ({reason})")
 
 
 def refuse_broken(broken: list[str], looked_at: int, dataset: Dataset) -> None:

@@ -19,11 +19,12 @@ from rapbench.data._dataset import UNLABELLED, Dataset, Sample
 from rapbench.data._decode import Decoded, decode_ahead, in_batches, leave_out, refuse_broken, stacked
 from rapbench.data._manifest import Row, Subset
 from rapbench.errors import RapbenchError
-from rapbench.files import write_whole
+from rapbench.store.sealed import Damaged, read_sealed, sealed_in, set_aside, write_sealed
 from rapbench.zoo._model import ZooModel
 
 # Images in one pass and in one kept file; part of a draw's identity, as rounding depends on it.
 BATCH = 16
+DRAWS = "draws"
 
 
 @dataclass(frozen=True)
@@ -98,17 +99,18 @@ def _verdicts(
     order = draw_order(dataset.samples, seed)
     batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
     key = [model.weights_sha256, repr(model.transform), dataset.identity, seed, device.type, BATCH]
-    folder = store / "draws" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32] if store else None
+    folder = store / DRAWS / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32] if store else None
+    kept = dict(sealed_in(folder)) if folder else {}
     known = 0
-    while folder and known < len(batches) and (verdicts := _kept(folder, known, batches[known], dataset)):
+    while known < len(batches) and (verdicts := _kept(kept.get(_name(known)), store, batches[known], dataset)):
         yield verdicts
         known += 1
     with closing(decode_ahead(dataset, order[known * BATCH :], model.transform, ahead=2 * BATCH)) as images:
         for number, batch in enumerate(in_batches(images, BATCH), start=known):
             verdicts = _judge(model, batch, device)
             if folder:
-                kept = json.dumps([astuple(verdict) for verdict in verdicts])
-                write_whole(_file(folder, number), kept.encode())
+                text = json.dumps([astuple(verdict) for verdict in verdicts])
+                write_sealed(folder, _name(number), "json", text.encode())
             yield verdicts
 
 
@@ -133,11 +135,14 @@ def _judge(model: ZooModel, images: list[Decoded], device: torch.device) -> list
     return verdicts
 
 
-def _kept(folder: Path, number: int, samples: list[Sample], dataset: Dataset) -> list[Verdict] | None:
-    """Return the verdicts of a batch, unless they are not there or a file has changed since."""
+def _kept(path: Path | None, store: Path | None, samples: list[Sample], dataset: Dataset) -> list[Verdict] | None:
+    """Return the verdicts of a batch, unless they are not there or an image has changed since."""
+    if path is None or store is None:
+        return None
     try:
-        verdicts = [Verdict(*values) for values in json.loads(_file(folder, number).read_text())]
-    except (OSError, ValueError, TypeError):
+        verdicts = [Verdict(*values) for values in json.loads(read_sealed(path))]
+    except Damaged as reason:
+        set_aside(path, store, reason)
         return None
     same = [(verdict.file, verdict.label, verdict.sha256) for verdict in verdicts] == [
         (sample.file, sample.label, _hash(dataset, sample.file)) for sample in samples
@@ -152,5 +157,5 @@ def _hash(dataset: Dataset, file: str) -> str:
         return ""
 
 
-def _file(folder: Path, number: int) -> Path:
-    return folder / f"{number:05d}.json"
+def _name(number: int) -> str:
+    return f"{number:05d}"

@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from rapbench.errors import RapbenchError
 from rapbench.protocols import protocols
+from rapbench.protocols._pixels import ranked_pixels
 
 Fill = Literal["image_min", "channel_min", "pixel_space_min", "mean", "zero"]
 
@@ -23,14 +23,13 @@ def removal(
 ) -> Tensor:
     """Return the images with each one's first `counts` pixels of `order` filled.
 
-    images: (P, C, H, W) preprocessed. order: (P, H*W). counts, seeds: (P,). normalisation: the (mean, std) of the
-    channels, which `pixel_space_min` needs.
+    images: (P, C, H, W) preprocessed. order: (P, n) positions by rank, n at least the largest count. counts, seeds:
+    (P,). normalisation: the (mean, std) of the channels, which `pixel_space_min` needs.
     """
-    ranks = torch.empty_like(order).scatter_(
-        1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
-    )
-    mask = (ranks < counts[:, None]).view(len(images), 1, *images.shape[2:])
-    return torch.where(mask, fill_values(images, fill, normalisation), images)
+    pixels = ranked_pixels(images, order, counts)
+    fills = fill_values(images, fill, normalisation).flatten(1)[:, None]
+    pixels.rows[pixels.places] = fills.expand(*pixels.places.shape, images.shape[1])
+    return pixels.images()
 
 
 def fill_values(images: Tensor, fill: Fill, normalisation: tuple[Tensor, Tensor] | None) -> Tensor:

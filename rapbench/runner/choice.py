@@ -9,9 +9,12 @@ from torch import nn
 
 from rapbench.errors import RapbenchError
 from rapbench.files import file_hash
+from rapbench.methods import methods
+from rapbench.protocols import protocols
 from rapbench.protocols.ranking import Sign, check_ks
 from rapbench.registry import Entry, Registry
 from rapbench.runner.identity import code_version
+from rapbench.runner.shard import Shard
 
 
 @dataclass(frozen=True)
@@ -62,3 +65,21 @@ def choices(section: DictConfig, registry: Registry) -> list[Choice]:
 def options_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options among a config's settings: what is neither its name, nor its summary, nor a K list."""
     return {key: value for key, value in settings.items() if key not in ("name", "summary", "k")}
+
+
+def lists(method: Choice, protocol: Choice) -> dict[Sign, list[int | str]]:
+    """Return a protocol's K lists for the signs that a method has."""
+    return {sign: ks for sign, ks in protocol.ks.items() if sign in method.entry.facts["signs"]}
+
+
+def checked(config: DictConfig) -> tuple[list[Choice], list[Choice], Shard]:
+    """Return the methods, the protocols and the shard that a configuration asks for, before anything is loaded.
+
+    Raises RapbenchError for whatever in it makes no sense.
+    """
+    chosen_methods, chosen_protocols = choices(config.method, methods), choices(config.protocol, protocols)
+    if not chosen_methods or not chosen_protocols:
+        raise RapbenchError("nothing to run: choose at least one method and one protocol, as in method=[rap]")
+    if config.chunk < 1 or (config.batch is not None and config.batch < 1) or config.subset.n < 1:
+        raise RapbenchError("chunk, batch and subset.n must be at least 1")
+    return chosen_methods, chosen_protocols, Shard.called(config.shard)

@@ -51,11 +51,13 @@ def perturb_and_predict(
     selected = torch.stack([ranking.selected(k) for k in ks], 1)
     pairs = [(row, column) for column, k in enumerate(ks) if k != 0 for row in range(count)]
     logits = clean[:, None].repeat(1, len(ks), 1)
+    counts = selected.tolist()
     for start in range(0, len(pairs), batch):
         rows, columns = (list(numbers) for numbers in zip(*pairs[start : start + batch], strict=True))
         seeds = [seed(row, ks[column]) for row, column in zip(rows, columns, strict=True)]
+        most = max(counts[row][column] for row, column in zip(rows, columns, strict=True))
         perturbed = perturb(
-            images[rows], ranking.order[rows], selected[rows, columns], torch.tensor(seeds, device=images.device)
+            images[rows], ranking.order[rows, :most], selected[rows, columns], torch.tensor(seeds, device=images.device)
         )
         logits[rows, columns] = forward(perturbed)
     predicted = logits.argmax(2)

@@ -10,20 +10,19 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from rapbench.data import load_data
 from rapbench.data._dataset import UNLABELLED, Dataset
 from rapbench.data._draw import select
 from rapbench.data._manifest import Subset, load_manifest
 from rapbench.errors import RapbenchError
 from rapbench.files import write_whole
-from rapbench.methods import methods
-from rapbench.protocols import protocols
+from rapbench.paths import STORE
 from rapbench.report import write_report
-from rapbench.runner.choice import choices, options_of
-from rapbench.runner.device import device_called
+from rapbench.runner.choice import checked, options_of
+from rapbench.runner.device import default_batch, device_called
 from rapbench.runner.identity import git_state, machine_kind, versions
-from rapbench.runner.job import Job
-from rapbench.zoo import load_model
+from rapbench.runner.job import Job, Size
+from rapbench.runner.loaded import loaded_data, loaded_model
+from rapbench.runner.memory import compute
 from rapbench.zoo._model import ZooModel
 
 
@@ -33,35 +32,48 @@ def run(config: DictConfig) -> str:
     Raises RapbenchError for anything that the user can mend. Finished chunks stay in the store whatever happens.
     """
     started, clock = datetime.now(UTC), time.monotonic()
-    chosen_methods = choices(config.method, methods)
-    chosen_protocols = choices(config.protocol, protocols)
-    if not chosen_methods or not chosen_protocols:
-        raise RapbenchError("nothing to run: choose at least one method and one protocol, as in method=[rap]")
-    if config.chunk < 1 or (config.batch is not None and config.batch < 1) or config.subset.n < 1:
-        raise RapbenchError("chunk, batch and subset.n must be at least 1")
+    chosen_methods, chosen_protocols, shard = checked(config)
     device = device_called(config.device)
-    dataset = load_data(**_settings(config.data))
-    model = _placed(load_model(**_settings(config.model)), device)
+    dataset = loaded_data(_settings(config.data))
+    model = loaded_model(_settings(config.model), str(device))
     chosen_methods = [choice.with_files(model) for choice in chosen_methods]
-    store = Path(config.results) / "store"
+    store = Path(config.results) / STORE
     subset = _subset(config, model, dataset, device, store)
-    job = Job(config, model, dataset, subset, device, store, chosen_methods, chosen_protocols)
-    if not job.cells:
-        raise RapbenchError("nothing to run: no method has relevance of a sign that a protocol lists K for")
-    job.compute()
 
+    def job_of(size: Size) -> Job:
+        return Job(config, model, dataset, subset, device, store, chosen_methods, chosen_protocols, shard, size)
+
+    job, refused = compute(job_of, Size(config.chunk, config.batch or default_batch(device)))
+    if refused.keys() == job.methods.keys():
+        raise RapbenchError(_reasons(refused))
+    if unfinished := job.unfinished(refused):
+        text = (
+            f"Shard {config.shard} is done. Chunks that other shards still owe: {unfinished}; the last shard, or the "
+            "same command without shard, writes the tables."
+        )
+    else:
+        text = _write(config, job, refused, started, time.monotonic() - clock)
+    if refused:
+        print(text)
+        raise RapbenchError(f"{len(refused)} of {len(job.methods)} methods could not be used: {_reasons(refused)}")
+    return text
+
+
+def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datetime, seconds: float) -> str:
+    """Write a whole job's results, tables and plots, and where they come from; return the text to show."""
+    model, dataset, subset, device = job.model, job.dataset, job.subset, job.device
     output = Path(os.path.relpath(config.output))  # a path of this machine says nothing to a reader of the results
     subset.save(output / "manifest.csv")
     images, distances = job.results("perturbation"), job.results("measure")
     for name, frame in (("images", images), ("distances", distances)):
         if len(frame):
             write_whole(output / f"{name}.parquet", frame.to_parquet(index=False))
-    header = _header(config, model, dataset, subset)
+    header = _header(config, model, dataset, subset, refused)
     settings: Any = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     provenance = {
         "header": header,
         "started": started.isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - clock, 1),
+        "seconds": round(seconds, 1),
         "versions": versions(),
         "git": git_state(),
         "machine": machine_kind(device) | {"torch_threads": torch.get_num_threads()},
@@ -69,20 +81,25 @@ def run(config: DictConfig) -> str:
         "data": {"description": dataset.description, "sha256": dataset.identity},
         "subset": {"n": len(subset.rows), "sha256": subset.identity, "drawn": subset.drawn, "broken": subset.broken},
         "seeds": {"run": config.seed, "subset": config.subset.seed},
-        "methods": {choice.label: choice.identity for choice in chosen_methods},
-        "protocols": {choice.label: choice.identity for choice in chosen_protocols},
-        "config": settings | {"output": str(output)},
+        "methods": {choice.label: choice.identity for choice in job.methods.values()},
+        "protocols": {choice.label: choice.identity for choice in job.protocols},
+        "refused": refused,
+        "config": settings | {"output": str(output)} | vars(job.size),
     }
     write_whole(output / "provenance.json", json.dumps(provenance, indent=1).encode())
     return write_report(output, images, distances, header) + f"\nWritten to {output}/"
+
+
+def _reasons(refused: dict[str, str]) -> str:
+    return "; ".join(f"{label}: {reason}" for label, reason in refused.items())
 
 
 def _subset(config: DictConfig, model: ZooModel, dataset: Dataset, device: torch.device, store: Path) -> Subset:
     if config.subset.manifest:
         return load_manifest(Path(config.subset.manifest))
     require: Any = OmegaConf.to_container(config.subset.require, resolve=True)
-    required = [load_model(**_named(entry)) for entry in require]
-    others = [_placed(other, device) for other in required if other.weights_sha256 != model.weights_sha256]
+    required = [loaded_model(_named(entry), str(device)) for entry in require]
+    others = [other for other in required if other.weights_sha256 != model.weights_sha256]
     return select([model, *others], dataset, config.subset.n, config.subset.seed, device, store)
 
 
@@ -100,11 +117,9 @@ def _named(entry: Any) -> dict[str, Any]:
     return settings
 
 
-def _placed(model: ZooModel, device: torch.device) -> ZooModel:
-    return model.to(device).to(memory_format=torch.channels_last)
-
-
-def _header(config: DictConfig, model: ZooModel, dataset: Dataset, subset: Subset) -> list[str]:
+def _header(
+    config: DictConfig, model: ZooModel, dataset: Dataset, subset: Subset, refused: dict[str, str]
+) -> list[str]:
     facts, n, wanted = model.facts, len(subset.rows), config.subset.n
     lines = [f"{facts.name}: {facts.architecture}, weights from {facts.source} ({facts.licence})."]
     manifest, which = config.subset.manifest, _which(config, dataset, subset)
@@ -120,6 +135,8 @@ def _header(config: DictConfig, model: ZooModel, dataset: Dataset, subset: Subse
         lines.append(f"n = {n} images of {dataset.description}, drawn with seed {config.subset.seed}: {which}.{short}")
     if subset.broken:
         lines.append(f"{len(subset.broken)} images could not be decoded and were left out: {', '.join(subset.broken)}.")
+    if refused:
+        lines.append(f"Left out: {_reasons(refused)}.")
     if config.precision.name != "fp32":
         lines.append(f"Perturbed images were classified in {config.precision.name}, the subset chosen in fp32.")
     return lines

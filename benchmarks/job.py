@@ -1,0 +1,105 @@
+"""What a whole Table I job costs beside its passes, and how quickly a finished one answers, in one run.
+
+Usage: python benchmarks/job.py [MODEL], on eight embedded images. The ratio is of times in one run; the seconds of the
+second part come after imports and depend on the disk.
+"""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import torch
+from _measure import real_batch
+
+from rapbench import attribute
+from rapbench.cli import main as rapbench
+from rapbench.methods import methods
+
+BATCH = 8
+POSITIVE, NEGATIVE = 6, 6  # perturbed images of each sign in Table I
+TABLE = ["sensitivity", "gradient_x_input", "lrp_a1b0", "lrp_a2b1", "lrp_preset_a", "lrp_preset_b", "rap", "random"]
+
+
+def main() -> None:
+    """Print both parts."""
+    model, images, labels = real_batch(BATCH)
+    name = model.facts.name
+
+    def seconds(call: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
+
+    @torch.inference_mode()
+    def forwards(count: int) -> None:
+        for _ in range(count):
+            model(images)
+
+    def passes() -> float:
+        total = seconds(lambda: forwards(1))
+        for method in TABLE:
+            total += seconds(lambda method=method: attribute(model, images, labels, method))  # type: ignore[misc]
+            signs = methods[method].facts["signs"]
+            count = POSITIVE * ("positive" in signs) + NEGATIVE * ("negative" in signs)
+            total += seconds(lambda count=count: forwards(2 * count))  # type: ignore[misc]
+        return total
+
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = ["run", f"model={name}", f"subset.n={BATCH}", f"method=[{','.join(TABLE)}]", f"results={folder}"]
+        perturbing = "protocol=[removal,shuffling]"
+        silently([*wanted, "method=[random]", "protocol=[distance]"])  # draws the subset, warms up
+        alone = passes()
+        start = time.perf_counter()
+        silently([*wanted, perturbing])
+        whole = time.perf_counter() - start
+        alone = (alone + passes()) / 2
+        print(f"{name}, {BATCH} images, Table I with {len(TABLE)} methods; time, against its passes alone")
+        print(f"  whole run, tables and plots too  {whole / alone:6.2f}")
+        again = seconds(lambda: silently([*wanted, perturbing]))
+        print(f"  the same, asked again            {again / alone:6.2f}")
+
+    with tempfile.TemporaryDirectory() as folder:
+        many = [f"+protocol.d{k}.name=distance" for k in range(100)]
+        many += [f"+protocol.d{k}.k={{positive:[{k + 1}]}}" for k in range(100)]
+        wanted = ["run", "model=efficientnet_lite0", "subset.n=20", "method=[random,edge,sensitivity]", "protocol=[]"]
+        wanted += [*many, f"results={folder}"]
+        silently(wanted)
+        print("300 finished cells of 20 images, asked for again")
+        print(f"  seconds after imports            {seconds(lambda: silently(wanted)):6.2f}")
+
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "rapbench.cli", "list"], check=True, stdout=subprocess.DEVNULL)
+    print(f"  seconds of rapbench list         {time.perf_counter() - start:6.2f}")
+
+    print("peak memory of a run in MB (efficientnet_lite0, removal)")
+    for n, ks in ((8, 2), (8, 40), (20, 2)):
+        print(f"  {n:3d} images, {ks:3d} K {peak(n, ks):23d}")
+
+
+def peak(n: int, ks: int) -> int:
+    """Return the most memory that a run in a process of its own held, in MB."""
+    code = "import sys; from rapbench.cli import main; sys.exit(main(sys.argv[1:]))"
+    with tempfile.TemporaryDirectory() as folder:
+        levels = ",".join(str(100 * k) for k in range(1, ks + 1))
+        wanted = ["run", "model=efficientnet_lite0", f"subset.n={n}", "method=[random]", "protocol=[removal]",
+                  f"k.positive=[{levels}]", "k.negative=[0]", f"results={folder}"]  # fmt: skip
+        process = subprocess.Popen([sys.executable, "-c", code, *wanted], stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)  # fmt: skip
+        _, status, used = os.wait4(process.pid, 0)
+        assert status == 0
+        return used.ru_maxrss // 1024
+
+
+def silently(arguments: list[str]) -> None:
+    """Run a command without its output."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        assert rapbench(arguments) == 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""`rapbench run`: Hydra composes the configuration, and launches one job or a multirun's."""
+
+import os
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+import rapbench.config  # noqa: F401  the schema registers itself, in whatever process a launcher runs a job
+from rapbench import sweep
+from rapbench.errors import RapbenchError, Refused
+from rapbench.paths import resource
+
+
+def job(config: DictConfig) -> None:
+    """Run one composed configuration; in a multirun, the sweep is told how it ends."""
+    what = f"{', '.join(config.method)} on {config.model.name} and {config.data.name}"
+    print(f"{what}: loading libraries and weights ...", file=sys.stderr)
+    from rapbench.runner.run import run
+
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        given = HydraConfig.get()
+        with sweep.noted(Path(config.results), given.job.num, " ".join(given.overrides.task)):
+            print(run(config))
+        return
+    try:
+        print(run(config))
+    except RapbenchError as error:
+        raise Refused from error
+
+
+def run_hydra(overrides: list[str]) -> str:
+    """Compose the configuration from `configs/run.yaml` and the overrides, and run it, or a multirun with -m.
+
+    Returns what is to be said at the end. Raises RapbenchError.
+    """
+    multirun = any(override in ("-m", "--multirun") for override in overrides)
+    # Hydra would print a trace of its own and exit with 1; with this it raises, and the line is ours.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    sweep.begin()
+    if loaded := sys.modules.get("rapbench.runner.loaded"):
+        loaded.forget()
+    # Hydra wants flags and overrides apart.
+    flags = ["-m"] if multirun else []
+    others = [override for override in overrides if override not in ("-m", "--multirun")]
+    given, sys.argv = sys.argv, ["rapbench run", *flags, *others]
+    try:
+        hydra.main(version_base="1.3", config_path=str(resource("configs")), config_name="run")(job)()
+    except Refused as refused:
+        raise refused.__cause__ or refused from None
+    except MissingConfigException as error:
+        missing = str(error.missing_cfg_file)
+        group, _, name = missing.partition("/")
+        if missing.startswith("hydra/launcher/"):
+            name = missing.removeprefix("hydra/launcher/")
+            extra = {"submitit_slurm": "slurm"}.get(name, name)
+            raise RapbenchError(f"launcher {name!r} is not installed: pip install 'rapbench[{extra}]'") from error
+        if group == "model":
+            from rapbench.zoo import models
+
+            models[name]  # whose refusal knows of the families too
+        known = error.options or sorted(path.stem for path in resource("configs", group).glob("*.yaml"))
+        raise RapbenchError(f"unknown {group} {name!r}; known: {', '.join(known)}") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        why = str(error.__cause__ or "").partition("\n")[0]
+        raise RapbenchError(f"configuration: {error}" + (f" ({why})" if why else "")) from error
+    except Exception as error:
+        if not sweep.begun():
+            raise
+        sweep.summary(lost=" ".join(str(error).split()))  # a launcher's own error, of a job that was lost
+    finally:
+        sys.argv = given
+    return f"{sweep.summary()}\n" if sweep.begun() else ""
+
+
+def complete(arguments: list[str], commands: list[str]) -> None:
+    """Print what Hydra's shell completion asks for: its script (install=bash), or the words that may come next."""
+    name, _, line = os.environ.get("COMP_LINE", "").partition(" ")
+    if arguments[1:2] == ["query=bash"] and not line.startswith("run "):
+        print(" ".join(commands))
+        return
+    os.environ["COMP_LINE"] = f"{name} {line.removeprefix('run ')}"
+    sys.argv = ["rapbench", *arguments]
+    hydra.main(version_base="1.3", config_path=str(resource("configs")), config_name="run")(job)()

@@ -1,0 +1,37 @@
+"""Ranked pixels as rows of a table, so that perturbing touches them alone and not whole images."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Pixels:
+    """A copy of images as one row a pixel. places: (P, most) rows by rank; past an image's count, its spare row."""
+
+    rows: Tensor
+    places: Tensor
+    beyond: Tensor
+    shape: torch.Size
+
+    def images(self) -> Tensor:
+        """Return (P, C, H, W) images of the rows, channels-last."""
+        count, channels, height, width = self.shape
+        whole = self.rows.view(count, height * width + 1, channels)[:, :-1]
+        return whole.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+
+
+def ranked_pixels(images: Tensor, order: Tensor, counts: Tensor) -> Pixels:
+    """Return the images' pixels, and where each one's first `counts` of `order` are.
+
+    images: (P, C, H, W). order: (P, n) positions by rank, n at least the largest count. counts: (P,).
+    """
+    count, channels, height, width = images.shape
+    table = images.new_empty(count, height * width + 1, channels)
+    table[:, :-1] = images.permute(0, 2, 3, 1).flatten(1, 2)
+    ranks = torch.arange(order.shape[1], device=order.device)
+    beyond = ranks >= counts[:, None]
+    first = torch.arange(count, device=order.device)[:, None] * (height * width + 1)
+    places = order.masked_fill(beyond, height * width) + first
+    return Pixels(table.flatten(0, 1), places, beyond, images.shape)

@@ -1,0 +1,94 @@
+"""A few images on the device: attributed, perturbed and classified again, for any methods and protocols."""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rapbench.data._manifest import Row
+from rapbench.draws import seed_of
+from rapbench.errors import MethodError, RapbenchError
+from rapbench.methods import attribute
+from rapbench.protocols.ranking import Ranking, Sign, heatmaps_of, rank_pixels
+from rapbench.runner.choice import Choice, lists
+from rapbench.runner.evaluate import Forward, measure, perturb_and_predict
+from rapbench.store.heatmaps import Heatmaps
+from rapbench.zoo._model import ZooModel
+
+
+@dataclass
+class Chunk:
+    """Images with what every method and protocol shares. number: of the chunk. first: the place of its first row."""
+
+    model: ZooModel
+    forward: Forward
+    number: int
+    first: int
+    rows: list[Row]
+    images: Tensor
+    seed: int
+    batch: int
+
+    @functools.cached_property
+    def labels(self) -> Tensor:
+        """(N,) class indices."""
+        return torch.tensor([row.label for row in self.rows], device=self.images.device)
+
+    @functools.cached_property
+    def clean(self) -> Tensor:
+        """(N, classes) logits of the images as they are."""
+        with torch.inference_mode():
+            return self.forward(self.images)
+
+    def evaluate(
+        self, method: Choice, wanted: list[Choice], kept: Heatmaps | None
+    ) -> Iterator[tuple[Choice, dict[str, np.ndarray]]]:
+        """Attribute once, then yield each wanted protocol's columns over all signs that the method has.
+
+        kept: where heatmaps are looked for and kept. Raises RapbenchError when the method cannot be used.
+        """
+        heatmaps = self._heatmaps(method, kept)
+        rankings = {sign: rank_pixels(heatmaps, sign) for sign in method.entry.facts["signs"]}
+        for protocol in wanted:
+            parts = []
+            for sign, ks in lists(method, protocol).items():
+                columns = self._protocol(method, protocol, sign, rankings[sign], ks)
+                signs = np.full(len(columns["row"]), sign)
+                parts.append({"row": columns.pop("row") + self.first, "sign": signs} | columns)
+            yield protocol, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _heatmaps(self, method: Choice, kept: Heatmaps | None) -> Tensor:
+        if kept and (known := kept.read(self.number)) is not None:
+            return known.to(self.images.device)
+        ids = [row.sha256 for row in self.rows]
+        name, options = method.entry.name, method.options
+        try:
+            relevance = attribute(self.model, self.images, self.labels, name, image_ids=ids, seed=self.seed, **options)
+        except RapbenchError as error:
+            raise MethodError(str(error)) from error
+        heatmaps = heatmaps_of(relevance)
+        for row, fine in zip(self.rows, heatmaps.isfinite().flatten(1).all(1).tolist(), strict=True):
+            if not fine:
+                raise MethodError(f"NaN or infinite relevance for image {row.file}")
+        return kept.write(self.number, heatmaps) if kept else heatmaps
+
+    def _protocol(
+        self, method: Choice, protocol: Choice, sign: Sign, ranking: Ranking, ks: list[int | str]
+    ) -> dict[str, np.ndarray]:
+        function = functools.partial(protocol.entry.function, **protocol.options)
+        if protocol.entry.facts["kind"] == "measure":
+            return measure(function, ranking, ks, self.images.shape[-1], protocol.entry.name)
+        transform = self.model.transform
+        if "normalisation" in protocol.entry.options:
+            moments = (torch.tensor(transform.mean), torch.tensor(transform.std))
+            function = functools.partial(function, normalisation=moments)
+
+        def seed(row: int, k: int | str) -> int:
+            return seed_of(self.seed, self.rows[row].sha256, method.entry.name, sign, k)
+
+        return perturb_and_predict(
+            self.forward, function, self.images, self.labels, self.clean, ranking, ks, seed, self.batch
+        )

@@ -1,0 +1,61 @@
+"""Heatmaps kept for later protocols: one file for each chunk of a model x data x method."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from rapbench.store.cell import digest_of
+from rapbench.store.sealed import Damaged, read_sealed, sealed_in, set_aside, write_sealed
+
+HEATMAPS = "heatmaps"
+FORMATS = {"float32": torch.float32, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Heatmaps:
+    """key: everything that determines them. number: float32 as computed, or float16 relative to each map's maximum."""
+
+    store: Path
+    key: dict[str, Any]
+    number: str
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the chunks are."""
+        return self.store / HEATMAPS / digest_of(self.key | {"heatmaps": self.number})
+
+    def read(self, chunk: int) -> Tensor | None:
+        """Return a chunk's (N, H, W) float32 maps as `write` gave them back, or None; what is damaged is set aside."""
+        for name, path in sealed_in(self.folder):
+            if int(name) == chunk:
+                try:
+                    return _restored(**safetensors.torch.load(read_sealed(path)))
+                except FileNotFoundError:
+                    return None
+                except Damaged as reason:
+                    set_aside(path, self.store, reason)
+        return None
+
+    def write(self, chunk: int, heatmaps: Tensor) -> Tensor:
+        """Keep finite (N, H, W) maps and return them as they will be read, whoever reads them.
+
+        In float16 what lies below 3e-8 of a map's maximum becomes 0.
+        """
+        scale = torch.ones(len(heatmaps), 1, 1)
+        values = heatmaps.cpu()
+        if self.number == "float16":
+            scale = values.abs().amax((1, 2), keepdim=True)
+            scale[scale == 0] = 1
+        values = (values / scale).to(FORMATS[self.number]).contiguous()
+        data = safetensors.torch.save({"values": values, "scale": scale.contiguous()})
+        write_sealed(self.folder, f"{chunk:05d}", "safetensors", data)
+        return _restored(values, scale).to(heatmaps.device)
+
+
+def _restored(values: Tensor, scale: Tensor) -> Tensor:
+    return values.float() * scale

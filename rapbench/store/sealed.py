@@ -1,0 +1,71 @@
+"""Files that carry the hash of their bytes in their names, NAME-HASH.SUFFIX: what is damaged or foreign shows."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from rapbench.errors import RapbenchError
+from rapbench.files import write_whole
+from rapbench.say import say
+
+SET_ASIDE = "set-aside"
+SEALED = re.compile(r"(?P<name>.+)-(?P<hash>[0-9a-f]{16})\.(?P<suffix>parquet|safetensors|json)")
+
+
+class Damaged(Exception):
+    """A file's bytes are not those that its name promises, or not what its place in the store asks for."""
+
+
+def write_sealed(folder: Path, name: str, suffix: str, data: bytes) -> Path:
+    """Write a file whole and return its path. Raises RapbenchError when it cannot be written."""
+    path = folder / f"{name}-{_hash(data)}.{suffix}"
+    write_whole(path, data)
+    return path
+
+
+def sealed_in(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the names and paths of the sealed files in a folder, sorted; nothing when there is no folder."""
+    try:
+        found = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return
+    for entry in found:
+        if match := SEALED.fullmatch(entry):
+            yield match["name"], folder / entry
+
+
+def read_sealed(path: Path) -> bytes:
+    """Return a file's bytes; Damaged when they are not those that were written, FileNotFoundError without a file."""
+    match = SEALED.fullmatch(path.name)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Damaged(f"it cannot be read ({error.strerror})") from error
+    if match is None or _hash(data) != match["hash"]:
+        raise Damaged("its checksum is wrong")
+    return data
+
+
+def set_aside(path: Path, store: Path, reason: Damaged) -> None:
+    """Move a damaged file out of the way, and say so. Raises RapbenchError when the store cannot be changed."""
+    place = store / SET_ASIDE / path.name
+    number = 1
+    while place.exists():
+        number += 1
+        place = place.with_name(f"{path.name}.{number}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(place)
+    except FileNotFoundError:  # another process was faster
+        return
+    except OSError as error:
+        raise RapbenchError(f"{path} is damaged ({reason}) and cannot be moved away: {error.strerror}") from error
+    say(f"{path} is damaged: {reason}; moved to {place}, computed again")
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]

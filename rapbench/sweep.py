@@ -1,0 +1,100 @@
+"""A multirun's jobs, wherever a launcher runs them: each notes how it ended, and the sweep counts them together."""
+
+import json
+import os
+import shutil
+import sys
+import traceback
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict
+
+from rapbench.errors import RapbenchError, Refused
+from rapbench.files import write_whole
+from rapbench.paths import STORE
+
+SWEEP = "RAPBENCH_SWEEP"
+SILENT = "ended without a word: killed, out of memory or out of time"
+AGAIN = "what is finished is kept, and the same command goes on from there"
+
+_counted: dict[str, Any] = {}
+
+
+class CountJobs(Callback):
+    """Hydra's call before a multirun: how many jobs there are, and where they note how they end."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Count them as Hydra's own sweeper does; see to it that a lost job is noticed."""
+        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        given = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        _counted.update(jobs=len(BasicSweeper.split_arguments(given, None)[0]), results=Path(config.results))
+        from rapbench.runner.choice import checked
+
+        try:
+            checked(config)  # now rather than in every job
+        except RapbenchError as error:
+            raise Refused from error
+        with open_dict(config):  # the name, for the jobs in whatever process they run
+            config.hydra.overrides.hydra.append(f"++hydra.job.env_set.{SWEEP}={os.environ[SWEEP]}")
+        if config.hydra.launcher._target_.endswith(".SlurmLauncher"):
+            from rapbench.slurm import prepare
+
+            prepare()
+
+
+def begin() -> None:
+    """Forget an earlier sweep of this process, and give the next one a name."""
+    _counted.clear()
+    os.environ[SWEEP] = uuid.uuid4().hex
+
+
+@contextmanager
+def noted(results: Path, number: int, job: str) -> Iterator[None]:
+    """Note how a job ends, for the sweep; an error is shown and goes no further, so that the other jobs run."""
+    path = _folder(results) / f"{number:05d}.json"
+    write_whole(path, json.dumps([job, SILENT]).encode())
+    reason = ""
+    try:
+        yield
+    except RapbenchError as error:
+        reason = " ".join(str(error).split())
+        print(f"{job}: {reason}", file=sys.stderr)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        traceback.print_exc()
+    write_whole(path, json.dumps([job, reason]).encode())
+
+
+def begun() -> bool:
+    """Whether a multirun of this process got as far as its jobs."""
+    return bool(_counted)
+
+
+def summary(lost: str = "") -> str:
+    """Return that all jobs of this process' sweep are done. Raises RapbenchError that says which failed, and why.
+
+    lost: what a launcher said of jobs that it lost.
+    """
+    folder = _folder(_counted["results"])
+    notes = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    shutil.rmtree(folder, ignore_errors=True)
+    failed = [f"{job}: {reason}" for job, reason in notes if reason]
+    count = len(failed)
+    if silent := _counted["jobs"] - len(notes):
+        failed.append(f"{silent} never began")
+    failed += [f"the launcher: {lost}"] if lost else []
+    if failed:
+        count += silent
+        raise RapbenchError(f"{count} of {_counted['jobs']} jobs failed ({AGAIN}): {' | '.join(failed)}")
+    return f"All {len(notes)} jobs are done."
+
+
+def _folder(results: Path) -> Path:
+    return results / STORE / "sweeps" / os.environ[SWEEP]

@@ -1,0 +1,266 @@
+"""The store: what is whole stays, what is damaged or foreign is found, and several processes fill it together."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import rapbench
+from rapbench.cli import main
+from rapbench.store.cell import Cell
+from rapbench.store.claim import Claim
+from rapbench.store.heatmaps import Heatmaps
+from rapbench.store.sealed import Damaged, read_sealed, sealed_in, write_sealed
+
+KEY = {"weights": "abc", "k": [0, 250, "all"], "options": {"epsilon": 0.1}}
+
+
+def cell(store: Path, **more: object) -> Cell:
+    about = dict.fromkeys(("model", "data", "images", "method", "protocol"), "x") | {"chunks": "3"}
+    return Cell(store, KEY | more, 3, about)
+
+
+def columns(chunk: int) -> dict[str, np.ndarray]:
+    return {"row": np.arange(4) + 4 * chunk, "logit": np.linspace(0, chunk + 1, 4, dtype="f4")}
+
+
+def filled(store: Path, *chunks: int, **more: object) -> Cell:
+    made = cell(store, **more)
+    for chunk in chunks:
+        made.write(chunk, columns(chunk))
+    return made
+
+
+def files(store: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*.parquet")}
+
+
+def test_a_cell_is_the_same_file_whatever_the_order_of_its_chunks(tmp_path):
+    for name, order in (("a", (0, 1, 2)), ("b", (2, 0, 1))):
+        made = filled(tmp_path / name, *order)
+        assert made.table.column("row").to_pylist() == list(range(12))
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert len(files(tmp_path / "a")) == 1
+    assert not list(tmp_path.rglob("*.parts"))
+    again = cell(tmp_path / "a")
+    again.refresh()
+    assert again.table == made.table
+    assert all(again.has(chunk) for chunk in range(3))
+    other = cell(tmp_path / "a", weights="abd")
+    other.refresh()
+    assert not any(other.has(chunk) for chunk in range(3))
+
+
+def test_chunks_outlive_the_process_that_made_them(tmp_path):
+    filled(tmp_path, 0, 2)
+    later = cell(tmp_path)
+    later.refresh()
+    assert [later.has(chunk) for chunk in range(3)] == [True, False, True]
+    later.write(1, columns(1))
+    assert later.table.num_rows == 12
+
+
+DAMAGE = {
+    "cut": lambda data: data[:-1],
+    "empty": lambda data: b"",
+    "one bit": lambda data: data[:40] + bytes([data[40] ^ 1]) + data[41:],
+    "foreign": lambda data: b"PAR1" + bytes(50),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("finished", [True, False])
+def test_what_is_damaged_is_named_set_aside_and_missing(tmp_path, capsys, kind, finished):
+    filled(tmp_path, *((0, 1, 2) if finished else (0, 1)))
+    victim = max(tmp_path.rglob("*.parquet"))
+    victim.write_bytes(DAMAGE[kind](victim.read_bytes()))
+    later = cell(tmp_path)
+    later.refresh()
+    assert [later.has(chunk) for chunk in range(3)] == ([False] * 3 if finished else [True, False, False])
+    assert f"{victim} is damaged: its checksum is wrong; moved to {tmp_path}/set-aside/" in capsys.readouterr().err
+    assert not victim.exists()
+    assert (tmp_path / "set-aside" / victim.name).exists()
+
+
+@pytest.mark.parametrize("place", ["finished", "chunk"])
+def test_a_sound_file_in_the_wrong_place_is_not_believed(tmp_path, capsys, place):
+    chunks = (0, 1, 2) if place == "finished" else (0,)
+    theirs, ours = filled(tmp_path / "theirs", *chunks, weights="other"), filled(tmp_path / "ours", *chunks)
+    (foreign,), (mine,) = ((list((tmp_path / name).rglob("*.parquet"))) for name in ("theirs", "ours"))
+    shutil.move(foreign, mine.with_name(mine.name.split("-")[0] + "-" + foreign.name.split("-")[1]))
+    mine.unlink()
+    later = cell(tmp_path / "ours")
+    later.refresh()
+    assert not later.has(0)
+    assert "it holds the results of something else; moved to" in capsys.readouterr().err
+    assert theirs.digest != ours.digest
+
+
+def test_a_sealed_file_that_is_none_of_this_stores(tmp_path, capsys):
+    made = cell(tmp_path)
+    write_sealed(made.folder, made.digest, "parquet", b"something")
+    made.refresh()
+    assert not made.has(0)
+    assert "it is not a file of this store; moved to" in capsys.readouterr().err
+
+
+def test_a_chunk_that_goes_bad_before_the_join_is_missing_again(tmp_path):
+    made = filled(tmp_path, 0, 1)
+    victim = next(made.parts.glob("00001-*"))
+    victim.write_bytes(b"x")
+    made.write(2, columns(2))
+    assert [made.has(chunk) for chunk in range(3)] == [True, False, True]
+    made.write(1, columns(1))
+    assert made.table.num_rows == 12
+
+
+def test_a_process_that_finds_the_chunks_joined_by_another_takes_the_finished_file(tmp_path):
+    slow = filled(tmp_path, 0, 1)
+    quick = cell(tmp_path)
+    quick.refresh()
+    quick.write(2, columns(2))
+    slow.write(2, columns(2))  # its chunks are gone by now
+    slow.refresh()
+    assert slow.table == quick.table
+
+
+def hold(path: Path, held: "multiprocessing.synchronize.Event") -> None:
+    claim = Claim.of(path)
+    assert claim
+    held.set()
+    os.kill(os.getpid(), 19)  # stopped, as a process that hangs is
+
+
+def test_a_claim_is_one_process_at_a_time_and_ends_with_it(tmp_path):
+    path = tmp_path / "a.lock"
+    with Claim.of(path):
+        code = f"from pathlib import Path; from rapbench.store.claim import Claim; print(Claim.of(Path({str(path)!r})))"
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert other.stdout == "None\n"
+    context = multiprocessing.get_context("fork")
+    held = context.Event()
+    process = context.Process(target=hold, args=(path, held))
+    process.start()
+    held.wait()
+    assert Claim.of(path) is None
+    process.kill()
+    process.join()
+    assert path.exists()  # a stale file, whose claim is nobody's
+    with Claim.of(path) as claim:
+        assert claim
+
+
+@pytest.mark.parametrize("number", ["float32", "float16"])
+def test_heatmaps_are_read_as_they_were_given_back(tmp_path, number):
+    maps = torch.randn(3, 5, 7) * torch.tensor([1e-6, 1.0, 1e6]).view(3, 1, 1)
+    maps[1, 0, 0] = 0
+    kept = Heatmaps(tmp_path, KEY, number)
+    assert kept.read(4) is None
+    given = kept.write(4, maps)
+    assert torch.equal(Heatmaps(tmp_path, KEY, number).read(4), given)
+    assert kept.read(3) is None
+    assert Heatmaps(tmp_path, KEY | {"weights": "other"}, number).read(4) is None
+    if number == "float32":
+        assert torch.equal(given, maps)
+    else:
+        assert ((given - maps).abs().amax((1, 2)) < 1e-3 * maps.abs().amax((1, 2))).all()
+        assert torch.equal(given.sign(), maps.sign())
+    assert torch.equal(kept.write(5, torch.zeros(1, 2, 2)), torch.zeros(1, 2, 2))
+    victim = next(kept.folder.glob("00004-*"))
+    victim.write_bytes(victim.read_bytes()[:-1])
+    assert kept.read(4) is None
+    assert not victim.exists()
+
+
+def test_sealed_names_are_read_back(tmp_path):
+    path = write_sealed(tmp_path, "a-b", "json", b"{}")
+    assert list(sealed_in(tmp_path)) == [("a-b", path)]
+    assert list(sealed_in(tmp_path / "none")) == []
+    assert read_sealed(path) == b"{}"
+    with pytest.raises(Damaged, match="checksum"):
+        read_sealed(path.rename(path.with_name("a-b-0123456789abcdef.json")))
+
+
+def store(verb: str, results: Path, *options: str) -> int:
+    return main(["store", verb, "--results", str(results), *options])
+
+
+def test_store_ls_verify_gc(tmp_path, capsys):
+    place = tmp_path / "store"
+    assert store("ls", tmp_path) == 2
+    assert "is not there; name the folder" in capsys.readouterr().err
+    filled(place, 0, 1, 2)
+    begun = filled(place, 0, weights="begun")
+    with begun.claim(1):
+        pass
+    assert store("ls", tmp_path) == 0
+    said = capsys.readouterr().out
+    assert "finished" in said
+    assert "1 of 3 chunks" in said
+    assert "2 cells, " in said
+    assert store("verify", tmp_path) == 0
+    assert "is sound: 2 files." in capsys.readouterr().out
+    assert store("gc", tmp_path) == 0
+    assert "Nothing to remove" in capsys.readouterr().out
+
+    (place / "cells" / "notes.txt").write_text("hello")
+    victim = next(begun.parts.glob("00000-*"))
+    victim.write_bytes(b"x")
+    assert store("verify", tmp_path) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("rapbench: 2 of 3 files are not as they should be: ")
+    assert f"{victim}: its checksum is wrong" in said
+    assert "notes.txt: it is not a file of this store" in said
+    (place / "cells" / "notes.txt").unlink()
+
+    cell(place, weights="begun").refresh()
+    leftover = begun.folder / ".00000-abc.parquet.tmp"
+    fresh = begun.folder / ".00001-abc.parquet.tmp"
+    for path in (leftover, fresh):
+        path.write_bytes(b"y" * 2000)
+    os.utime(leftover, (1e9, 1e9))
+    before = len(list(place.rglob("*")))
+    assert store("gc", tmp_path, "--dry-run") == 0
+    assert len(list(place.rglob("*"))) == before
+    assert store("gc", tmp_path) == 0
+    said = capsys.readouterr().out
+    assert "set aside: 1 files, 1 bytes" in said
+    assert "leftovers of killed runs: 1 files, 2 kB" in said
+    assert fresh.exists()
+    assert not leftover.exists()
+    assert len(files(place)) == 1
+    assert store("gc", tmp_path, "--stale") == 0  # KEY names no versions at all
+    assert "results of other versions: 1 files" in capsys.readouterr().out
+    assert files(place) == {}
+
+
+def test_two_results_of_one_key_are_found(tmp_path, capsys):
+    made = filled(tmp_path / "store", 0, 1, 2)
+    other = Cell(tmp_path / "store", KEY, 1, {})
+    other.write(0, columns(7))
+    assert made.digest == other.digest
+    assert store("verify", tmp_path) == 1
+    assert "holds other results of the same" in capsys.readouterr().err
+
+
+def test_what_cannot_be_written_is_one_clear_line(tmp_path):
+    (tmp_path / "cells").write_text("in the way")
+    with pytest.raises(rapbench.RapbenchError, match=r"cannot write .*cells"):
+        filled(tmp_path, 0)
+    with pytest.raises(rapbench.RapbenchError, match=r"cannot write .*cells"):
+        cell(tmp_path).claim(0)
+
+
+def test_labels_in_the_store_are_json(tmp_path):
+    (path,) = filled(tmp_path, 0, 1, 2).folder.glob("*.parquet")
+    from rapbench.store.cell import open_table
+
+    label, _ = open_table(path)
+    assert label["key"] == json.loads(json.dumps(KEY))

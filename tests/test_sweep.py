@@ -1,0 +1,333 @@
+"""Sweeps: shards, several processes on one store, jobs that fail, and memory that runs out."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import rapbench
+from rapbench.cli import main
+from rapbench.methods import methods
+from rapbench.runner.memory import out_of_memory
+from rapbench.runner.shard import Shard
+
+COMMON = ["model=efficientnet_lite0", "subset.n=7", "chunk=2", "method=[random,sensitivity]",
+          "protocol=[removal,distance]", "k.positive=[0,250,all]", "k.negative=[0,2000]"]  # fmt: skip
+TABLES = ("images.parquet", "distances.parquet", "table1.csv", "distance.csv", "manifest.csv")
+
+
+@pytest.fixture(autouse=True)
+def somewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*overrides: str, results: str = "results", code: int = 0) -> dict[str, bytes]:
+    assert main(["run", *COMMON, *overrides, f"results={results}"]) == code
+    folder = Path(results) / "run/efficientnet_lite0"
+    return {name: (folder / name).read_bytes() for name in TABLES if (folder / name).exists()}
+
+
+def parts(results: str = "results") -> list[Path]:
+    return sorted(Path(results).rglob("*.parts/*.parquet"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict[str, bytes]:
+    """What one uninterrupted run writes."""
+    place = tmp_path_factory.mktemp("whole")
+    found = run(results=str(place))
+    assert found.keys() == set(TABLES)
+    return found
+
+
+def test_shards_in_any_order_give_the_bytes_of_one_run(whole, capsys):
+    assert run("shard=3/3") == {}
+    assert "Shard 3/3 is done. Chunks that other shards still owe: 3;" in capsys.readouterr().out
+    assert run("shard=1/3") == {}
+    assert len(parts()) == 3 * 4  # chunks, cells
+    assert run("shard=2/3") == whole
+    assert not parts()
+    run("shard=1/2", results="again")
+    assert run(results="again") == whole  # the whole does what is left
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 40])
+def test_every_chunk_is_of_one_shard(count):
+    owned = [number for i in range(count) for number in Shard.called(f"{i + 1}/{count}").of(17)]
+    assert sorted(owned) == list(range(17))
+    assert list(Shard.called(None).of(3)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/3"])
+def test_a_shard_that_is_none_is_named(text, capsys):
+    assert main(["run", *COMMON, f"shard='{text}'"]) == 2
+    assert re.search(
+        rf"rapbench: shard must be i/n with 1 <= i <= n, such as 1/4, got '{text}'", capsys.readouterr().err
+    )
+
+
+def test_kept_heatmaps_spare_the_attribution(whole, monkeypatch):
+    asked = []
+
+    @methods.register("watched", signs=("positive", "negative"), passes=1)
+    def watched(model, inputs, targets):
+        asked.append(len(inputs))
+        return inputs
+
+    try:
+        wanted = ["method=[random]", "+method.watched.name=watched", "subset.n=4"]
+        plain = run(*wanted, results="plain")
+        assert run(*wanted, "protocol=[removal]", "heatmaps=float32") | plain == plain
+        assert asked == [2] * 4
+        assert run(*wanted, "heatmaps=float32") == plain
+        assert asked == [2] * 4
+        rounded = run(*wanted, "heatmaps=float16", results="rounded")
+        again = run(*wanted, "heatmaps=float16", "protocol=[distance]", results="rounded")
+        assert asked == [2] * 6
+        assert again["distances.parquet"] == rounded["distances.parquet"]
+    finally:
+        methods._entries.pop("watched")
+
+
+def process(*overrides: str, results: str = "results", **more: object) -> subprocess.Popen:
+    command = [sys.executable, "-m", "rapbench.cli", "run", *COMMON, *overrides, f"results={results}"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+
+
+def test_two_processes_share_the_work(whole):
+    running = [process(), process()]
+    for one in running:
+        out, error = one.communicate(timeout=300)
+        assert one.returncode == 0, error
+        assert "Written to results/run/efficientnet_lite0/" in out
+    folder = Path("results/run/efficientnet_lite0")
+    assert {name: (folder / name).read_bytes() for name in TABLES} == whole
+    assert not parts()
+    assert main(["store", "verify"]) == 0
+
+
+def test_a_stopped_process_is_waited_for_and_its_death_hands_its_chunk_on(whole):
+    first = process()
+    deadline = time.monotonic() + 120
+    while len(parts()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)
+    second = process()
+    seen = ""
+    while "waiting for them" not in seen and second.poll() is None:
+        seen += second.stderr.read(1)
+    first.kill()
+    first.communicate()
+    _, error = second.communicate(timeout=120)
+    assert second.returncode == 0, error
+    folder = Path("results/run/efficientnet_lite0")
+    assert {name: (folder / name).read_bytes() for name in TABLES} == whole
+
+
+def test_sigterm_ends_a_run_in_good_order():
+    running = process()
+    deadline = time.monotonic() + 120
+    while not parts() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    running.terminate()
+    _, error = running.communicate(timeout=60)
+    assert running.returncode == 143
+    assert error.rstrip().endswith("rapbench: stopped; finished chunks are kept, the same command goes on from there")
+    assert "Traceback" not in error
+    assert not list(Path("results").rglob(".*.parquet.*"))
+
+
+def test_a_multirun_goes_on_after_a_job_that_fails_and_says_which(capsys):
+    code = main(["run", "-m", "model=efficientnet_lite0", "method=random,pattern_net,sensitivity", "subset.n=2",
+                 "protocol=distance"])  # fmt: skip
+    assert code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("rapbench: 1 of 3 jobs failed (what is finished is kept, and the same command goes on from ")
+    assert "method=pattern_net" in last
+    found = sorted(path.parent.name for path in Path("results/run/sweep").glob("*/distances.parquet"))
+    assert len(found) == 2
+    assert not list(Path("results/store/sweeps").iterdir())
+    assert main(["run", "-m", "model=efficientnet_lite0", "method=random,sensitivity", "subset.n=2",
+                 "protocol=distance"]) == 0  # fmt: skip
+    assert capsys.readouterr().out.endswith("All 2 jobs are done.\n")
+
+
+def test_a_job_that_dies_is_counted(monkeypatch, capsys):
+    from rapbench import sweep
+
+    sweep.begin()
+    sweep._counted.update(jobs=3, results=Path("results"))
+    with sweep.noted(Path("results"), 0, "method=a"):
+        pass
+    pid = os.fork()
+    if not pid:
+        with sweep.noted(Path("results"), 1, "method=b"):
+            os._exit(9)
+    os.waitpid(pid, 0)
+    says = (
+        r"^2 of 3 jobs failed .*method=b: ended without a word: killed, .* \| 1 never began \| the launcher: it says$"
+    )
+    with pytest.raises(rapbench.RapbenchError, match=says):
+        sweep.summary(lost="it says")
+
+
+@pytest.mark.parametrize("error", [
+    MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+])  # fmt: skip
+def test_out_of_memory_halves_the_chunk_and_says_so_once(error, capsys):
+    most = []
+
+    @methods.register("hungry", signs=("positive",), passes=1)
+    def hungry(model, inputs, targets):
+        most.append(len(inputs))
+        if len(inputs) > 1:
+            raise error
+        return inputs
+
+    wanted = ["method=[random]", "+method.hungry.name=hungry", "subset.n=4", "protocol=[distance]"]
+    try:
+        found = run(*wanted, "chunk=4")
+        said = capsys.readouterr().err
+        assert most == [4, 2, 1, 1, 1, 1]
+        assert said.count("Out of memory with chunk=4 batch=8; going on with smaller ones.") == 1
+        assert "Everything was computed with chunk=1 batch=2; ask for these next time." in said
+        assert found["distances.parquet"] == run(*wanted, "chunk=1", "batch=2", results="small")["distances.parquet"]
+
+        most.clear()
+        methods._entries.pop("hungry")
+
+        @methods.register("hungry", signs=("positive",), passes=1)
+        def starving(model, inputs, targets):
+            raise error
+
+        run(*wanted, "chunk=1", "batch=1", results="starved", code=2)
+        assert "rapbench: memory runs out even with one image at a time" in capsys.readouterr().err
+    finally:
+        methods._entries.pop("hungry")
+
+
+def test_other_errors_are_not_taken_for_memory():
+    assert not out_of_memory(RuntimeError("shape mismatch"))
+
+
+@pytest.fixture
+def disk() -> Iterator[Callable[[str], Path]]:
+    """A small disk of its own: call it with mount options, again to change them."""
+    place = Path("disk")
+
+    def mounted(options: str) -> Path:
+        again = "remount," if place.exists() else ""
+        place.mkdir(exist_ok=True)
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", again + options, "tmpfs", str(place)]).returncode:
+            pytest.skip("mounting needs root's rights")
+        return place
+
+    yield mounted
+    if place.is_mount():
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_costs_nothing_that_was_finished(whole, disk):
+    results = str(disk("size=80k") / "results")
+    running = process(results=results)
+    _, error = running.communicate(timeout=300)
+    assert running.returncode == 2, error
+    says = r"\nrapbench: cannot write .*: No space left on device; free some space and run again; what is finished is k"
+    assert re.search(says, error)
+    assert "Traceback" not in error
+    kept = {path: path.stat().st_ino for path in parts(results)}
+    assert kept
+    assert main(["store", "verify", "--results", results]) == 0
+    disk("size=50m")
+    running = process("shard=1/4", results=results)  # goes on from what is kept
+    running.communicate(timeout=300)
+    assert {path: path.stat().st_ino for path in parts(results) if path in kept} == kept
+    assert run(results=results) == whole
+
+
+def test_a_read_only_store_is_one_line_and_serves_what_it_has(whole, disk):
+    results = str(disk("size=50m") / "results")
+    run(results=results)
+    disk("ro")
+    for wanted in ("method=[random,edge]", "method=[random]"):
+        running = process(wanted, results=results)
+        _, error = running.communicate(timeout=120)
+        assert running.returncode == 2
+        assert re.search(
+            r"\nrapbench: cannot write .*: Read-only file system; name another place with .*\n$", "\n" + error
+        )
+        assert "Traceback" not in error
+    assert main(["run", *COMMON, f"results={results}", "hydra.run.dir=elsewhere"]) == 0
+    assert {name: (Path("elsewhere") / name).read_bytes() for name in TABLES} == whole
+
+
+def test_files_from_the_future_change_nothing(whole):
+    """As after the machine's clock was set back."""
+    run("shard=1/2")
+    for path in Path("results").rglob("*"):
+        os.utime(path, (4e9, 4e9))
+    assert run() == whole
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments(whole):
+    import random
+
+    draw = random.Random(5)
+    for attempt in range(20):
+        running = process()
+        time.sleep(draw.uniform(0.5, 14))
+        running.send_signal(draw.choice([signal.SIGTERM, signal.SIGKILL]))
+        running.communicate()
+        if attempt % 3 == 2 and parts():
+            victim = draw.choice(parts())
+            victim.write_bytes(victim.read_bytes()[: draw.randrange(100)])
+    assert run() == whole
+    assert main(["store", "verify"]) == 0
+
+
+def test_the_images_of_the_whole_are_as_many_as_asked(whole):
+    import io
+
+    assert pd.read_parquet(io.BytesIO(whole["images.parquet"])).image.nunique() == 7
+
+
+@pytest.mark.parametrize("override", ["k.positive=[0,500,250]", "method.rap.flow=up", "chunk=0", "shard=9", "modle=x"])
+def test_a_sweep_that_makes_no_sense_is_refused_before_its_first_job(override, capsys):
+    assert main(["run", "-m", "model=efficientnet_lite0", "seed=0,1", override]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("rapbench: ")
+    assert error.count("\n") == 1
+    assert not Path("results/store").exists()
+
+
+@pytest.mark.parametrize(("line", "words"), [
+    ("rapbench ", "list patterns report run store subset"),
+    ("rapbench run model=eff", "model=efficientnet_lite0"),
+    ("rapbench run model=efficientnet_lite0 protocol=s", "protocol=shuffling"),
+])  # fmt: skip
+def test_the_shell_completes(line, words, monkeypatch, capsys):
+    monkeypatch.setenv("COMP_LINE", line)
+    assert main(["-sc", "query=bash"]) == 0
+    assert capsys.readouterr().out.strip() == words
+
+
+def test_a_launcher_that_is_not_installed_is_named_with_its_extra(capsys):
+    assert main(["run", "-m", "launch=ray", "seed=0,1"]) == 2
+    assert capsys.readouterr().err == "rapbench: launcher 'ray' is not installed: pip install 'rapbench[ray]'\n"
+
+
+def test_jobs_side_by_side_on_the_cores(capfd):
+    assert main(["run", "-m", "launch=joblib", "model=efficientnet_lite0", "method=random,edge", "subset.n=2",
+                 "protocol=distance"]) == 0  # fmt: skip
+    assert len(list(Path("results/run/sweep").glob("*/distances.parquet"))) == 2
+    assert capfd.readouterr().out.endswith("All 2 jobs are done.\n")
