@@ -11,8 +11,8 @@ from rapbench.errors import RapbenchError
 HINTS = {
     errno.ENOSPC: "free some space and run again; what is finished is kept",
     errno.EDQUOT: "free some of the quota and run again; what is finished is kept",
-    errno.EROFS: "name another place with results=FOLDER",
-    errno.EACCES: "name another place with results=FOLDER",
+    errno.EROFS: "name another place (a run's is results=FOLDER)",
+    errno.EACCES: "name another place (a run's is results=FOLDER)",
 }
 
 

@@ -39,7 +39,8 @@ def make_photos(folder: Path, names: list[str]) -> None:
 def follow(command: str, home: Path) -> None:
     words = shlex.split(command.replace("/path/to", str(home)))
     if words[0] == "make":
-        done = subprocess.run([words[0], "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=True)
+        shown = [words[0], "-n", "--no-print-directory", *words[1:]]
+        done = subprocess.run(shown, cwd=ROOT, capture_output=True, text=True, check=True)
         words = shlex.split(done.stdout.splitlines()[-1])
         assert words[:2] == [".venv/bin/python", "experiments/table1.py"]
         words[:2] = [".venv/bin/rapbench", "run", "experiment=table1"]

@@ -490,7 +490,7 @@ def test_a_file_that_does_not_fit_says_why(images, tmp_path):
 def test_a_place_that_cannot_be_written_is_named():
     net = calibrated(vgg(), 32)
     Path("file").write_text("")
-    with pytest.raises(rapbench.RapbenchError, match="cannot write the patterns to file/x"):
+    with pytest.raises(rapbench.RapbenchError, match="cannot write file/x: File exists"):
         save(estimate(net, [many()]), net, "file/x")
 
 

@@ -41,10 +41,7 @@ def save(
         facts |= {"images": len(image_hashes), "images_sha256": digest}
     tensors = {name: pattern.detach().cpu().contiguous() for name, pattern in patterns.items()}
     metadata = {"rapbench": json.dumps(facts)}  # one entry, for safetensors writes several in any order
-    try:
-        write_whole(target, safetensors.torch.save(tensors, metadata))
-    except OSError as error:
-        raise RapbenchError(f"cannot write the patterns to {target}: {error}") from error
+    write_whole(target, safetensors.torch.save(tensors, metadata))
     return target
 
 
