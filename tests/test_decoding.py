@@ -259,6 +259,40 @@ def test_a_process_that_dies_is_one_line(mixed, working):
     assert not multiprocessing.active_children()
 
 
+KILLED = """
+import multiprocessing, time, torch
+from rapbench.data._decode import decode_ahead
+from rapbench.data.samples import samples
+data = samples()
+stream = decode_ahead(data, data.samples * 5, lambda image: torch.zeros(3, 400, 400), workers=2)
+next(stream)
+print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+time.sleep(60)
+"""
+
+
+def test_processes_end_with_the_one_that_they_decode_for():
+    """Killed, it can tell them nothing; more than a pipe holds is waiting to be handed over."""
+    main = subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True)
+    workers = [int(pid) for pid in main.stdout.readline().split()]
+    assert len(workers) == 2
+    time.sleep(1)
+    main.kill()
+    main.wait()
+    main.stdout.close()
+    deadline = time.monotonic() + 10
+    while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [pid for pid in workers if alive(pid)]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 @pytest.mark.parametrize("number", [0, 3])
 def test_processes_that_are_terminated_leave_the_rest_to_this_one(mixed, number):
     """As when a cluster takes a job back: everybody gets SIGTERM, and only the main process knows what to do."""

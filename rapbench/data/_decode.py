@@ -7,6 +7,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -145,6 +146,15 @@ def _as_it_is(image: Any) -> Any:
 def _begin(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends the others
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if main := multiprocessing.parent_process():
+        threading.Thread(target=_end_with, args=(main.pid,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after the one that it decodes for: it may wait for ever to hand an image over."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _word_deaths() -> None:
