@@ -1,8 +1,11 @@
 """The config group's option name = the registry name = the row in the table, with the function's own defaults."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
+from rapbench.cli import main
 from rapbench.data import datasets
 from rapbench.methods import methods
 from rapbench.paths import resource
@@ -29,3 +32,13 @@ def test_a_config_has_its_name_a_summary_and_the_defaults(group, name):
         assert config.pop("k")
     given = {key: value for key, value in config.items() if value is not None}
     assert given == {key: value for key, value in GROUPS[group][name].options.items() if value is not None}
+
+
+@pytest.mark.parametrize("name", [path.stem for path in resource("configs", "experiment").glob("*.yaml")])
+def test_an_experiment_composes_with_what_a_user_overrides(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    wanted = [f"experiment={name}", "model=efficientnet_lite0", "subset.n=2", "method=[random]", "protocol=[distance]"]
+    assert main(["run", *wanted]) == 0
+    assert f"Written to results/{name}/efficientnet_lite0/" in capsys.readouterr().out
+    kept = list(Path("results/store/heatmaps").glob("*/*.safetensors"))
+    assert len(kept) == (1 if name == "heatmaps" else 0)
