@@ -183,6 +183,15 @@ def test_bf16_moves_logits_a_little_and_says_so(capsys):
     assert "classified in bf16" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("precision", "cells"), [("fp32", 1), ("bf16", 2)])
+def test_a_unit_for_bf16_is_a_kind_of_machine_only_where_it_computes(precision, cells, monkeypatch):
+    wanted = ("method=[random]", "protocol=[removal]", f"precision={precision}")
+    for unit in ("amx_bf16", "avx512_bf16"):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda unit=unit: {unit: True})
+        run(*wanted)
+    assert len(list(Path("results/store/cells").glob("*/*.parquet"))) == cells
+
+
 def test_a_manifest_is_used_as_it_is(capsys):
     folder = run("method=[random]", "protocol=[distance]")
     rows = (folder / "manifest.csv").read_text().splitlines()

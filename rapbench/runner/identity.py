@@ -70,6 +70,14 @@ def machine_kind(device: torch.device) -> dict[str, Any]:
     return kind | {"threads": torch.get_num_threads(), "cpu": torch.backends.cpu.get_cpu_capability()}
 
 
+def bf16_unit(device: torch.device) -> str:
+    """Return what computes bfloat16 on a device: its units round differently, where those for float32 agree."""
+    if device.type != "cpu":
+        return device.type
+    has = torch.cpu.get_capabilities()
+    return next((unit for unit in ("amx_bf16", "avx512_bf16") if has.get(unit)), "float32")
+
+
 def git_state() -> dict[str, Any] | None:
     """Return the checkout's commit and whether it has uncommitted changes; None outside a checkout."""
     top = Path(rapbench.__file__).parents[1]

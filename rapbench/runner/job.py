@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
 
+from rapbench.config import Precision
 from rapbench.data._dataset import Dataset
 from rapbench.data._images import load_images
 from rapbench.data._manifest import Subset
@@ -19,7 +20,7 @@ from rapbench.errors import MethodError, RapbenchError
 from rapbench.runner.choice import Choice, lists
 from rapbench.runner.chunk import Chunk
 from rapbench.runner.evaluate import forward_of
-from rapbench.runner.identity import machine_kind, versions
+from rapbench.runner.identity import bf16_unit, machine_kind, versions
 from rapbench.runner.shard import Shard
 from rapbench.say import say
 from rapbench.store.cell import Cell
@@ -202,9 +203,11 @@ class Job:
                 self.cells[label, protocol.label].write(chunk.number, columns)
 
     def _protocol_key(self, protocol: Choice) -> dict[str, Any]:
-        perturbs = protocol.entry.facts["kind"] == "perturbation"
-        evaluated = {"precision": self.config.precision.name, "batch": self.size.batch} if perturbs else {}
-        return {"protocol": protocol.identity} | evaluated
+        if protocol.entry.facts["kind"] != "perturbation":
+            return {"protocol": protocol.identity}
+        evaluated = {"precision": self.config.precision.name, "batch": self.size.batch}
+        unit = {"unit": bf16_unit(self.device)} if self.config.precision is Precision.bf16 else {}
+        return {"protocol": protocol.identity} | evaluated | unit
 
     def _count(self, number: int) -> int:
         return self.slices[number].stop - self.slices[number].start
