@@ -325,8 +325,11 @@ def test_a_launcher_that_is_not_installed_is_named_with_its_extra(capsys):
     assert capsys.readouterr().err == "rapbench: launcher 'ray' is not installed: pip install 'rapbench[ray]'\n"
 
 
-def test_jobs_side_by_side_on_the_cores(capfd):
-    assert main(["run", "-m", "launch=joblib", "model=efficientnet_lite0", "method=random,edge", "subset.n=2",
+@pytest.mark.parametrize("launch", ["joblib", pytest.param("ray", marks=pytest.mark.slow)])
+def test_jobs_side_by_side_on_the_cores(launch, capfd):
+    if launch == "ray":
+        pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="needs pip install 'rapbench[ray]'")
+    assert main(["run", "-m", f"launch={launch}", "model=efficientnet_lite0", "method=random,edge", "subset.n=2",
                  "protocol=distance"]) == 0  # fmt: skip
     assert len(list(Path("results/run/sweep").glob("*/distances.parquet"))) == 2
     assert capfd.readouterr().out.endswith("All 2 jobs are done.\n")
