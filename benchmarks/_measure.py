@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 
 import torch
+import yaml
 from PIL import Image
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from rapbench import load_model
 from rapbench.data.samples import samples
+from rapbench.paths import resource
 from rapbench.zoo._model import ZooModel
 
 Call = Callable[[], object]
@@ -41,6 +43,12 @@ def peak_bytes(call: Call) -> int:
         held += event.nbytes()
         peak = max(peak, held)
     return peak
+
+
+def table1_methods() -> list[str]:
+    """Return the methods of Table I."""
+    defaults = yaml.safe_load(resource("configs", "experiment/table1.yaml").read_text())["defaults"]
+    return next(default["override /method"] for default in defaults if "override /method" in default)
 
 
 def real_batch(size: int) -> tuple[ZooModel, Tensor, Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 
 from rapbench.errors import RapbenchError
+from rapbench.runner.allocator import release_memory
 from rapbench.runner.job import Job, Size
 from rapbench.say import say
 
@@ -37,6 +38,7 @@ def compute(job_of: Callable[[Size], Job], size: Size) -> tuple[Job, dict[str, s
             say(f"Out of memory with chunk={size.chunk} batch={size.batch}; going on with smaller ones.")
         size = Size(max(1, size.chunk // 2), max(1, size.batch // 2))
         gc.collect()
+        release_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -17,6 +17,7 @@ from rapbench.errors import RapbenchError
 from rapbench.files import write_whole
 from rapbench.paths import STORE
 from rapbench.report import write_report
+from rapbench.runner.allocator import keep_memory
 from rapbench.runner.choice import checked, options_of
 from rapbench.runner.device import default_batch, device_called
 from rapbench.runner.identity import git_state, machine_kind, versions
@@ -33,6 +34,7 @@ def run(config: DictConfig) -> str:
     """
     started, clock = datetime.now(UTC), time.monotonic()
     chosen_methods, chosen_protocols, shard = checked(config)
+    keep_memory()
     device = device_called(config.device)
     dataset = loaded_data(_settings(config.data))
     model = loaded_model(_settings(config.model), str(device))
