@@ -1,4 +1,4 @@
-"""Reports: per-image results to tables and figures. Nothing here needs a model."""
+"""Reports: per-image results to tables, figures, tests and a page. Nothing here needs a model."""
 
 from pathlib import Path
 
@@ -6,7 +6,11 @@ import pandas as pd
 
 from rapbench.files import write_whole
 from rapbench.report import plots, tables
+from rapbench.report.intervals import intervals_latex, intervals_markdown
+from rapbench.report.pairs import pair_tests
+from rapbench.report.paper import beside_paper, markdown_paper
 from rapbench.report.published import published_table1
+from rapbench.report.verdict import markdown_verdict, terminal_verdict, verdicts
 
 
 def write_report(folder: Path, images: pd.DataFrame | None, distances: pd.DataFrame | None, header: list[str]) -> str:
@@ -20,11 +24,18 @@ def write_report(folder: Path, images: pd.DataFrame | None, distances: pd.DataFr
     files: dict[str, str | bytes] = {}
     if images is not None and not images.empty:
         table, published = tables.table1(images), published_table1()
+        verdict, cells = verdicts(images), beside_paper(table, published)
         files["table1.csv"] = table.to_csv(index=False)
-        files["table1.md"] = tables.markdown(table, published, header)
+        files["tests.csv"] = pair_tests(images).to_csv(index=False)
+        files["verdict.csv"] = verdict.to_csv(index=False)
+        files["paper.csv"] = cells.to_csv(index=False)
+        beside = [text for text in [markdown_paper(cells)] if text]
+        files["table1.md"] = tables.markdown(table, published, [*header, markdown_verdict(verdict), *beside])
         files["table1.tex"] = tables.latex(table, published, header)
+        files["intervals.md"] = intervals_markdown(table, header)
+        files["intervals.tex"] = intervals_latex(table, header)
         files["curves.png"] = plots.curves(table, f"{title} {tables.counts(table['n'])}")
-        texts.append(tables.terminal(table, published))
+        texts += [tables.terminal(table, published), terminal_verdict(verdict)]
     if distances is not None and not distances.empty:
         means = tables.distance_table(distances)
         files["distance.csv"] = means.to_csv(index=False)
