@@ -18,8 +18,8 @@ from rapbench.report.tables import NAMES, distance_table, distance_terminal, lat
 from rapbench.report.verdict import markdown_verdict, verdicts
 
 OF_IMAGES = {"curves.png", "table1.csv", "table1.md", "table1.tex", "intervals.md", "intervals.tex", "tests.csv",
-             "verdict.csv", "paper.csv"}  # fmt: skip
-OF_DISTANCES = {"distance.csv", "distance.png"}
+             "verdict.csv", "paper.csv", "report.html"}  # fmt: skip
+OF_DISTANCES = {"distance.csv", "distance.png", "report.html"}
 HEADER = ["A_model at 95% of 3 images.", "Seed 0."]
 
 

@@ -1,12 +1,16 @@
 """Reports: per-image results to tables, figures, tests and a page. Nothing here needs a model."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from rapbench.files import write_whole
 from rapbench.report import plots, tables
+from rapbench.report.gallery import load_gallery
 from rapbench.report.intervals import intervals_latex, intervals_markdown
+from rapbench.report.page.build import page
 from rapbench.report.pairs import pair_tests
 from rapbench.report.paper import beside_paper, markdown_paper
 from rapbench.report.published import published_table1
@@ -14,19 +18,22 @@ from rapbench.report.verdict import markdown_verdict, terminal_verdict, verdicts
 
 
 def write_report(folder: Path, images: pd.DataFrame | None, distances: pd.DataFrame | None, header: list[str]) -> str:
-    """Write the tables and figures of a run into `folder` and return their text for a terminal.
+    """Write the tables, figures and the page of a run into `folder` and return their text for a terminal.
 
     images, distances: per-image results as `tables.table1` and `tables.distance_table` take them; what is None or empty
-    is left out. header: sentences on what was run. Each file appears whole or not at all.
+    is left out. header: sentences on what was run. A provenance.json and a gallery that lie in the folder go into the
+    page. Each file appears whole or not at all.
     """
     title = header[0] if header else ""
     texts = ["\n".join(header) + "\n"] if header else []
     files: dict[str, str | bytes] = {}
+    published = published_table1()
+    shown: dict[str, Any] = dict.fromkeys(("table", "paper", "pairs", "verdict", "distance", "images"))
     if images is not None and not images.empty:
-        table, published = tables.table1(images), published_table1()
-        verdict, cells = verdicts(images), beside_paper(table, published)
+        table = tables.table1(images)
+        verdict, cells, pairs = verdicts(images), beside_paper(table, published), pair_tests(images)
         files["table1.csv"] = table.to_csv(index=False)
-        files["tests.csv"] = pair_tests(images).to_csv(index=False)
+        files["tests.csv"] = pairs.to_csv(index=False)
         files["verdict.csv"] = verdict.to_csv(index=False)
         files["paper.csv"] = cells.to_csv(index=False)
         beside = [text for text in [markdown_paper(cells)] if text]
@@ -35,12 +42,23 @@ def write_report(folder: Path, images: pd.DataFrame | None, distances: pd.DataFr
         files["intervals.md"] = intervals_markdown(table, header)
         files["intervals.tex"] = intervals_latex(table, header)
         files["curves.png"] = plots.curves(table, f"{title} {tables.counts(table['n'])}")
-        texts += [tables.terminal(table, published), terminal_verdict(verdict)]
+        texts.append(tables.terminal(table, published))
+        shown |= {"table": table, "paper": cells, "pairs": pairs, "verdict": verdict, "images": images}
     if distances is not None and not distances.empty:
         means = tables.distance_table(distances)
         files["distance.csv"] = means.to_csv(index=False)
         files["distance.png"] = plots.distance_curves(means, f"{title} {tables.counts(means['n'])}")
         texts.append(tables.distance_terminal(means))
+        shown["distance"] = means
+    if shown["verdict"] is not None and not shown["verdict"].empty:
+        texts.append(terminal_verdict(shown["verdict"]))
+    if files:
+        source = folder / "provenance.json"
+        provenance = json.loads(source.read_text()) if source.exists() else None
+        name = title.partition(":")[0] or folder.resolve().name
+        files["report.html"] = page(
+            name, header, published=published, gallery=load_gallery(folder), provenance=provenance, **shown
+        )
     for name, content in files.items():
         write_whole(folder / name, content.encode() if isinstance(content, str) else content)
     return "\n".join(texts)

@@ -18,11 +18,12 @@ DOING = {"removal": "removing", "shuffling": "shuffling"}
 KEYS = ["sign", "perturbation", "control", "method"]
 COLUMNS = [*KEYS, "verdict", "n", "ks", *(f"{metric}_{what}" for metric in METRICS for what in ("gain", "p", "p_holm"))]
 LEGEND = (
-    "Each image's mean over the listed K, all alike but K = 0 and `all`, is compared between method and control: "
-    "Wilcoxon's signed ranks, Holm-corrected over the methods and both metrics of a column. "
-    "✓ better, ✗ worse (p < 0.05; the metric is named where the other shows no difference); ≈ no better: no difference "
-    "is shown; ± the metrics contradict each other. Better is lower without positive, higher without negative pixels."
+    "What is compared is each image's mean over the K between 0 and 'all': Wilcoxon's signed-rank test, Holm-corrected "
+    "over the methods and both metrics of a column. ✓ better, ✗ worse (p < 0.05; where only one metric shows it, that "
+    "one is named); ≈ no better: no difference is shown; ± the metrics contradict each other. Without positive pixels "
+    "lower is better, without negative pixels higher."
 )
+FEW = 100  # images, below which it is said that they are few
 
 
 def verdicts(images: pd.DataFrame) -> pd.DataFrame:
@@ -71,7 +72,20 @@ def words(row: "pd.Series | None") -> str:
 
 def heading(sign: str, perturbation: str, control: str) -> str:
     """Return what a column compares, in words."""
-    return f"{DOING.get(perturbation, f'{perturbation} of')} {sign} pixels, against {NAMES.get(control, control)}"
+    return f"{doing(sign, perturbation)}, against {NAMES.get(control, control)}"
+
+
+def doing(sign: str, perturbation: str) -> str:
+    """Return what is done to which pixels, in words."""
+    return f"{DOING.get(perturbation, f'{perturbation} of')} {sign} pixels"
+
+
+def caution(table: pd.DataFrame) -> str:
+    """Return what few images mean for a verdict; empty where they are not few."""
+    n = table["n"].min()
+    if n >= FEW:
+        return ""
+    return f"{n} image{' is' if n == 1 else 's are'} few: 'no better' may only mean that a difference cannot be shown."
 
 
 def markdown_verdict(table: pd.DataFrame) -> str:
@@ -86,7 +100,8 @@ def markdown_verdict(table: pd.DataFrame) -> str:
         for method in ordered("method", table["method"])
     ]  # fmt: skip
     headings = ["", *(heading(*column) for column in chosen)]
-    return "\n\n".join(["### Against the controls", LEGEND, tabulate(rows, headings, "pipe", disable_numparse=True)])
+    shown = tabulate(rows, headings, "pipe", disable_numparse=True)
+    return "\n\n".join(text for text in ["### Against the controls", caution(table), shown, LEGEND] if text)
 
 
 def terminal_verdict(table: pd.DataFrame) -> str:
@@ -101,7 +116,8 @@ def terminal_verdict(table: pd.DataFrame) -> str:
         lines.append(f"{heading(sign, perturbation, control)}\n  " + "\n  ".join(said))
     if not lines:
         return ""
-    return "Against the controls (paired tests over all K, Holm-corrected)\n" + "\n".join(lines) + "\n"
+    title = "Against the controls (paired tests over all K, Holm-corrected)"
+    return "\n".join(text for text in [title, caution(table), *lines] if text) + "\n"
 
 
 def _against(part: pd.DataFrame, control: str, method: str, direction: int) -> dict[str, Any]:
