@@ -33,7 +33,7 @@ def page(
     distance: pd.DataFrame | None,
     images: pd.DataFrame | None,
     gallery: Gallery | None,
-    provenance: dict[str, Any] | None,
+    provenance: dict[str, Any],
 ) -> str:
     """Return the page: it needs no network, and the same results give the same bytes.
 
@@ -106,7 +106,7 @@ def _controls(table: pd.DataFrame, keys: list[str]) -> dict[str, list[dict[str, 
     return {key: options(ordered(key, table[key])) for key in keys}
 
 
-def _provenance(provenance: dict[str, Any] | None) -> dict[str, Any] | None:
+def _provenance(provenance: dict[str, Any]) -> dict[str, Any] | None:
     if not provenance:
         return None
 
