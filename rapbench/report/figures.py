@@ -37,9 +37,14 @@ def curve(part: pd.DataFrame, paper: pd.DataFrame, value: str, title: str, metho
                     first = not printed and not any(trace["legendgroup"] == method for trace in traces)
                     traces.append(_trace(points, value, styles[method], method, printed, first))
     layout = {
-        "xaxis": {"type": "category", "categoryorder": "array", "categoryarray": ks, "title": {"text": PIXELS}},
+        "xaxis": {
+            "type": "category",
+            "categoryorder": "array",
+            "categoryarray": ks,
+            "title": {"text": PIXELS, "standoff": 8},
+        },
         "yaxis": {"title": {"text": title}},
-        "legend": {"orientation": "h", "y": -0.2},
+        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
         "margin": {"l": 60, "r": 12, "t": 12, "b": 40},
         "hoverlabel": {"align": "left"},
         "height": 480,

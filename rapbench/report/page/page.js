@@ -30,7 +30,7 @@ document.addEventListener("click", event => {
 });
 
 // Figures, in the page's colours.
-function lighter(colour) {
+function lighter(colour) {  // as --strength makes them in the tables
   const parts = [1, 3, 5].map(at => parseInt(colour.slice(at, at + 2), 16));
   return `rgb(${parts.map(part => Math.round(part + (255 - part) * 0.45)).join(",")})`;
 }
