@@ -27,8 +27,9 @@ def number(value: float, decimals: int) -> str:
 
 
 def signed(value: float, decimals: int) -> str:
-    """Return a number with its sign, also a plus."""
-    return "" if math.isnan(value) else f"{value:+z.{decimals}f}".translate(MINUS)
+    """Return a number with its sign, also a plus; what rounds to zero has none."""
+    text = number(value, decimals)
+    return f"+{text}" if value > 0 and float(text) else text
 
 
 def interval(low: float, high: float, decimals: int) -> str:
