@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import rapbench
 from rapbench.cli import main
@@ -333,6 +334,8 @@ def test_the_gallery_is_kept_as_chunks_are_computed(counted, capsys):
     assert len(kept) == 2
     folder = run(*wanted)
     assert calls == [2, 2, 2]
+    sizes = [load_file(path)["values"].shape[0] for path in sorted(Path("results/store/gallery").glob("*/*"))]
+    assert sizes == [2, 1, 2, 1]  # no more than is shown
     gallery = load_gallery(folder)
     assert (list(gallery.maps), gallery.images.shape) == (["random", "counted"], (3, 224, 224, 3))
     manifest = pd.read_csv(folder / "manifest.csv")

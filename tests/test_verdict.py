@@ -220,13 +220,13 @@ def test_agreement_counts_the_papers_sampling_error_too():
     assert row["difference_low"] < 0 < row["difference_high"]
 
 
-def test_the_difference_of_scores_is_of_our_spread_on_500_images():
-    images = cell("rap", "250", True, spread(1, 500), n=500)
+@pytest.mark.parametrize("n", [20, 500])
+def test_the_difference_of_scores_is_of_our_spread_on_500_images(n):
+    images = cell("rap", "250", True, spread(1, n), n=n)
     row = one(beside_paper(table1(images), published_table1()), metric="score")
-    # both ends of one standard error of each: sqrt(2) times as far
-    assert row["difference_low"] - row["difference"] == pytest.approx(
-        -np.hypot(row["value"] - row["low"], row["high"] - row["value"]), abs=1e-9
-    )
+    below, above, narrower = row["value"] - row["low"], row["high"] - row["value"], (n / 500) ** 0.5
+    assert row["difference_low"] == pytest.approx(row["difference"] - np.hypot(below, narrower * above), abs=1e-9)
+    assert row["difference_high"] == pytest.approx(row["difference"] + np.hypot(above, narrower * below), abs=1e-9)
 
 
 def test_misprints_and_missing_intervals_are_not_counted():

@@ -129,7 +129,7 @@ def distance_table(distances: pd.DataFrame) -> pd.DataFrame:
 def by_image(frame: pd.DataFrame, cell: list[str], value: str) -> pd.DataFrame:
     """Return a value of each image (a row, by name) in each cell (a column); NaN where an image is not in a cell."""
     columns = cell if len(cell) > 1 else cell[0]
-    return frame.pivot(index="image", columns=columns, values=value).astype(float).sort_index()
+    return frame.pivot(index="image", columns=columns, values=value).astype(float)
 
 
 def _bootstrapped(frame: pd.DataFrame, cell: list[str], value: str) -> dict[tuple, tuple[float, float]]:
