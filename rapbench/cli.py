@@ -23,8 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="rapbench", description="Benchmark attribution methods as the RAP paper did.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="run what the configuration asks for; takes Hydra overrides", add_help=False)
-    report = commands.add_parser("report", help="write a run's tables and plots again from its per-image results")
-    report.add_argument("folder", type=Path, help="a run's folder, such as results/table1/resnet50_keras")
+    report = commands.add_parser("report", help="write a run's tables, plots and page again from per-image results")
+    what = "a run's folder, such as results/table1/resnet50_keras, or one with several below it"
+    report.add_argument("folders", nargs="*", metavar="folder", help=what)
     listing = commands.add_parser("list", help="show the models, data sets, methods and protocols, or one of them")
     listing.add_argument("kind", nargs="?", choices=list(KINDS))
     listing.add_argument("name", nargs="?", help="what to show all facts of, such as vgg16 or timm/resnet18")
@@ -87,21 +88,14 @@ def _terminate(*_: object) -> None:
     raise Terminated
 
 
-def report_again(folder: Path) -> str:
-    """Write tables and plots of a run's folder from its images.parquet and distances.parquet."""
-    import json
+def report_again(folders: list[str]) -> str:
+    """Write what a run's end writes again, from the per-image results in a folder or in those below it."""
+    if len(folders) != 1:
+        given = " ".join(folders) or "none"
+        raise RapbenchError(f"report takes one folder, that of a run or one with several below it; given: {given}")
+    from rapbench.report.again import write_again
 
-    import pandas as pd
-
-    from rapbench.report import write_report
-
-    sources = [folder / f"{name}.parquet" for name in ("images", "distances")]
-    if not any(source.exists() for source in sources):
-        raise RapbenchError(f"{folder} holds no images.parquet or distances.parquet; name the folder that a run wrote")
-    images, distances = (pd.read_parquet(source) if source.exists() else pd.DataFrame() for source in sources)
-    provenance = folder / "provenance.json"
-    header = json.loads(provenance.read_text())["header"] if provenance.exists() else []
-    return write_report(folder, images, distances, header) + f"\nWritten to {folder}/"
+    return write_again(Path(folders[0]))
 
 
 def list_configs(kind: str | None, name: str | None) -> str:

@@ -55,6 +55,7 @@ class RunConfig:
     batch: int | None = None
     shard: str | None = None
     heatmaps: Number | None = None
+    gallery: int = 4
     results: str = "results"
     output: str = "???"
 

@@ -1,6 +1,7 @@
 import importlib.util
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,14 @@ from matplotlib.image import imread
 import rapbench
 from rapbench import paths
 from rapbench.report import plots, write_report
+from rapbench.report.paper import beside_paper, markdown_paper
 from rapbench.report.published import published_table1
-from rapbench.report.tables import distance_table, distance_terminal, latex, markdown, ordered, table1, terminal
+from rapbench.report.tables import NAMES, distance_table, distance_terminal, latex, markdown, ordered, table1, terminal
+from rapbench.report.verdict import markdown_verdict, verdicts
 
+OF_IMAGES = {"curves.png", "table1.csv", "table1.md", "table1.tex", "intervals.md", "intervals.tex", "tests.csv",
+             "verdict.csv", "paper.csv", "report.html"}  # fmt: skip
+OF_DISTANCES = {"distance.csv", "distance.png", "report.html"}
 HEADER = ["A_model at 95% of 3 images.", "Seed 0."]
 
 
@@ -89,13 +95,17 @@ def test_resource_prefers_the_package_and_names_both_places(tmp_path):
 
 def test_table1_by_hand():
     table = table1(both())
-    assert table.drop(columns="value").values.tolist() == [
+    assert list(table) == ["sign", "method", "metric", "perturbation", "k", "value", "n", "low", "high"]
+    assert table.drop(columns=["value", "low", "high"]).values.tolist() == [
         ["positive", "rap", "accuracy", "removal", "250", 3],
         ["positive", "rap", "accuracy", "shuffling", "250", 3],
         ["positive", "rap", "score", "removal", "250", 3],
         ["positive", "rap", "score", "shuffling", "250", 3],
     ]
     assert table["value"].tolist() == pytest.approx([200 / 3, 100 / 3, 8.5, 4.0], rel=1e-15)
+    # Wilson's closed form for 2 and 1 of 3; the bootstrap's ends are means of three of the three logits
+    assert table["low"].tolist() == pytest.approx([20.7655, 6.1492, 3.0, -3.0], abs=1e-3)
+    assert table["high"].tolist() == pytest.approx([93.8508, 79.2345, 35 / 3, 8.0], abs=1e-3)
 
 
 def test_table1_does_not_hide_a_logit_that_is_no_number():
@@ -138,8 +148,9 @@ def test_order_of_the_published_table_is_the_same():
 def test_distance_table_by_hand():
     frame = pd.concat([distances([5.0, 1.0, float("nan")]), distances([4.0, 6.0, 8.0], sign="negative", k="all")])
     table = distance_table(frame.iloc[::-1])
-    assert list(table) == ["sign", "method", "metric", "k", "mean", "std", "n"]
-    assert table.values.tolist() == [
+    assert list(table) == ["sign", "method", "metric", "k", "mean", "std", "n", "low", "high"]
+    assert table[["low", "high"]].values.tolist() == [[1.0, 5.0], [4.0, 8.0]]
+    assert table.drop(columns=["low", "high"]).values.tolist() == [
         ["positive", "rap", "distance", "100", 3.0, pytest.approx(8**0.5), 2],
         ["negative", "rap", "distance", "all", 6.0, 2.0, 3],
     ]
@@ -235,12 +246,16 @@ def test_report_writes_every_file_and_the_numbers_survive(tmp_path):
     means = pd.concat([distances([1.0, 2.0], k="10"), distances([1.0, 3.0], k="20")])
     text = write_report(tmp_path / "new" / "folder", images, means, HEADER)
     folder = tmp_path / "new" / "folder"
-    names = ["curves.png", "distance.csv", "distance.png", "table1.csv", "table1.md", "table1.tex"]
-    assert sorted(file.name for file in folder.iterdir()) == names
+    assert {file.name for file in folder.iterdir()} == OF_IMAGES | OF_DISTANCES
     for name, expected in (("table1.csv", table1(images)), ("distance.csv", distance_table(means))):
         back = pd.read_csv(folder / name, dtype={"k": str})
         pd.testing.assert_frame_equal(back, expected, check_exact=True)
-    assert (folder / "table1.md").read_text("utf-8") == markdown(table1(images), published_table1(), HEADER)
+    verdict, paper = (
+        markdown_verdict(verdicts(images)),
+        markdown_paper(beside_paper(table1(images), published_table1())),
+    )
+    shown = markdown(table1(images), published_table1(), [*HEADER, verdict, paper])
+    assert (folder / "table1.md").read_text("utf-8") == shown
     assert (folder / "table1.tex").read_text("utf-8") == latex(table1(images), published_table1(), HEADER)
     assert text.startswith("A_model at 95% of 3 images.\nSeed 0.\n\nPositive attributions: accuracy (%)\n")
     assert "distance D_K" in text
@@ -251,11 +266,10 @@ def test_report_writes_every_file_and_the_numbers_survive(tmp_path):
 @pytest.mark.parametrize("nothing", [None, pd.DataFrame()])
 def test_report_of_distances_or_of_images_alone(tmp_path, nothing):
     text = write_report(tmp_path, nothing, distances([1.0, 2.0]), [])
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["distance.csv", "distance.png"]
+    assert {file.name for file in tmp_path.iterdir()} == OF_DISTANCES
     assert text.startswith("Positive attributions: distance D_K")
     write_report(tmp_path / "images", results(), nothing, [])
-    names = ["curves.png", "table1.csv", "table1.md", "table1.tex"]
-    assert sorted(file.name for file in (tmp_path / "images").iterdir()) == names
+    assert {file.name for file in (tmp_path / "images").iterdir()} == OF_IMAGES
 
 
 def test_a_failed_write_leaves_no_rest(tmp_path):
@@ -279,3 +293,22 @@ def test_curves_draw_each_method_in_its_own_colour(tmp_path):
     assert {rap, sensitivity} <= ink(tmp_path / "a.png")
     assert rap in ink(tmp_path / "b.png")
     assert sensitivity not in ink(tmp_path / "b.png")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex")
+def test_latex_compiles_and_fits_the_page(tmp_path):
+    ks = {"positive": ["0", "250", "500", "1000", "2000", "4000", "all"], "negative": ["0", "2000", "10000", "all"]}
+    names = [name for name in NAMES if name not in ("accuracy", "score")]
+    images = [both(method=name, sign=sign, k=k) for name in [*names, "my_method"] for sign in ks for k in ks[sign]]
+    write_report(tmp_path, pd.concat(images), None, [*HEADER, r"50 % of $x_1$ & {so} on ~ \\ ^ #1."])
+    for name in ("table1", "intervals"):
+        packages = r"\documentclass{article}\usepackage[margin=2cm]{geometry}\usepackage{booktabs}"
+        text = rf"{packages}\begin{{document}}\input{{{name}}}\end{{document}}"
+        (tmp_path / "page.tex").write_text(text)
+        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+        assert done.returncode == 0, done.stdout[-2000:]
+        assert "LaTeX Warning: Float too large" not in done.stdout
+        wide = [float(size) for size in re.findall(r"Overfull .hbox .(\d+\.\d+)pt", done.stdout)]
+        assert not wide

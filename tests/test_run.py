@@ -12,11 +12,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import rapbench
 from rapbench.cli import main
 from rapbench.methods import methods
+from rapbench.report.gallery import FILE, load_gallery
 
+ROOT = Path(__file__).resolve().parents[1]
 KS = ["k.positive=[0,250,all]", "k.negative=[0,2000,all]"]
 
 
@@ -50,9 +53,9 @@ def counted():
 
 def test_a_run_writes_everything(capsys):
     folder = run("method=[rap,random,sensitivity]")
-    names = {path.name for path in folder.iterdir()}
-    assert names >= {"table1.csv", "table1.md", "table1.tex", "curves.png", "distance.csv", "distance.png",
-                     "images.parquet", "distances.parquet", "manifest.csv", "provenance.json"}  # fmt: skip
+    written = re.findall(r"^\| (`.*?`) \|", (ROOT / "README.md").read_text().partition("## What a run writes")[2], re.M)
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    assert names == {name for cell in written for name in re.findall("`(.*?)`", cell)}
     images = pd.read_parquet(folder / "images.parquet")
     assert list(images.columns) == ["image", "label", "method", "sign", "perturbation", "k", "selected", "predicted",
                                     "correct", "logit"]  # fmt: skip
@@ -216,14 +219,35 @@ def test_a_multirun_is_one_job_a_combination():
 
 def test_report_writes_the_tables_again(capsys):
     folder = run("method=[random]")
-    names = ("table1.csv", "table1.md", "table1.tex", "distance.csv")
+    names = ("table1.csv", "table1.md", "table1.tex", "distance.csv", "tests.csv", "verdict.csv", "paper.csv",
+             "intervals.md", "intervals.tex", "report.html")  # fmt: skip
     before = {name: (folder / name).read_bytes() for name in names}
     for name in before:
         (folder / name).unlink()
     assert main(["report", str(folder)]) == 0
     assert {name: (folder / name).read_bytes() for name in names} == before
-    assert main(["report", "nowhere"]) == 2
-    assert "nowhere holds no images.parquet" in capsys.readouterr().err
+    for name in before:
+        (folder / name).unlink()
+    capsys.readouterr()
+    assert main(["report", str(folder.parent)]) == 0  # every run below
+    assert f"Written to {folder}/" in capsys.readouterr().out
+    assert {name: (folder / name).read_bytes() for name in names} == before
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["nowhere"], "nowhere holds no images.parquet or distances.parquet; name the folder that a run wrote"),
+    ([], "report takes one folder, that of a run or one with several below it; given: none"),
+    (["one", "two"], "report takes one folder, that of a run or one with several below it; given: one two"),
+    (["broken"], "broken/images.parquet cannot be read .*; the same run writes it again from the store"),
+    (["unsaid"], "unsaid/provenance.json cannot be read .*; the same run writes it again"),
+])  # fmt: skip
+def test_what_cannot_be_reported_on_is_said_in_one_line(arguments, says, capsys):
+    for name, file in (("broken", "images.parquet"), ("unsaid", "provenance.json")):
+        Path(name).mkdir()
+        Path(name, file).write_text("nonsense")
+    pd.DataFrame({"image": []}).to_parquet("unsaid/images.parquet")
+    assert main(["report", *arguments]) == 2
+    assert re.fullmatch(rf"rapbench: {says}\n", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(("overrides", "says"), [
@@ -245,6 +269,7 @@ def test_report_writes_the_tables_again(capsys):
     (["protocol.removal.fill=black"], "option fill='black': Input should be 'image_min', 'channel_min'"),
     (["subset.n=0"], "must be at least 1"),
     (["batch=0"], "must be at least 1"),
+    (["gallery=-1"], "gallery must be a number of images, 0 for none"),
     (["precision=fp8"], "fp8"),
     (["method.rap.flow=up"], "option flow='up': Input should be 'both', 'normal' or"),
     (["k.positive=[0,500,250]"], "k.positive must ascend"),
@@ -298,3 +323,77 @@ def test_a_killed_process_loses_at_most_its_chunk():
     for name in ("images.parquet", "distances.parquet", "table1.csv"):
         one, other = (Path(results, "run/efficientnet_lite0", name) for results in ("whole", "results"))
         assert one.read_bytes() == other.read_bytes()
+
+
+def test_the_gallery_is_kept_as_chunks_are_computed(counted, capsys):
+    calls, failing = counted
+    wanted = ["method=[random]", "+method.counted.name=counted", "gallery=3", "protocol=[distance]"]
+    failing[2] = KeyboardInterrupt()  # in the second chunk
+    run(*wanted, code=130)
+    kept = {path.parent.name for path in Path("results/store/gallery").glob("*/00000-*.safetensors")}
+    assert len(kept) == 2
+    folder = run(*wanted)
+    assert calls == [2, 2, 2]
+    sizes = [load_file(path)["values"].shape[0] for path in sorted(Path("results/store/gallery").glob("*/*"))]
+    assert sizes == [2, 1, 2, 1]  # no more than is shown
+    gallery = load_gallery(folder)
+    assert (list(gallery.maps), gallery.images.shape) == (["random", "counted"], (3, 224, 224, 3))
+    manifest = pd.read_csv(folder / "manifest.csv")
+    assert gallery.files == manifest.file.tolist()[:3]
+    assert gallery.labels == manifest.label.tolist()[:3]
+    before = (folder / FILE).read_bytes()
+    (folder / FILE).unlink()
+    run(*wanted)  # from the store
+    assert calls == [2, 2, 2]
+    assert (folder / FILE).read_bytes() == before
+    (folder / FILE).write_bytes(b"broken")
+    run(*wanted)
+    assert (folder / FILE).read_bytes() == before
+    run(*wanted, "gallery=2")  # as many as are shown are kept: these are computed again
+    assert calls == [2, 2, 2, 2]
+    assert load_gallery(folder).images.shape[0] == 2
+    assert "store is sound" in (main(["store", "verify"]) or capsys.readouterr().out)
+
+
+def test_the_gallery_shows_what_the_network_sees_and_each_methods_heatmap():
+    from PIL import Image
+
+    from rapbench.data.samples import samples
+
+    folder = run("method=[rap,edge]", "protocol=[distance]", "gallery=3")
+    gallery, model = load_gallery(folder), rapbench.load_model("efficientnet_lite0")
+    assert gallery.classes[0] == "tench"
+    for place, (file, label) in enumerate(zip(gallery.files, gallery.labels, strict=True)):
+        x = model.transform(Image.open(samples().root / file))[None]
+        pixels = torch.tensor(gallery.images[place] / 255, dtype=torch.float32).permute(2, 0, 1)
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (model.transform.mean, model.transform.std))
+        assert ((255 * pixels - mean) / std - x[0]).abs().max() < 0.5 / std.min() + 1e-3  # half a step of 255
+        for method in ("rap", "edge"):
+            heat = rapbench.attribute(model, x, [label], method)[0].sum(0)
+            shown = torch.tensor(gallery.maps[method][place], dtype=torch.float32) / 127
+            scale = heat.abs().flatten().quantile(0.995)
+            assert ((heat / scale).clamp(-1, 1) - shown).abs().max() < 0.02
+
+
+def test_shards_write_the_gallery_of_one_run():
+    wanted = ["method=[random]", "protocol=[distance]", "gallery=4"]
+    whole = (run(*wanted, "results=whole").parents[2] / "whole/run/efficientnet_lite0" / FILE).read_bytes()
+    for shard in ("1/2", "2/2"):
+        folder = run(*wanted, f"shard={shard}")
+    assert (folder / FILE).read_bytes() == whole
+
+
+def test_no_gallery_is_wanted():
+    folder = run("method=[random]", "protocol=[distance]")
+    assert (folder / FILE).exists()
+    run("method=[random]", "protocol=[distance]", "gallery=0")
+    assert not (folder / FILE).exists()
+    assert "Gallery" not in (folder / "report.html").read_text()
+
+
+def test_kept_heatmaps_serve_the_gallery_too(counted):
+    calls, _ = counted
+    run("method=[]", "+method.counted.name=counted", "protocol=[distance]", "heatmaps=float32", "gallery=0")
+    folder = run("method=[]", "+method.counted.name=counted", "protocol=[distance]", "heatmaps=float32", "gallery=3")
+    assert calls == [2, 2]
+    assert load_gallery(folder).maps["counted"].shape == (3, 224, 224)

@@ -1,14 +1,17 @@
 """Per-image results to the paper's Table I: the numbers, and their layout in Markdown, LaTeX and the terminal."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from rapbench.report.statistics import bootstrap_means, wilson
+
 KEYS = ["sign", "method", "metric", "perturbation", "k"]
+CELL = ["sign", "method", "perturbation", "k"]
 
 # The paper's order. Other names follow in order of appearance, `random` after all.
 FIRST = {
@@ -87,37 +90,76 @@ def ordered(column: str, values: Iterable[str]) -> list[str]:
 
 
 def table1(images: pd.DataFrame) -> pd.DataFrame:
-    """Average per-image results into Table I: sign, method, metric, perturbation, k, value, n (images), in its order.
+    """Average per-image results into Table I: sign, method, metric, perturbation, k, value, n, low, high, in its order.
 
     images: a row for each image, method, sign, perturbation and k, with `correct` and `logit`. Accuracy is in per cent,
-    score the mean logit of the label; a logit that is not a number makes its mean one too.
+    score the mean logit of the label; a logit that is not a number makes its mean one too. n: images. low, high: the
+    95 % interval, Wilson's for accuracy, the bootstrap over images for scores (NaN where one image is all).
     """
     values = images.assign(accuracy=100.0 * images["correct"], score=images["logit"].astype(float)).melt(
         id_vars=["sign", "method", "perturbation", "k"], value_vars=["accuracy", "score"], var_name="metric"
     )
     # Sorted before they are summed, so that the order of the images cannot change the last digit.
     means = values.groupby(KEYS, sort=False)["value"].agg(value=lambda group: np.sort(group).mean(), n="size")
-    return _in_order(means.reset_index())
+    cells = images.groupby(CELL, sort=False)["correct"].agg(["sum", "size"])
+    ends = {(*cell, "accuracy"): wilson(*counts) for cell, counts in zip(cells.index, cells.to_numpy(), strict=True)}
+    ends |= {(*cell, "score"): found for cell, found in _bootstrapped(images, CELL, "logit").items()}
+    table = means.reset_index()
+    found = [ends[key] for key in table[[*CELL, "metric"]].itertuples(index=False, name=None)]
+    table[["low", "high"]] = np.where(np.isfinite(table[["value"]]), found, np.nan)
+    return _in_order(table)
 
 
 def distance_table(distances: pd.DataFrame) -> pd.DataFrame:
-    """Average per-image distances D_K: sign, method, metric='distance', k, mean, std, n, in the order of Table I.
+    """Average per-image distances D_K: sign, method, metric='distance', k, mean, std, n, low, high, as Table I's order.
 
-    Images without a pixel of the sign (distance NaN) are left out of all three; std is the sample's (n - 1).
+    Images without a pixel of the sign (distance NaN) are left out of all; std is the sample's (n - 1). low, high: the
+    95 % interval of the mean, by the bootstrap over images.
     """
-    means = distances.groupby(["sign", "method", "k"], sort=False)["distance"].agg(["mean", "std", "count"])
+    cell = ["sign", "method", "k"]
+    means = distances.groupby(cell, sort=False)["distance"].agg(["mean", "std", "count"])
     table = means.rename(columns={"count": "n"}).reset_index()
+    ends = _bootstrapped(distances, cell, "distance")
+    nothing = (np.nan, np.nan)
+    table[["low", "high"]] = [ends.get(key, nothing) for key in table[cell].itertuples(index=False, name=None)]
     table.insert(2, "metric", "distance")
     return _in_order(table)
 
 
+def by_image(frame: pd.DataFrame, cell: list[str], value: str) -> pd.DataFrame:
+    """Return a value of each image (a row, by name) in each cell (a column); NaN where an image is not in a cell."""
+    columns = cell if len(cell) > 1 else cell[0]
+    return frame.pivot(index="image", columns=columns, values=value).astype(float)
+
+
+def _bootstrapped(frame: pd.DataFrame, cell: list[str], value: str) -> dict[tuple, tuple[float, float]]:
+    """Return the interval of each cell's mean. Cells of the same images see the same draws."""
+    wide = by_image(frame, cell, value)
+    ends: dict[tuple, tuple[float, float]] = {}
+    there = wide.notna()
+    for pattern, columns in there.T.groupby(there.T.apply(lambda row: row.to_numpy().tobytes(), axis=1)):
+        chosen = wide[columns.index][np.frombuffer(pattern, dtype=bool)]
+        ends |= zip(columns.index, zip(*bootstrap_means(chosen.to_numpy()), strict=True), strict=True)
+    return ends
+
+
 def markdown(table: pd.DataFrame, published: pd.DataFrame, header: list[str]) -> str:
     """Lay out `table1`'s result beside the paper's numbers; header: sentences that go on top, a paragraph each."""
-    parts = list(header)
-    for block in _blocks(table, published):
-        rows = [[NAMES.get(name, name).replace("*", r"\*").replace("|", r"\|"), *cells] for name, cells in block.rows]
+    return "\n\n".join([*header, *markdown_blocks(_blocks(table, published))]) + "\n"
+
+
+def markdown_blocks(blocks: "list[Block]") -> list[str]:
+    """Return the paragraphs of blocks in Markdown."""
+    parts = []
+    for block in blocks:
+        rows = [[markdown_name(name), *cells] for name, cells in block.rows]
         parts += [f"### {block.title}", block.caption, _tabulate(rows, block.ks, "pipe"), *block.notes]
-    return "\n\n".join(parts) + "\n"
+    return parts
+
+
+def markdown_name(method: str) -> str:
+    """Return a method's name as Markdown tables show it."""
+    return NAMES.get(method, method).replace("*", r"\*").replace("|", r"\|")
 
 
 def terminal(table: pd.DataFrame, published: pd.DataFrame) -> str:
@@ -131,17 +173,22 @@ def terminal(table: pd.DataFrame, published: pd.DataFrame) -> str:
 
 def latex(table: pd.DataFrame, published: pd.DataFrame, header: list[str]) -> str:
     """Lay out `table1`'s result beside the paper's numbers, one table environment a block, to be included."""
+    return latex_blocks(_blocks(table, published), header, lambda cell: cell.translate(LATEX | MINUS))
+
+
+def latex_blocks(blocks: "list[Block]", header: list[str], cell: Callable[[str], str]) -> str:
+    """Return blocks in LaTeX, one table environment each, to be included; cell: a cell's text to its LaTeX."""
     lines = [r"% Needs \usepackage{booktabs}.", *(f"% {' '.join(line.split())}" for line in header)]
-    for block in _blocks(table, published):
+    for block in blocks:
         caption = " ".join([*header, f"{block.title}.", block.caption, *block.notes])
         rows = []
         for name, cells in block.rows:
             label = LATEX_NAMES.get(name) or NAMES.get(name, name).translate(LATEX)
-            rows.append(" & ".join([label, *(cell.translate(LATEX | MINUS) for cell in cells)]) + r" \\")
+            rows.append(" & ".join([label, *map(cell, cells)]) + r" \\")
         lines += [
             "",
             r"\begin{table}",
-            r"\centering\small",
+            r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
             rf"\caption{{{caption.translate(LATEX)}}}",
             rf"\begin{{tabular}}{{l{'r' * len(block.ks)}}}",
             r"\toprule",
@@ -173,7 +220,7 @@ def distance_terminal(table: pd.DataFrame) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-class _Block(NamedTuple):
+class Block(NamedTuple):
     """One sign and metric, laid out. rows: a method's name, or PAPER, and its cell for each of `ks`."""
 
     title: str
@@ -183,7 +230,7 @@ class _Block(NamedTuple):
     notes: list[str]
 
 
-def _blocks(table: pd.DataFrame, published: pd.DataFrame) -> list[_Block]:
+def _blocks(table: pd.DataFrame, published: pd.DataFrame) -> list[Block]:
     """Lay out each sign and metric: below each of our rows the paper's own, where it has one for a K of ours."""
     ours = table.set_index(KEYS)["value"].to_dict()
     paper = published.set_index(KEYS)["value"].to_dict()
@@ -209,7 +256,7 @@ def _blocks(table: pd.DataFrame, published: pd.DataFrame) -> list[_Block]:
             if any(name == PAPER for name, _ in rows):
                 caption += f" The rows {PAPER} are the paper's Table I, on 500 images of its own."
             title = f"{sign.capitalize()} attributions: {NAMES.get(metric, metric)}"
-            blocks.append(_Block(title, caption, ks, rows, list(footnotes)))
+            blocks.append(Block(title, caption, ks, rows, list(footnotes)))
     return blocks
 
 

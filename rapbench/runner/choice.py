@@ -82,4 +82,6 @@ def checked(config: DictConfig) -> tuple[list[Choice], list[Choice], Shard]:
         raise RapbenchError("nothing to run: choose at least one method and one protocol, as in method=[rap]")
     if config.chunk < 1 or (config.batch is not None and config.batch < 1) or config.subset.n < 1:
         raise RapbenchError("chunk, batch and subset.n must be at least 1")
+    if config.gallery < 0:
+        raise RapbenchError("gallery must be a number of images, 0 for none")
     return chosen_methods, chosen_protocols, Shard.called(config.shard)

@@ -15,7 +15,7 @@ from rapbench.methods import attribute
 from rapbench.protocols.ranking import Ranking, Sign, heatmaps_of, rank_pixels
 from rapbench.runner.choice import Choice, lists
 from rapbench.runner.evaluate import Forward, measure, perturb_and_predict
-from rapbench.store.heatmaps import Heatmaps
+from rapbench.store.heatmaps import Heatmaps, Tap
 from rapbench.zoo._model import ZooModel
 
 
@@ -44,13 +44,13 @@ class Chunk:
             return self.forward(self.images)
 
     def evaluate(
-        self, method: Choice, wanted: list[Choice], kept: Heatmaps | None
+        self, method: Choice, wanted: list[Choice], kept: Heatmaps | Tap | None
     ) -> Iterator[tuple[Choice, dict[str, np.ndarray]]]:
         """Attribute once, then yield each wanted protocol's columns over all signs that the method has.
 
         kept: where heatmaps are looked for and kept. Raises RapbenchError when the method cannot be used.
         """
-        heatmaps = self._heatmaps(method, kept)
+        heatmaps = self.heatmaps(method, kept)
         rankings = {sign: rank_pixels(heatmaps, sign) for sign in method.entry.facts["signs"]}
         for protocol in wanted:
             parts = []
@@ -60,7 +60,8 @@ class Chunk:
                 parts.append({"row": columns.pop("row") + self.first, "sign": signs} | columns)
             yield protocol, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _heatmaps(self, method: Choice, kept: Heatmaps | None) -> Tensor:
+    def heatmaps(self, method: Choice, kept: Heatmaps | Tap | None) -> Tensor:
+        """Return (N, H, W) heatmaps: kept ones, or computed and kept. Raises RapbenchError as `evaluate` does."""
         if kept and (known := kept.read(self.number)) is not None:
             return known.to(self.images.device)
         ids = [row.sha256 for row in self.rows]

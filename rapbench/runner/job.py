@@ -24,7 +24,7 @@ from rapbench.runner.identity import bf16_unit, machine_kind, versions
 from rapbench.runner.shard import Shard
 from rapbench.say import say
 from rapbench.store.cell import Cell
-from rapbench.store.heatmaps import Heatmaps
+from rapbench.store.heatmaps import GALLERY, Heatmaps, Tap
 from rapbench.zoo._model import ZooModel
 
 BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed} elapsed, {remaining} left"
@@ -73,6 +73,8 @@ class Job:
         keys = {label: common | {"method": method.identity} for label, method in self.methods.items()}
         self.kept = {label: Heatmaps(store, key, config.heatmaps.name) for label, key in keys.items()} if (
             config.heatmaps) else {}  # fmt: skip
+        self.shown = {label: Heatmaps(store, key | {"images": config.gallery}, "float16", GALLERY)
+                      for label, key in keys.items()}  # fmt: skip
         rounded = {"heatmaps": config.heatmaps.name} if self.kept and config.heatmaps.name != "float32" else {}
         about = {"model": model.facts.name, "data": dataset.name, "images": str(rows), "chunks": str(len(self.slices))}
         self.cells = {
@@ -199,7 +201,9 @@ class Job:
                         mine.append(protocol)
             if not mine:
                 return
-            for protocol, columns in chunk.evaluate(self.methods[label], mine, self.kept.get(label)):
+            kept, count = self.kept.get(label), self.config.gallery - chunk.first
+            tapped = Tap(kept, self.shown[label], count) if count > 0 else kept
+            for protocol, columns in chunk.evaluate(self.methods[label], mine, tapped):
                 self.cells[label, protocol.label].write(chunk.number, columns)
 
     def _protocol_key(self, protocol: Choice) -> dict[str, Any]:

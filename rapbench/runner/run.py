@@ -20,6 +20,7 @@ from rapbench.report import write_report
 from rapbench.runner.allocator import keep_memory
 from rapbench.runner.choice import checked, options_of
 from rapbench.runner.device import default_batch, device_called
+from rapbench.runner.gallery import write_gallery
 from rapbench.runner.identity import git_state, machine_kind, versions
 from rapbench.runner.job import Job, Size
 from rapbench.runner.loaded import loaded_data, loaded_model
@@ -89,6 +90,7 @@ def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datet
         "config": settings | {"output": str(output)} | vars(job.size),
     }
     write_whole(output / "provenance.json", json.dumps(provenance, indent=1).encode())
+    write_gallery(job, output, refused)
     return write_report(output, images, distances, header) + f"\nWritten to {output}/"
 
 

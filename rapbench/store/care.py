@@ -8,7 +8,7 @@ from typing import Any
 
 from rapbench.errors import RapbenchError
 from rapbench.store.cell import CELLS, open_table
-from rapbench.store.heatmaps import HEATMAPS
+from rapbench.store.heatmaps import GALLERY, HEATMAPS
 from rapbench.store.sealed import SEALED, SET_ASIDE, Damaged, read_sealed, sealed_in
 
 COLUMNS = ("model", "data", "images", "method", "protocol")
@@ -85,7 +85,7 @@ def collect(store: Path, *, stale: bool = False, heatmaps: bool = False, dry_run
     if stale:
         doomed["results of other versions"] = [path for _, files in _cells(store) if _stale(files[0]) for path in files]
     if heatmaps:
-        doomed["heatmaps"] = list(_files(store / HEATMAPS))
+        doomed["heatmaps"] = [path for room in (HEATMAPS, GALLERY) for path in _files(store / room)]
     lines = []
     for what, paths in doomed.items():
         size = sum(path.stat().st_size for path in paths)

@@ -13,21 +13,26 @@ from rapbench.store.cell import digest_of
 from rapbench.store.sealed import Damaged, read_sealed, sealed_in, set_aside, write_sealed
 
 HEATMAPS = "heatmaps"
+GALLERY = "gallery"  # those of the few images that a report shows
 FORMATS = {"float32": torch.float32, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Heatmaps:
-    """key: everything that determines them. number: float32 as computed, or float16 relative to each map's maximum."""
+    """key: everything that determines them. number: float32 as computed, or float16 relative to each map's maximum.
+
+    room: the folder of the store.
+    """
 
     store: Path
     key: dict[str, Any]
     number: str
+    room: str = HEATMAPS
 
     @cached_property
     def folder(self) -> Path:
         """Where the chunks are."""
-        return self.store / HEATMAPS / digest_of(self.key | {"heatmaps": self.number})
+        return self.store / self.room / digest_of(self.key | {"heatmaps": self.number})
 
     def read(self, chunk: int) -> Tensor | None:
         """Return a chunk's (N, H, W) float32 maps as `write` gave them back, or None; what is damaged is set aside."""
@@ -55,6 +60,31 @@ class Heatmaps:
         data = safetensors.torch.save({"values": values, "scale": scale.contiguous()})
         write_sealed(self.folder, f"{chunk:05d}", "safetensors", data)
         return _restored(values, scale).to(heatmaps.device)
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Lets a chunk's heatmaps pass from and to where they are kept, if they are; keeps the first `count` to show."""
+
+    kept: Heatmaps | None
+    shown: Heatmaps
+    count: int
+
+    def read(self, chunk: int) -> Tensor | None:
+        """Return kept heatmaps, or None."""
+        found = self.kept.read(chunk) if self.kept else None
+        if found is not None:
+            self._show(chunk, found)
+        return found
+
+    def write(self, chunk: int, heatmaps: Tensor) -> Tensor:
+        """Keep finite (N, H, W) maps and return them as whoever reads them finds them."""
+        self._show(chunk, heatmaps)
+        return self.kept.write(chunk, heatmaps) if self.kept else heatmaps
+
+    def _show(self, chunk: int, heatmaps: Tensor) -> None:
+        if self.shown.read(chunk) is None:
+            self.shown.write(chunk, heatmaps[: self.count])
 
 
 def _restored(values: Tensor, scale: Tensor) -> Tensor:

@@ -1,0 +1,42 @@
+"""The report of a run that is over, from what lies in its folder."""
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from rapbench.errors import RapbenchError
+from rapbench.report import write_report
+from rapbench.report.provenance import provenance_of
+
+NAMES = ("images.parquet", "distances.parquet")
+
+
+def write_again(top: Path) -> str:
+    """Write the reports of a run's folder, or of all runs below a folder, and return their text for a terminal.
+
+    Raises RapbenchError where there is no run, or a file of one cannot be read.
+    """
+    found = [top] if any((top / name).exists() for name in NAMES) else below(top)
+    if not found:
+        raise RapbenchError(f"{top} holds no images.parquet or distances.parquet; name the folder that a run wrote")
+    texts = []
+    for folder in found:
+        images, distances = (_table(folder / name) for name in NAMES)
+        text = write_report(folder, images, distances, provenance_of(folder).get("header", []))
+        texts.append(f"{text}\nWritten to {folder}/")
+    return "\n\n".join(texts)
+
+
+def below(top: Path) -> list[Path]:
+    """Return the folders of runs below a folder."""
+    return sorted({path.parent for name in NAMES for path in top.rglob(name)})
+
+
+def _table(path: Path) -> pd.DataFrame | None:
+    if not path.exists():
+        return None
+    try:
+        return pd.read_parquet(path)
+    except (OSError, pa.ArrowException) as error:
+        raise RapbenchError(f"{path} cannot be read ({error}); the same run writes it again from the store") from error

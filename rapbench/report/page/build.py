@@ -1,0 +1,132 @@
+"""One self-contained page of a run: verdict, tables, curves, comparisons, gallery and provenance."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from rapbench.report.figures import colours, curve
+from rapbench.report.gallery import Gallery
+from rapbench.report.page import sections
+from rapbench.report.page.pictures import gallery_section
+from rapbench.report.page.sections import VIEW
+from rapbench.report.page.words import options
+from rapbench.report.tables import NAMES, ordered
+
+HERE = Path(__file__).parent
+
+
+def page(
+    title: str,
+    header: list[str],
+    *,
+    table: pd.DataFrame | None,
+    published: pd.DataFrame,
+    paper: pd.DataFrame | None,
+    pairs: pd.DataFrame | None,
+    verdict: pd.DataFrame | None,
+    distance: pd.DataFrame | None,
+    images: pd.DataFrame | None,
+    gallery: Gallery | None,
+    provenance: dict[str, Any],
+) -> str:
+    """Return the page: it needs no network, and the same results give the same bytes.
+
+    table, paper, pairs, verdict, distance: of `table1`, `beside_paper`, `pair_tests`, `verdicts`, `distance_table`;
+    None is left out. published: the paper's Table I. images: per-image results, for what the gallery's images became.
+    """
+    methods = pd.concat([frame["method"] for frame in (table, distance) if frame is not None])
+    colour = colours(methods)
+    data: dict[str, Any] = {"controls": {}, "figures": {}, "pairs": [], "gallery": None}
+    shown: dict[str, Any] = {"table": None, "distance": None, "verdict": None, "paper": None, "tests": None}
+    if table is not None and paper is not None and pairs is not None and verdict is not None:
+        data["controls"]["table"] = _controls(table, VIEW)
+        data["figures"]["table"] = {}
+        shown["table"] = []
+        for place, part in _groups(table, VIEW):
+            printed = published[(published[VIEW] == list(place)).all(axis=1)]
+            name = "|".join(place)
+            data["figures"]["table"][name] = curve(part, printed, "value", NAMES.get(place[1], place[1]), methods)
+            shown["table"].append(sections.view(name, place, part, paper, colour))
+        shown["verdict"] = sections.verdict(verdict, colour)
+        shown["paper"] = sections.paper(paper) if len(paper) else None
+        shown["tests"] = sections.tests(pairs) if len(pairs) else None
+        data["pairs"] = sections.pair_rows(pairs)
+    if distance is not None:
+        data["controls"]["distance"] = _controls(distance, ["sign"])
+        data["figures"]["distance"] = {}
+        shown["distance"] = []
+        means = distance.rename(columns={"mean": "value"})
+        for place, part in _groups(means, ["sign"]):
+            name = place[0]
+            data["figures"]["distance"][name] = curve(part, part[:0], "value", "mean distance (pixels)", methods)
+            shown["distance"].append(sections.view(name, place, part, None, colour))
+    if gallery is not None and images is not None:
+        shown["gallery"], data["gallery"] = gallery_section(gallery, images)
+    else:
+        shown["gallery"] = None
+    names = {"verdict": "Verdict", "table": "Table I", "distance": "D_K", "paper": "Beside the paper",
+             "tests": "Pairs", "gallery": "Gallery"}  # fmt: skip
+    there = [(name, text) for name, text in names.items() if shown[name]]
+    template = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    ).get_template("page.html")
+    return template.render(
+        title=title,
+        header=header,
+        sections=[*there, ("provenance", "Provenance")],
+        controls=data["controls"],
+        has_paper=paper is not None and len(paper) > 0,
+        provenance=_provenance(provenance),
+        style=Markup((HERE / "page.css").read_text()),  # ours, as are the scripts
+        script=Markup((HERE / "page.js").read_text()),
+        plotly=Markup(get_plotlyjs().replace("</script", r"<\/script")),
+        data=Markup(_json(data)),
+        **shown,
+    )
+
+
+def _json(data: dict[str, Any]) -> str:
+    """Return JSON that cannot end the script element it stands in."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _groups(table: pd.DataFrame, keys: list[str]) -> Iterable[tuple[tuple[str, ...], pd.DataFrame]]:
+    for place, part in table.groupby(keys, sort=False):
+        yield tuple(str(name) for name in place), part
+
+
+def _controls(table: pd.DataFrame, keys: list[str]) -> dict[str, list[dict[str, Any]]]:
+    return {key: options(ordered(key, table[key])) for key in keys}
+
+
+def _provenance(provenance: dict[str, Any]) -> dict[str, Any] | None:
+    if not provenance:
+        return None
+
+    def at(*keys: str) -> Any:
+        value: Any = provenance
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+    commit = f"{at('git', 'commit')}{' (with uncommitted changes)' if at('git', 'dirty') else ''}"
+    facts = {
+        "Model": ", ".join(str(at("model", key)) for key in ("name", "architecture", "source") if at("model", key)),
+        "Weights (SHA-256)": at("model", "weights_sha256"),
+        "Data": at("data", "description"),
+        "Images": f"{at('subset', 'n')}, subset {at('subset', 'sha256')}" if at("subset") else None,
+        "Seeds": ", ".join(f"{name} {seed}" for name, seed in (at("seeds") or {}).items()),
+        "Started": at("started"),
+        "Took": f"{at('seconds')} s" if at("seconds") is not None else None,
+        "Commit": commit if at("git") else None,
+        "Machine": ", ".join(f"{name} {value}" for name, value in (at("machine") or {}).items()),
+        "Versions": ", ".join(f"{name} {version}" for name, version in (at("versions") or {}).items()),
+    }
+    return {"facts": [(name, fact) for name, fact in facts.items() if fact], "whole": json.dumps(provenance, indent=1)}

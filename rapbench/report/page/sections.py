@@ -1,0 +1,132 @@
+"""The page's tables, as its template takes them."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from rapbench.report import paper as beside
+from rapbench.report import verdict as judged
+from rapbench.report.page.words import interval, middle, number, options, p_value, records, signed, sortable
+from rapbench.report.pairs import FAMILY
+from rapbench.report.tables import DECIMALS, NAMES, counts, ordered
+
+VIEW = ["sign", "metric", "perturbation"]
+
+
+def view(
+    name: str, place: tuple[str, ...], part: pd.DataFrame, paper: pd.DataFrame | None, colour: dict[str, str]
+) -> dict[str, Any]:
+    """Lay one table out: a row a method, a cell for each K with its interval, and the paper's value."""
+    metric = place[1] if len(place) > 1 else "distance"
+    decimals = DECIMALS.get(metric, 1)
+    printed: dict[tuple[str, str], Any] = {}
+    notes: dict[str, None] = {}
+    if paper is not None:
+        for row in records(paper[(paper[VIEW] == list(place)).all(axis=1)]):
+            printed[row["method"], row["k"]] = row
+            if row["note"]:
+                notes[f"† as printed; {row['note']}."] = None
+    ks = ordered("k", part["k"])
+    ours = {(row["method"], row["k"]): row for row in records(part)}
+    rows = []
+    for method in ordered("method", part["method"]):
+        cells = []
+        for k in ks:
+            cell: dict[str, Any] | None = None
+            if found := ours.get((method, k)):
+                ends = interval(found["low"], found["high"], decimals)
+                title = counts(pd.Series([found["n"]]))
+                cell = {"value": number(found["value"], decimals), "sort": sortable(found["value"]), "interval": ends,
+                        "title": title, "paper": "", "inside": ""}  # fmt: skip
+                if theirs := printed.get((method, k)):
+                    shown = f"{theirs['paper']:g}†" if theirs["note"] else number(theirs["paper"], decimals)
+                    cell |= {"paper": shown, "inside": theirs["inside"]}
+            cells.append(cell)
+        rows.append({"name": NAMES.get(method, method), "colour": colour[method], "cells": cells})
+    caption = f"{' · '.join(NAMES.get(word, word) for word in place)}: value and 95 % interval; {counts(part['n'])}."
+    if printed:
+        caption += " The paper's value (VGG-16) is green where it lies in the interval, red where it does not."
+    return {"key": name, "ks": ks, "rows": rows, "caption": caption, "notes": list(notes)}
+
+
+def verdict(verdict: pd.DataFrame, colour: dict[str, str]) -> dict[str, Any]:
+    """Lay the verdict out, and say in sentences which methods are no better than random."""
+    columns = judged.columns(verdict)
+    found = {tuple(row[key] for key in judged.KEYS): row for _, row in verdict.iterrows()}
+    order = {name: str(rank) for rank, name in enumerate(("better", "mixed", "no better", "worse"))}
+    rows = []
+    for method in ordered("method", verdict["method"]):
+        cells = []
+        for column in columns:
+            row = found.get((*column, method))
+            cells.append(None if row is None else {
+                "kind": str(row["verdict"]).replace(" ", "-"),
+                "symbol": judged.SYMBOLS[row["verdict"]],
+                "word": judged.words(row)[2:],
+                "sort": order[row["verdict"]],
+                "accuracy": f"{signed(row['accuracy_gain'], 1)}, p {p_value(row['accuracy_p_holm'])}",
+                "score": f"{signed(row['score_gain'], 2)}, p {p_value(row['score_p_holm'])}",
+            })  # fmt: skip
+        rows.append({"name": NAMES.get(method, method), "colour": colour[method], "cells": cells})
+    sentences = []
+    for sign, perturbation, control in columns:
+        part = verdict[(verdict[["sign", "perturbation", "control"]] == [sign, perturbation, control]).all(axis=1)]
+        failing = [NAMES.get(name, name) for name in part[part["verdict"].isin(["no better", "worse"])]["method"]]
+        what = f"{NAMES.get(control, control)} at {judged.doing(sign, perturbation)}"
+        if failing:
+            sentences.append({"kind": "bad", "symbol": "✗", "text": f"No better than {what}: {', '.join(failing)}."})
+        else:
+            sentences.append({"kind": "good", "symbol": "✓", "text": f"All methods are better than {what}."})
+    headings = [
+        (judged.doing(sign, perturbation), NAMES.get(control, control)) for sign, perturbation, control in columns
+    ]
+    return {"rows": rows, "headings": headings, "sentences": sentences, "legend": judged.LEGEND,
+            "caution": judged.caution(verdict)}  # fmt: skip
+
+
+def paper(cells: pd.DataFrame) -> dict[str, Any]:
+    """Lay the comparison with the paper out: a sentence, totals, and every cell."""
+    counted = beside.totals(cells)
+    totals = [row | {"name": NAMES.get(row["method"], row["method"])} for row in records(counted)]
+    rows = []
+    for row in records(cells):
+        decimals = DECIMALS[row["metric"]]
+        paper = f"{row['paper']:g}†" if row["note"] else number(row["paper"], decimals)
+        ends = [interval(row[f"{of}low"], row[f"{of}high"], decimals) for of in ("", "difference_")]
+        rows.append(row | {
+            "name": NAMES.get(row["method"], row["method"]),
+            "metric": NAMES.get(row["metric"], row["metric"]),
+            "cells": [
+                (row["k"], 1e9 if row["k"] == "all" else row["k"]),
+                (number(row["value"], decimals), sortable(row["value"])),
+                (ends[0], sortable(row["low"])),
+                (paper, sortable(row["paper"])),
+                (signed(row["difference"], decimals), sortable(row["difference"])),
+                (ends[1], sortable(row["difference_low"])),
+            ],
+        })  # fmt: skip
+    return {"sentence": beside.sentence(counted), "legend": beside.LEGEND, "totals": totals, "cells": rows}
+
+
+def tests(pairs: pd.DataFrame) -> dict[str, Any]:
+    """Return what the table of pairs can be filtered by, and what its p is corrected over."""
+    first = pairs.iloc[0]
+    filters = {key: options(ordered(key, pairs[key]), str(first[key])) for key in VIEW}
+    ks = ordered("k", pairs["k"])
+    filters["K"] = options(ks, middle(ordered("k", pairs[pairs["sign"] == first["sign"]]["k"])))
+    filters["method"] = options(ordered("method", [*pairs["method"], *pairs["other"]]))
+    return {"filters": filters, "family": FAMILY}
+
+
+def pair_rows(pairs: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return each tested pair for the page's script: where it belongs, and the cells of its row, text and number."""
+    rows = []
+    for row in records(pairs):
+        names = [[NAMES.get(row[name], row[name]), None] for name in ("method", "other")]
+        shown = [(signed(row["difference"], DECIMALS[row["metric"]]), row["difference"])]
+        shown += [(str(row[name]), row[name]) for name in ("higher", "lower", "n")]
+        shown += [(p_value(row[name]), row[name]) for name in ("p", "p_holm")]
+        known = [[text, None if math.isnan(value) else float(f"{value:.6g}")] for text, value in shown]
+        rows.append({"at": [row[key] for key in [*VIEW, "k", "method", "other"]], "cells": [*names, *known]})
+    return rows

@@ -1,0 +1,110 @@
+"""Intervals and paired tests for per-image results. Every interval is of 95 %."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+ALPHA = 0.05
+RESAMPLES = 9999
+SEED = 0
+EXACT = 50  # differences, up to which Wilcoxon's distribution is computed, not approximated
+DIGITS = 10  # sums differ in their last bits from one machine to another; a report's digits may not
+
+Array = NDArray[np.float64]
+
+
+def wilson(correct: int, n: int) -> tuple[float, float]:
+    """Return Wilson's interval (1927) of an accuracy, in per cent."""
+    low, high = proportion_confint(correct, n, ALPHA, method="wilson")
+    return round(100 * float(low), DIGITS), round(100 * float(high), DIGITS)
+
+
+def bootstrap_means(values: Array) -> tuple[Array, Array]:
+    """Return the BCa bootstrap intervals (Efron 1987) of each column's mean: rows are images, drawn with replacement.
+
+    values: (images, columns). All columns see the same draws, from a fixed seed. Where all images have the same value,
+    both ends are that value; a single image, or a value that is not finite, has no interval (NaN).
+    """
+    low, high = np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
+    if len(values) < 2:
+        return low, high
+    finite, first = np.isfinite(values).all(0), values[0]
+    same = finite & (values == first).all(0)
+    low[same] = high[same] = first[same]
+    rest = finite & ~same
+    if not rest.any():
+        return low, high
+    data = np.ascontiguousarray(values[:, rest].T)
+
+    def means(drawn: NDArray[np.int64], axis: int) -> Array:
+        """Return (columns, draws) means of the images with these numbers; a matrix product by how often each is."""
+        rows = drawn.reshape(-1, drawn.shape[-1])
+        places = rows + np.arange(len(rows))[:, None] * data.shape[1]
+        counts = np.bincount(places.ravel(), minlength=len(rows) * data.shape[1]).reshape(len(rows), -1)
+        # Rounded, or equal means would compare as the last bits of their sums do.
+        found = np.round(data @ counts.T.astype(float) / rows.shape[1], DIGITS)
+        return found[:, 0] if drawn.ndim == 1 else found
+
+    images = np.arange(len(values))
+    batch = max(1, 5_000_000 // len(values))  # numbers drawn at a time
+    interval = stats.bootstrap(
+        (images,), means, n_resamples=RESAMPLES, batch=batch, vectorized=True, axis=-1, confidence_level=1 - ALPHA,
+        method="BCa", rng=np.random.default_rng(SEED),
+    ).confidence_interval  # fmt: skip
+    low[rest], high[rest] = np.round(interval.low, DIGITS), np.round(interval.high, DIGITS)
+    return low, high
+
+
+def difference_interval(ours: tuple[float, float, float], theirs: tuple[float, float, float]) -> tuple[float, float]:
+    """Return the interval of the difference ours - theirs of two independent estimates: each value, low, high.
+
+    The method of variance estimates recovery (Zou and Donner 2008); for proportions with Wilson's intervals it is
+    Newcombe's hybrid score interval (1998).
+    """
+    (value, low, high), (other, other_low, other_high) = ours, theirs
+    difference = value - other
+    below = np.hypot(value - low, other_high - other)
+    above = np.hypot(high - value, other - other_low)
+    return round(float(difference - below), DIGITS), round(float(difference + above), DIGITS)
+
+
+def mcnemar(only_first: NDArray[np.int64], only_second: NDArray[np.int64]) -> Array:
+    """Return the exact two-sided p of McNemar's test (1947): images that only the one, only the other gets right."""
+    fewer, both = np.minimum(only_first, only_second), only_first + only_second
+    return np.minimum(1.0, 2 * stats.binom.cdf(fewer, both, 0.5))
+
+
+def wilcoxon(differences: Array) -> tuple[float, int]:
+    """Return the two-sided p of Wilcoxon's signed-rank test (1945), and where the ranks lean: 1, -1, or 0 for nowhere.
+
+    Zero differences are dropped, as he did. Exact for up to 50 differences, tied or not: over all signs that they could
+    have. All zero: p is 1. One that is not a number: p is NaN.
+    """
+    if np.isnan(differences).any():
+        return float("nan"), 0
+    rest = differences[differences != 0]
+    # Twice a rank is an integer, tied or not.
+    ranks = np.rint(2 * stats.rankdata(np.abs(rest))).astype(int)
+    positive = int(ranks[rest > 0].sum())
+    lean = int(np.sign(2 * positive - ranks.sum()))
+    if len(rest) > EXACT:
+        return float(stats.wilcoxon(rest, method="asymptotic").pvalue), lean
+    # scipy's own exact distribution knows no ties.
+    chances = np.ones(1)  # of each sum of the ranks of positive differences
+    for rank in ranks:
+        chances = (np.append(chances, np.zeros(rank)) + np.append(np.zeros(rank), chances)) / 2
+    return float(min(1.0, 2 * chances[: positive + 1].sum(), 2 * chances[positive:].sum())), lean
+
+
+def holm(p: Array) -> Array:
+    """Return the p values of one family after Holm's correction (1979); NaN is none of the family and stays.
+
+    As statsmodels' multipletests, which collects garbage at every call: 72 ms for a family of ten.
+    """
+    order = np.argsort(p, kind="stable")  # NaN last
+    family = np.count_nonzero(~np.isnan(p))
+    weights = np.maximum(family - np.arange(len(p)), 1)
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * weights), 1)
+    return corrected

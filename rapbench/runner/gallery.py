@@ -1,0 +1,95 @@
+"""What a run keeps to show: the first images of the subset with every method's heatmap, in its output folder."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from timm.data import ImageNetInfo
+from torch import Tensor
+from tqdm import tqdm
+
+from rapbench.data._images import load_images
+from rapbench.data._synsets import CLASSES
+from rapbench.errors import RapbenchError
+from rapbench.files import write_whole
+from rapbench.report.gallery import FILE, Gallery, load_gallery, quantised
+from rapbench.runner.chunk import Chunk
+from rapbench.store.cell import digest_of
+from rapbench.zoo._model import Preprocess, Transform
+
+if TYPE_CHECKING:
+    from rapbench.runner.job import Job
+
+
+def write_gallery(job: "Job", output: Path, refused: Collection[str]) -> None:
+    """Write the gallery of a whole job, unless the output folder has it; without one wanted, remove what is there.
+
+    Heatmaps come from the store. One that it lacks, because the cells were computed when no gallery was wanted, is
+    computed again.
+    """
+    count = min(job.config.gallery, len(job.subset.rows))
+    labels = [label for label in job.methods if label not in refused]
+    if not count or not labels:
+        (output / FILE).unlink(missing_ok=True)
+        return
+    classes = _classes(job)
+    identity = digest_of({"maps": {label: job.shown[label].folder.name for label in labels}, "classes": classes})
+    try:
+        known = load_gallery(output)
+    except RapbenchError:  # damaged: written again
+        known = None
+    if known and known.identity == identity:
+        return
+    slices = [slice(part.start, min(part.stop, count)) for part in job.slices if part.start < count]
+    pictures: list[NDArray[np.uint8]] = []
+    maps: dict[str, list[Tensor]] = {label: [] for label in labels}
+    progress = tqdm(total=len(slices) * len(labels), desc=f"{job.model.facts.name} · gallery", delay=2, leave=False)
+    with progress as bar:
+        for number, pixels in enumerate(load_images(job.subset, job.dataset, job.model.transform, slices)):
+            rows = job.subset.rows[slices[number]]
+            placed = pixels.to(job.device, memory_format=torch.channels_last)
+            chunk = Chunk(job.model, job.model, number, slices[number].start, rows, placed, job.config.seed, 1)
+            pictures += list(seen(job.model.transform, pixels))
+            for label in labels:
+                maps[label].append(_heatmaps(job, label, chunk).cpu())
+                bar.update()
+    gallery = Gallery(
+        identity,
+        [row.file for row in job.subset.rows[:count]],
+        [row.label for row in job.subset.rows[:count]],
+        classes,
+        np.stack(pictures),
+        {label: quantised(torch.cat(parts).numpy()) for label, parts in maps.items()},
+    )
+    write_whole(output / FILE, gallery.save())
+
+
+def seen(transform: Transform, pixels: Tensor) -> NDArray[np.uint8]:
+    """Return preprocessed (N, 3, H, W) images as (N, H, W, 3) pictures, red first."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (transform.mean, transform.std))
+    scale = 1 if isinstance(transform, Preprocess) else 255  # a library's own mean and std are of 0..1
+    colours = scale * (pixels * std + mean)
+    if isinstance(transform, Preprocess) and transform.bgr:
+        colours = colours.flip(1)
+    return colours.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _heatmaps(job: "Job", label: str, chunk: Chunk) -> Tensor:
+    shown, kept = job.shown[label], job.kept.get(label)
+    found = shown.read(chunk.number)
+    if found is None:
+        found = kept.read(chunk.number) if kept else None
+        found = chunk.heatmaps(job.methods[label], None) if found is None else found[: len(chunk.rows)]
+        found = shown.write(chunk.number, found)
+    return found
+
+
+def _classes(job: "Job") -> list[str]:
+    """Return what ImageNet's classes are called; empty for weights of the user's own, whose classes may be others."""
+    if job.model.facts.classes != CLASSES or job.config.model["name"] == "checkpoint":
+        return []
+    names = ImageNetInfo("imagenet-1k").label_descriptions(as_dict=False)
+    return [name.partition(",")[0] for name in names]
