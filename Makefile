@@ -3,6 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
 
+# Settings of `make check-drift` and `make freeze-drift`.
+EXPERIMENT ?= drift
+BASELINE ?= $(if $(MODEL),$(MODEL),efficientnet_lite0)
+
 # Settings of `make reproduce-table1`; each becomes a Hydra override.
 MODEL ?=
 IMAGENET ?=
@@ -17,7 +21,7 @@ OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(IMAGENET),data=imagenet 'data.r
 	$(if $(REQUIRE),'subset.require=[$(REQUIRE)]') $(if $(METHODS),'method=[$(METHODS)]') \
 	$(if $(DEVICE),device=$(DEVICE)) $(if $(PRECISION),precision=$(PRECISION))
 
-.PHONY: setup reproduce-table1 test test-slow test-cluster lint benchmark lock clean
+.PHONY: setup reproduce-table1 test test-slow test-cluster check-drift freeze-drift lint benchmark lock clean
 
 setup: .venv/.ready
 
@@ -45,6 +49,14 @@ test-slow: setup
 # Needs root or a user of one's own machine, and Debian's slurm-wlm and munge.
 test-cluster: setup
 	@$(BIN)/python -m pytest -m cluster tests/cluster
+
+# Compute anew what a baseline is of, and compare.
+check-drift: setup
+	@$(BIN)/python experiments/drift.py check baselines/drift/$(BASELINE).csv $(OVERRIDES)
+
+# Four runs: one is frozen, the others tell how far another platform may lie from it.
+freeze-drift: setup
+	@$(BIN)/python experiments/drift.py freeze baselines/drift/$(BASELINE).csv experiment=$(EXPERIMENT) $(OVERRIDES)
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -45,6 +45,14 @@ def main(arguments: list[str] | None = None) -> int:
     verify.add_argument("manifest", type=Path, help="the manifest.csv that a run wrote")
     verify.add_argument("--root", help="of the data set; default: as in the provenance.json beside the manifest")
     verify.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1; default: %(default)s")
+    drift = commands.add_parser(
+        "drift", help="whether a run's results are those of a frozen baseline; exit code 1 if not"
+    )
+    drift.add_argument("results", type=Path, help="a run's folder, such as results/table1/resnet50_keras")
+    drift.add_argument("--baseline", type=Path, required=True, help="such as baselines/drift/resnet50_keras.csv")
+    drift.add_argument("--update", action="store_true", help="freeze the run as the baseline, and print what changed")
+    drift.add_argument("--perturbed", type=Path, nargs="+", default=[], metavar="RUN",
+                       help="with --update: runs from which tolerances for other platforms are derived")  # fmt: skip
     store = commands.add_parser("store", help="look after the results store")
     verbs = store.add_subparsers(dest="verb", required=True)
     for verb, what in STORE_VERBS.items():
@@ -160,6 +168,15 @@ def verify_manifest(verb: str, manifest: Path, **options: Any) -> str:
     return verify(manifest, **options)
 
 
+def check_drift(results: Path, baseline: Path, update: bool, perturbed: list[Path]) -> str:
+    """Compare a run with a baseline, or freeze it as one."""
+    from rapbench.drift import command
+
+    if perturbed and not update:
+        raise RapbenchError("--perturbed goes with --update: tolerances are part of the baseline")
+    return command.update(results, baseline, perturbed) if update else command.check(results, baseline)
+
+
 def look_after_store(verb: str, results: Path, **options: Any) -> str:
     """List, check or clean a store."""
     from rapbench.store import care
@@ -183,6 +200,7 @@ COMMANDS: dict[str, Callable[..., str]] = {
     "report": report_again,
     "patterns": make_patterns,
     "subset": verify_manifest,
+    "drift": check_drift,
     "store": look_after_store,
 }
 

@@ -70,6 +70,12 @@ def machine_kind(device: torch.device) -> dict[str, Any]:
     return kind | {"threads": torch.get_num_threads(), "cpu": torch.backends.cpu.get_cpu_capability()}
 
 
+def processor() -> str:
+    """Return the CPU's name and second cache: libraries choose their kernels' blocks, and so the rounding, by them."""
+    known = torch.cpu.get_capabilities()
+    return f"{known.get('cpu_name') or platform.processor()}, L2 {known.get('l2_cache_size', 0) // 1024} KiB"
+
+
 def bf16_unit(device: torch.device) -> str:
     """Return what computes bfloat16 on a device: its units round differently, where those for float32 agree."""
     if device.type != "cpu":

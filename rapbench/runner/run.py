@@ -21,7 +21,7 @@ from rapbench.runner.allocator import keep_memory
 from rapbench.runner.choice import checked, options_of
 from rapbench.runner.device import default_batch, device_called
 from rapbench.runner.gallery import write_gallery
-from rapbench.runner.identity import git_state, machine_kind, versions
+from rapbench.runner.identity import git_state, machine_kind, processor, versions
 from rapbench.runner.job import Job, Size
 from rapbench.runner.loaded import loaded_data, loaded_model
 from rapbench.runner.memory import compute
@@ -79,7 +79,7 @@ def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datet
         "seconds": round(seconds, 1),
         "versions": versions(),
         "git": git_state(),
-        "machine": machine_kind(device) | {"torch_threads": torch.get_num_threads()},
+        "machine": machine_kind(device) | {"processor": processor(), "torch_threads": torch.get_num_threads()},
         "model": vars(model.facts) | {"preprocessing": repr(model.transform), "weights_sha256": model.weights_sha256},
         "data": {"description": dataset.description, "sha256": dataset.identity},
         "subset": {"n": len(subset.rows), "sha256": subset.identity, "drawn": subset.drawn, "broken": subset.broken},

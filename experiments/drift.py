@@ -1,0 +1,66 @@
+"""Check a frozen baseline, or freeze one: the runs that it takes, and `rapbench drift` over them.
+
+`check baselines/drift/NAME.csv`, `freeze baselines/drift/NAME.csv experiment=drift`; Hydra overrides may follow. What
+computes is another process each time, as its threads and kernels are chosen before anything is loaded, and its results
+folder is emptied first: the store would answer for code that it does not know of.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from rapbench.cli import main
+from rapbench.drift.baseline import read_baseline
+from rapbench.errors import RapbenchError
+
+RESULTS = Path("results/drift")
+THREADS = 2  # so many has every machine
+# Other kernels, threads, chunks and batches: environment, overrides. The last does without fused multiply-add.
+AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+PLAIN = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
+PERTURBED: dict[str, tuple[int, dict[str, str], list[str]]] = {
+    "avx2": (1, AVX2, []),
+    "chunks": (1, PLAIN, ["chunk=3", "batch=5"]),
+    "plain": (THREADS, PLAIN, []),
+}
+
+
+def check(baseline: Path, overrides: list[str]) -> int:
+    """Run what a baseline is of and compare; returns the exit code."""
+    try:
+        frozen = read_baseline(baseline)
+    except RapbenchError as error:
+        print(f"drift: {error}", file=sys.stderr)
+        return error.code
+    known = [f"experiment={frozen.identity['experiment']}", f"model={frozen.identity['model']}"]
+    device = ["device=cpu"] if frozen.platform["device"] == "cpu" else []
+    threads = frozen.platform.get("threads", THREADS)
+    folder = computed(RESULTS / baseline.stem / "check", threads, {}, [*known, *device, *overrides])
+    return main(["drift", str(folder), "--baseline", str(baseline)])
+
+
+def freeze(baseline: Path, overrides: list[str]) -> int:
+    """Run a configuration as it is and perturbed, and freeze it; returns the exit code."""
+    place = RESULTS / baseline.stem
+    run = computed(place / "frozen", THREADS, {}, overrides)
+    perturbed = [computed(place / name, threads, kernels, [*overrides, *others])
+                 for name, (threads, kernels, others) in PERTURBED.items()]  # fmt: skip
+    return main(["drift", str(run), "--baseline", str(baseline), "--update", "--perturbed", *map(str, perturbed)])
+
+
+def computed(results: Path, threads: int, kernels: dict[str, str], overrides: list[str]) -> Path:
+    """Run anew; return the folder that holds the results. Ends the program when the run does not succeed."""
+    shutil.rmtree(results, ignore_errors=True)
+    command = [sys.executable, "-m", "rapbench.cli", "run", *overrides, f"results={results}"]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)} | kernels
+    if code := subprocess.run(command, env=environment, stdout=subprocess.DEVNULL).returncode:
+        sys.exit(code)
+    (found,) = results.glob("*/**/provenance.json")
+    return found.parent
+
+
+if __name__ == "__main__":
+    verb, name, *rest = sys.argv[1:]
+    sys.exit({"check": check, "freeze": freeze}[verb](Path(name), rest))

@@ -1,0 +1,91 @@
+"""A frozen baseline: <name>.csv with every image's results, <name>.yaml with what they are of, and tolerances."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from rapbench.drift.results import CELL, KEYS, VALUES, Results, in_order
+from rapbench.errors import RapbenchError
+from rapbench.files import write_whole
+
+HEADER = "# Written by `rapbench drift --update`, read by `rapbench drift`: docs/drift.md says what everything means.\n"
+
+
+def read_baseline(path: Path) -> Results:
+    """Read a baseline's two files. Raises RapbenchError that names what is missing or not understood."""
+    facts = beside(path)
+    for file in (path, facts):
+        if not file.is_file():
+            raise RapbenchError(f"there is no baseline {file}; freeze one from a run with: rapbench drift RESULTS "
+                                f"--baseline {path} --update")  # fmt: skip
+    try:
+        known = yaml.safe_load(facts.read_text())
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if list(frame.columns) != [*KEYS, *VALUES]:
+            raise ValueError(f"its columns are not {', '.join([*KEYS, *VALUES])}")
+        values = in_order(_numbers(frame, VALUES))
+        tolerances = known["tolerances"] and _numbers(pd.DataFrame(known["tolerances"]), VALUES).set_index(CELL)
+        if values.index.has_duplicates:
+            raise ValueError(f"{values.index[values.index.duplicated()][0]} is there twice")
+        return Results(
+            str(path), known["identity"], known["images"], known["platform"], values, known["versions"],
+            tolerances=tolerances if isinstance(tolerances, pd.DataFrame) else None,
+            perturbed=tuple(known["perturbed"]),
+        )  # fmt: skip
+    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise RapbenchError(f"{path} with {facts.name} is not a baseline ({error}); restore it or freeze it again with "
+                            "--update") from error  # fmt: skip
+
+
+def write_baseline(path: Path, run: Results) -> None:
+    """Write a run's results as a baseline's two files; same results, same bytes. Raises RapbenchError."""
+    write_whole(path, values_csv(run.values).encode())
+    tolerances = None
+    if run.tolerances is not None:
+        rows = run.tolerances.reset_index().to_dict("records")
+        tolerances = [{str(key): value for key, value in row.items() if value == value} for row in rows]
+    facts: dict[str, Any] = {
+        "identity": run.identity,
+        "images": run.images,
+        "platform": run.platform,
+        "versions": run.versions,
+        "perturbed": list(run.perturbed),
+        "tolerances": tolerances,
+    }
+    dump: Any = yaml.safe_dump  # None: what holds nothing nested is put on one line
+    write_whole(beside(path), (HEADER + dump(facts, sort_keys=False, width=1000, default_flow_style=None)).encode())
+
+
+def beside(path: Path) -> Path:
+    """The baseline's other file. Raises RapbenchError when the baseline is not named by its CSV."""
+    if path.suffix != ".csv":
+        raise RapbenchError(
+            f"--baseline names the CSV file, such as baselines/drift/efficientnet_lite0.csv, not {path}"
+        )
+    return path.with_suffix(".yaml")
+
+
+def values_csv(values: pd.DataFrame) -> str:
+    """Return a line a result, with the fewest digits that give the float32 back; empty where there is none."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*KEYS, *VALUES])
+    for key, row in zip(values.index, values.to_numpy(), strict=True):
+        writer.writerow([*key, *map(_shortest, row)])
+    return text.getvalue()
+
+
+def _shortest(value: float) -> str:
+    if np.isnan(value):
+        return ""
+    return str(int(value)) if value == int(value) and abs(value) < 2**24 else str(np.float32(value))
+
+
+def _numbers(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    present = [column for column in columns if column in frame]
+    return frame.assign(**{column: pd.to_numeric(frame[column].replace("", np.nan)) for column in present})

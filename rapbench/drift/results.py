@@ -1,0 +1,110 @@
+"""A run's results image by image, with all that says whether two runs can be compared."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pyarrow import ArrowException
+
+from rapbench.data._manifest import load_manifest
+from rapbench.errors import RapbenchError
+
+CELL = ["method", "protocol", "sign", "k"]
+KEYS = [*CELL, "image"]
+VALUES = ["selected", "predicted", "logit", "distance"]
+# A run's file of each kind of protocol, and which of the values it holds.
+FILES = {
+    "images.parquet": ["selected", "predicted", "logit"],
+    "distances.parquet": ["selected", "distance"],
+}
+# Of the identity, what moves results by their rounding alone.
+ROUNDING = ("chunk",)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A run, or a baseline made of one.
+
+    values: VALUES, float64 with float32's digits, NaN where a protocol has none; indexed by KEYS, sorted. identity:
+    what must be the same. images: file -> {label, sha256}. platform: where the last digits come from. code: hashes of
+    the methods' and protocols' sources. tolerances: as `tolerances.derive` returns them; None where none are stated.
+    """
+
+    source: str
+    identity: dict[str, Any]
+    images: dict[str, dict[str, Any]]
+    platform: dict[str, Any]
+    values: pd.DataFrame
+    versions: dict[str, str] = field(default_factory=dict)
+    code: dict[str, str] = field(default_factory=dict)
+    tolerances: pd.DataFrame | None = None
+    perturbed: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """The images' labels."""
+        return {file: image["label"] for file, image in self.images.items()}
+
+
+def read_run(folder: Path) -> Results:
+    """Read a run's folder. Raises RapbenchError when it is none, or holds no results."""
+    try:
+        provenance = json.loads((folder / "provenance.json").read_text())
+        rows = load_manifest(folder / "manifest.csv").rows
+        identity, platform = _identity(provenance), _platform(provenance)
+        choices = provenance["methods"] | provenance["protocols"]
+        code = {label: choice["code"] for label, choice in choices.items()}
+        frames = [_long(folder / name, columns) for name, columns in FILES.items() if (folder / name).exists()]
+    except (OSError, ValueError, KeyError, TypeError, ArrowException) as error:
+        raise RapbenchError(f"{folder} is not the folder of a whole run ({error}); name the one that it wrote, such "
+                            "as results/table1/resnet50_keras") from error  # fmt: skip
+    if not frames:
+        raise RapbenchError(f"{folder} holds neither {' nor '.join(FILES)}: nothing that could drift")
+    values = in_order(pd.concat(frames))
+    if values.index.has_duplicates:
+        raise RapbenchError(f"{folder} holds {' '.join(values.index[values.index.duplicated()][0])} twice; run again")
+    images = {row.file: {"label": row.label, "sha256": row.sha256} for row in rows}
+    return Results(str(folder), identity, images, platform, values, provenance["versions"], code)
+
+
+def in_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return VALUES of a frame that has KEYS too, indexed by KEYS in an order that hangs on nothing else."""
+    frame = frame.reset_index(drop=True).reindex(columns=[*KEYS, *VALUES])
+    ranks = frame["k"].map(lambda k: np.inf if k == "all" else float(k))
+    frame = frame.assign(rank=ranks).sort_values([*CELL[:3], "rank", "image"]).drop(columns="rank").set_index(KEYS)
+    return frame.astype(np.float32).astype(np.float64)
+
+
+def _long(path: Path, columns: list[str]) -> pd.DataFrame:
+    return pd.read_parquet(path).rename(columns={"perturbation": "protocol"})[[*KEYS, *columns]]
+
+
+def _identity(provenance: dict[str, Any]) -> dict[str, Any]:
+    """What a result depends on, but for the code and the platform: what they do to it is what is looked for."""
+    config = provenance["config"]
+    elsewhere = ("root", "labels_file", "summary")
+    return {
+        "experiment": config["name"],
+        "model": config["model"]["name"],
+        "weights_sha256": provenance["model"]["weights_sha256"],
+        "preprocessing": provenance["model"]["preprocessing"],
+        "data": {key: value for key, value in config["data"].items() if key not in elsewhere},
+        "seed": provenance["seeds"]["run"],
+        "precision": config["precision"],
+        "heatmaps": "float16" if config["heatmaps"] == "float16" else "float32",
+        "chunk": config["chunk"],
+        "methods": _choices(provenance["methods"]),
+        "protocols": _choices(provenance["protocols"]),
+    }
+
+
+def _choices(section: dict[str, Any]) -> dict[str, Any]:
+    return {label: {key: value for key, value in choice.items() if key != "code"} for label, choice in section.items()}
+
+
+def _platform(provenance: dict[str, Any]) -> dict[str, Any]:
+    kind = {key: value for key, value in provenance["machine"].items() if key != "torch_threads"}
+    return kind | {"torch": provenance["versions"]["torch"], "batch": provenance["config"]["batch"]}

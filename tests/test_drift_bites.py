@@ -1,0 +1,217 @@
+"""Mutations of the real code, each of which `rapbench drift` must notice; and untouched code, which it must let pass.
+
+Each is made in a copy of the source tree and run in a process of its own, on the methods that it can reach.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiments.drift import PERTURBED
+from rapbench.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+METHODS = {
+    "rap": "[rap]",
+    "aaai": "[rap_aaai]",
+    "lrp": "[lrp_alpha_beta,lrp_epsilon,lrp_preset_b]",
+    "gradients": "[integrated_gradients,smoothgrad]",
+    "relu": "[guided_backprop,deeplift]",
+    "controls": "[random,edge]",
+}
+PER_CHANNEL = (
+    "pixels.rows[pixels.places] = torch.stack([pixels.rows[pixels.places.gather(1, random_keys(seeds + channel, "
+    "order.shape[1]).masked_fill(pixels.beyond, torch.iinfo(torch.int64).max).argsort(dim=1, stable=True))]"
+    "[..., channel] for channel in range(images.shape[1])], -1)"
+)
+# what -> (file, line's part, what it becomes, on which methods, exit code)
+MUTATIONS = {
+    "RAP: the flows exchanged": (
+        "relevance/linear.py", "ours = weight_magnitude(step, kappa)", "ours = weight_magnitude(step, -kappa)",
+        "rap", 1),
+    "RAP: a sign in the first propagation": (
+        "relevance/linear.py", "return (one - other) * target_logit", "return (one + other) * target_logit", "rap", 1),
+    "RAP: a bound of z^B": (
+        "relevance/linear.py", "(high - x, weight_magnitude(step, -1))", "(x - low, weight_magnitude(step, -1))",
+        "rap", 1),
+    "RAP: the correction for batch norms dropped": (
+        "relevance/norm.py", "if not step.options.batchnorm_correction:", "if True:", "rap", 1),
+    "RAP: the correction's sign": (
+        "relevance/norm.py", "relevance.sub_(shift, alpha=kappa / units)", "relevance.add_(shift, alpha=kappa / units)",
+        "rap", 1),
+    "RAP: the first of two summands gets all": (
+        "relevance/wiring.py", "return (a * shared).sum_to_size(a.shape),",
+        "return ((a + b) * shared).sum_to_size(a.shape),",
+        "rap", 1),
+    "RAP: average pooling without the activations": (
+        "relevance/pooling.py", "return (back(step.share(relevance, total)).mul_(m),)",
+        "return (back(step.share(relevance, total)),)", "rap", 1),
+    "RAP (AAAI): the surplus added": (
+        "relevance/aaai.py", "handed - touched * surplus", "handed + touched * surplus", "aaai", 1),
+    "LRP: beta's sign": (
+        "methods/_zennit.py", "[alpha] if alpha == 1 else [alpha, 1 - alpha]",
+        "[alpha] if alpha == 1 else [alpha, alpha - 1]", "lrp", 1),
+    "LRP: norms folded with twice their eps": (
+        "methods/_zennit.py", "norm.running_var, norm.eps, norm.weight", "norm.running_var, 2 * norm.eps, norm.weight",
+        "lrp", 1),
+    "LRP: preset B's rule for dense layers": (
+        "methods/lrp_preset_b.py", "dense=epsilon(stabilizer, bias)", "dense=alpha_beta(2, bias)", "lrp", 1),
+    "integrated gradients: another quadrature": (
+        "methods/integrated_gradients.py", "method=quadrature,", 'method="riemann_left",', "gradients", 1),
+    "SmoothGrad: a tenth more noise": (
+        "methods/smoothgrad.py", "stdevs=noise * float", "stdevs=1.1 * noise * float", "gradients", 1),
+    "guided backprop: ReLU6 without its bound": (
+        "methods/_rectified.py", "return self.relu(x).clamp(max=6)", "return self.relu(x)", "relu", 1),
+    "DeepLIFT: ReLU6 without its bound": (
+        "methods/deeplift.py", "self.low(x.view_as(x)) - self.high(x - 6)", "self.low(x.view_as(x))", "relu", 1),
+    "edge: one channel": (
+        "methods/edge.py", "inputs.double().mean(1)", "inputs.double()[:, 0]", "controls", 1),
+    "random: a seed that ignores the image": (
+        "methods/__init__.py", "seed_of(seed, image_id, method)", "seed_of(seed, method)", "controls", 1),
+    "draws: a shift by one bit less": (
+        "draws.py", "(z ^ _shift(z, 27))", "(z ^ _shift(z, 26))", "controls", 1),
+    "ranking: K off by one": (
+        "protocols/ranking.py", "self.count.clamp(max=int(k))", "self.count.clamp(max=int(k) + 1)", "controls", 1),
+    "ranking: MoRF and LeRF exchanged": (
+        "protocols/ranking.py", "argsort(dim=1, descending=True", "argsort(dim=1, descending=False", "controls", 1),
+    "ranking: the signs exchanged": (
+        "protocols/ranking.py", 'if sign == "positive" else', 'if sign == "negative" else', "controls", 1),
+    "ranking: one channel's relevance": (
+        "protocols/ranking.py", "return torch.sum(relevance, dim=1)", "return relevance[:, 0]", "rap", 1),
+    "removal: another fill": (
+        "protocols/removal.py", "return images.amin((1, 2, 3), keepdim=True)",
+        "return images.mean((2, 3), keepdim=True)", "controls", 1),
+    "shuffling: each channel for itself": (
+        "protocols/shuffling.py", "pixels.rows[pixels.places] = pixels.rows[source]", PER_CHANNEL, "controls", 1),
+    "shuffling: a seed that ignores the image": (
+        "runner/chunk.py", "seed_of(self.seed, self.rows[row].sha256, method", "seed_of(self.seed, method",
+        "controls", 1),
+    "D_K: from the second pixel": (
+        "protocols/distance.py", "(rows - rows[:, :1])", "(rows - rows[:, 1:2])", "controls", 1),
+    "D_K: divided by K + 1": (
+        "protocols/distance.py", "sums.gather(1, counts) / counts", "sums.gather(1, counts) / (counts + 1)",
+        "controls", 1),
+    "evaluation: the clean image asked again": (
+        "runner/evaluate.py", "logits[rows, columns] = forward(perturbed)",
+        "logits[rows, columns] = forward(images[rows])",
+        "controls", 1),
+    "evaluation: the best logit instead of the label's": (
+        "runner/evaluate.py", "target = logits.gather(2, labels[:, None, None].expand(-1, len(ks), 1))[:, :, 0]",
+        "target = logits.amax(2)", "controls", 1),
+    "chunks: every chunk begins at the first image": (
+        "runner/chunk.py", 'columns.pop("row") + self.first', 'columns.pop("row")', "controls", 2),
+    "preprocessing: another filter, in the code": (
+        "zoo/_model.py", "InterpolationMode(self.interpolation)", 'InterpolationMode("bilinear")', "controls", 1),
+    "preprocessing: a deviation 1 % too large, in the code": (
+        "zoo/_model.py", "return (pixels - mean) / std", "return (pixels - mean) / (1.01 * std)", "controls", 1),
+    "preprocessing: the crop a pixel aside": (
+        "zoo/_model.py", "vision.center_crop(resized, [self.crop])",
+        "vision.crop(resized, (resized.height - self.crop) // 2 + 1, (resized.width - self.crop) // 2, self.crop, "
+        "self.crop)", "controls", 1),
+    "preprocessing: another filter, as the model states it": (
+        "zoo/efficientnet_lite0.py", 'interpolation="bicubic"', 'interpolation="bilinear"', "controls", 2),
+    "preprocessing: another deviation, as the model states it": (
+        "zoo/efficientnet_lite0.py", "std=(128.0, 128.0, 128.0)", "std=(127.0, 127.0, 127.0)", "controls", 2),
+    "a default: residual connections": (
+        "../configs/method/rap.yaml", "residual: proportional", "residual: absolute", "rap", 2),
+}  # fmt: skip
+SAID = {
+    "preprocessing: another filter, as the model states it": "preprocessing: ",
+    "preprocessing: another deviation, as the model states it": "preprocessing: ",
+    "a default: residual connections": "methods.rap.options.residual: proportional in the baseline, absolute here",
+    "chunks: every chunk begins at the first image": "twice",
+}
+
+
+# Noticed where the baseline was made; elsewhere they are within what another platform may do.
+ONLY_AT_HOME: set[str] = set()
+
+
+def run_in(tree: Path, methods: str, *overrides: str, **environment: str) -> Path:
+    """Run part of the drift experiment with a tree's code; return the results' folder."""
+    command = [sys.executable, "-m", "rapbench.cli", "run", "experiment=drift", f"method={METHODS[methods]}",
+               "subset.n=3", "chunk=2", f"results={tree}/results", *overrides]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"} | environment
+    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return tree / "results/drift/efficientnet_lite0"
+
+
+def copy_to(tree: Path) -> Path:
+    for part in ("rapbench", "configs", "baselines/published"):
+        shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+    return tree
+
+
+def drift(results: Path, baseline: Path, *arguments: str) -> int:
+    return main(["drift", str(results), "--baseline", str(baseline), *arguments])
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory):
+    """Return a function: methods -> the baseline of untouched code, here and as if made on another platform."""
+    known: dict[str, tuple[Path, Path]] = {}
+
+    def freeze(methods: str) -> tuple[Path, Path]:
+        if methods not in known:
+            tree, other = (copy_to(tmp_path_factory.mktemp(f"{name}-{methods}")) for name in ("untouched", "perturbed"))
+            _, kernels, overrides = PERTURBED["chunks"]
+            perturbed = run_in(other, methods, *overrides, **kernels)
+            results = run_in(tree, methods)
+            known[methods] = tree / "here.csv", tree / "elsewhere.csv"
+            for baseline in known[methods]:
+                assert drift(results, baseline, "--update", "--perturbed", str(perturbed)) == 0
+            facts = known[methods][1].with_suffix(".yaml")
+            made = yaml.safe_load(facts.read_text())
+            made["platform"]["processor"] = "another"
+            facts.write_text(yaml.safe_dump(made))
+        return known[methods]
+
+    return freeze
+
+
+@pytest.mark.parametrize("what", MUTATIONS)
+def test_the_line_is_there_once(what):
+    file, before, after, _, _ = MUTATIONS[what]
+    assert (ROOT / "rapbench" / file).read_text().count(before) == 1
+    assert before != after
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", MUTATIONS)
+def test_a_mutation_is_noticed(what, frozen, tmp_path, capsys):
+    file, before, after, methods, expected = MUTATIONS[what]
+    here, elsewhere = frozen(methods)
+    path = copy_to(tmp_path) / "rapbench" / file
+    path.write_text(path.read_text().replace(before, after))
+    results = run_in(tmp_path, methods)
+    capsys.readouterr()
+    assert drift(results, here) == expected
+    captured = capsys.readouterr()
+    assert SAID.get(what, "The images that made the difference") in captured.out + captured.err
+    assert drift(results, elsewhere) == (0 if what in ONLY_AT_HOME else expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("methods", ["rap", "controls"])
+def test_untouched_code_passes_in_another_run(methods, frozen, tmp_path, capsys):
+    results = run_in(copy_to(tmp_path), methods)
+    for baseline, said in zip(frozen(methods), ("The same platform", "Another platform"), strict=True):
+        assert drift(results, baseline) == 0
+        assert said in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_untouched_code_passes_against_the_committed_baseline(tmp_path):
+    """`make check-drift`, on whatever platform this is."""
+    command = [sys.executable, str(ROOT / "experiments/drift.py"), "check",
+               str(ROOT / "baselines/drift/efficientnet_lite0.csv")]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "No drift" in done.stdout
