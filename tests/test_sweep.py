@@ -238,7 +238,7 @@ def disk() -> Iterator[Callable[[str], Path]]:
 
 def test_a_full_disk_is_one_line_and_costs_nothing_that_was_finished(whole, disk):
     results = str(disk("size=80k") / "results")
-    running = process(results=results)
+    running = process("gallery=0", results=results)  # whose heatmaps alone would fill it
     _, error = running.communicate(timeout=300)
     assert running.returncode == 2, error
     says = r"\nrapbench: cannot write .*: No space left on device; free some space and run again; what is finished is k"
@@ -310,7 +310,7 @@ def test_a_sweep_that_makes_no_sense_is_refused_before_its_first_job(override, c
 
 
 @pytest.mark.parametrize(("line", "words"), [
-    ("rapbench ", "list patterns report run store subset"),
+    ("rapbench ", "drift list patterns report run store subset"),
     ("rapbench run model=eff", "model=efficientnet_lite0"),
     ("rapbench run model=efficientnet_lite0 protocol=s", "protocol=shuffling"),
 ])  # fmt: skip
