@@ -41,7 +41,7 @@ def main(model: str = "efficientnet_lite0", folder: str = "results/precision", *
             wide = part[part["sign"] == sign].pivot(index=["method", "perturbation"], columns="k", values="move")
             wide = wide[ordered("k", wide.columns)]
             print(f"\n{metric}, {sign} attributions: bf16 - fp32")
-            print(tabulate(wide.reset_index(), headers="keys", showindex=False, floatfmt=f"+.{decimals}f"))
+            print(tabulate(wide.reset_index().to_dict("list"), headers="keys", floatfmt=f"+.{decimals}f"))
 
 
 def images(model: str, folder: Path, precision: str, *overrides: str) -> pd.DataFrame:

@@ -71,9 +71,10 @@ def machine_kind(device: torch.device) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """Return the CPU's name and second cache: libraries choose their kernels' blocks, and so the rounding, by them."""
+    """Return the CPU's name and caches: libraries choose their kernels' blocks, and so the rounding, by them."""
     known = torch.cpu.get_capabilities()
-    return f"{known.get('cpu_name') or platform.processor()}, L2 {known.get('l2_cache_size', 0) // 1024} KiB"
+    caches = [f"{level.upper()} {known.get(f'{level}_cache_size', 0) // 1024} KiB" for level in ("l1d", "l2")]
+    return ", ".join([known.get("cpu_name") or platform.processor(), *caches])
 
 
 def bf16_unit(device: torch.device) -> str:
