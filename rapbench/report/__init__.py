@@ -18,7 +18,7 @@ from rapbench.report.published import published_table1
 from rapbench.report.verdict import markdown_verdict, terminal_verdict, verdicts
 
 
-def write_report(folder: Path, images: pd.DataFrame | None, distances: pd.DataFrame | None, header: list[str]) -> str:
+def write_report(folder: Path, images: pd.DataFrame | None, distances: pd.DataFrame | None, header: list[str], regions=None) -> str:
     """Write the tables, figures and the page of a run into `folder` and return their text for a terminal.
 
     images, distances: per-image results as `tables.table1` and `tables.distance_table` take them; what is None or empty
