@@ -23,6 +23,7 @@ ORDERS = ("morf", "lerf", "random")  # most relevant first, least relevant first
 SIGMA = 3.0  # of the blur, in pixels
 NEVER = torch.iinfo(torch.int32).max
 
+RegionFill = Literal[Fill, "uniform", "blur"]
 Output = Literal["logit", "probability"]
 
 
@@ -58,7 +59,7 @@ def regions(
     *,
     size: PositiveInt = 9,
     steps: PositiveInt = 100,
-    fill: Literal[Fill, "uniform", "blur"] = "uniform",
+    fill: RegionFill = "uniform",
     output: Output = "logit",
     normalisation: Normalisation | None = None,
 ) -> Regions:
@@ -98,9 +99,7 @@ def check_steps(steps: int, size: int, height: int, width: int) -> None:
         )
 
 
-def _fills(
-    images: Tensor, fill: Literal[Fill, "uniform", "blur"], seeds: Tensor, skip: int, normalisation: Normalisation | None
-) -> Tensor:
+def _fills(images: Tensor, fill: RegionFill, seeds: Tensor, skip: int, normalisation: Normalisation | None) -> Tensor:
     """Return the images with everything replaced; the first `skip` draws of each seed are taken already."""
     if fill == "blur":
         return gaussian_blur(images, [2 * round(4 * SIGMA) + 1] * 2, [SIGMA] * 2)
@@ -109,4 +108,3 @@ def _fills(
         drawn = random_uniform(seeds, skip + images[0].numel())[:, skip:].to(images.dtype)
         return ((drawn + 1) / 2).view(images.shape).sub(mean).div(std).to(memory_format=torch.channels_last)
     return fill_values(images, fill, normalisation).expand_as(images)
-
