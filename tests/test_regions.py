@@ -58,7 +58,7 @@ def test_what_is_left_over_at_the_border_is_never_replaced():
     assert torch.equal(again.turns["morf"], made.turns["morf"])
 
 
-def replaced_one_by_one(image, heatmap, seed, order, size, steps, fill):
+def replaced_one_by_one(image, heatmap, seed, order, size, steps, fill, moments=MOMENTS):
     """The images after 0 to `steps` steps, (steps + 1, C, H, W): loops over regions, pixels and channels."""
     channels, height, width = image.shape
     down, across = height // size, width // size
@@ -68,7 +68,7 @@ def replaced_one_by_one(image, heatmap, seed, order, size, steps, fill):
     keys = random_keys(torch.tensor([seed]), len(corners))[0].tolist()
     rank = {"morf": [-s for s in sums], "lerf": sums, "random": keys}[order]
     path = sorted(range(len(corners)), key=lambda region: (rank[region], region))
-    mean, std = (values.double() for values in MOMENTS)
+    mean, std = (values.double() for values in moments)
     draws = random_uniform(torch.tensor([seed]), len(corners) + channels * height * width)[0, len(corners) :].double()
     smooth = np.stack([gaussian_filter(plane, 3, mode="mirror", truncate=4) for plane in image.numpy()])
     darkest = min(float(image[c].min() * std[c] + mean[c]) for c in range(channels))
