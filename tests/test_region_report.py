@@ -109,6 +109,22 @@ def test_the_figure_draws_each_method_and_the_random_order_once(tmp_path):
     assert plots.COLOURS[8] not in ink(tmp_path / "b.png")
 
 
+def test_each_panel_draws_its_own_order_and_the_random_one(tmp_path):
+    table = pd.concat([drop_curve(cell) for cell in by_cell(many())], ignore_index=True)
+    halves = {}
+    for order in ("morf", "lerf"):
+        table_of_one = table[(table["method"] != "sensitivity") | (table["order"] == order)]
+        (tmp_path / "a.png").write_bytes(region_curves(table_of_one, "a title")[0])
+        picture = np.rint(imread(tmp_path / "a.png")[:600, :, :3] * 255).astype(int)  # above the legend
+        drawn = (picture == [int(plots.COLOURS[0][at : at + 2], 16) for at in (1, 3, 5)]).all(2)
+        halves[order] = drawn[:, :780].any(), drawn[:, 780:].any()
+    assert halves == {"morf": (True, False), "lerf": (False, True)}
+    for method in ("sensitivity", "rap"):  # the first method's is drawn, for all
+        moved = table.copy()
+        moved.loc[(table["order"] == "random") & (table["method"] == method), "value"] += 1
+        assert (region_curves(moved, "a title") == region_curves(table, "a title")) == (method == "rap")
+
+
 def test_a_report_of_regions_alone_and_the_pages_table(tmp_path):
     text = write_report(tmp_path, None, None, ["a_model: made up.", "6 images."], many())
     assert {path.name for path in tmp_path.iterdir()} == set(FILES)
