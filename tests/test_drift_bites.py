@@ -84,7 +84,7 @@ MUTATIONS = {
     "ranking: one channel's relevance": (
         "protocols/ranking.py", "return torch.sum(relevance, dim=1)", "return relevance[:, 0]", "rap", 1),
     "removal: another fill": (
-        "protocols/removal.py", "return images.amin((1, 2, 3), keepdim=True)",
+        "protocols/_fills.py", "return images.amin((1, 2, 3), keepdim=True)",
         "return images.mean((2, 3), keepdim=True)", "controls", 1),
     "shuffling: each channel for itself": (
         "protocols/shuffling.py", "pixels.rows[pixels.places] = pixels.rows[source]", PER_CHANNEL, "controls", 1),

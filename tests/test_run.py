@@ -235,7 +235,7 @@ def test_report_writes_the_tables_again(capsys):
 
 
 @pytest.mark.parametrize(("arguments", "says"), [
-    (["nowhere"], "nowhere holds no images.parquet or distances.parquet; name the folder that a run wrote"),
+    (["nowhere"], "nowhere holds no images.parquet, distances.parquet or regions.parquet; name the folder that.*"),
     ([], "report takes one folder, that of a run or one with several below it; given: none"),
     (["one", "two"], "report takes one folder, that of a run or one with several below it; given: one two"),
     (["broken"], "broken/images.parquet cannot be read .*; the same run writes it again from the store"),
@@ -258,7 +258,7 @@ def test_what_cannot_be_reported_on_is_said_in_one_line(arguments, says, capsys)
     (["subset.require=[resnet51]"], "unknown model 'resnet51'"),
     (["subset.require=[3]"], "subset.require must list models, by name or as mappings with a name, got 3"),
     (["method=[rap,rapp]"], "unknown method 'rapp'; known: captum_lrp, .*rap, "),
-    (["protocol=remove"], "unknown protocol 'remove'; known: distance, removal, shuffling"),
+    (["protocol=remove"], "unknown protocol 'remove'; known: distance, regions, removal, shuffling"),
     (["+method.mine.name=mine"], "unknown method 'mine'.*known: .*rap"),
     (["modle=vgg16"], "modle"),
     (["subset.m=5"], "Could not override 'subset.m'"),

@@ -19,7 +19,10 @@ VALUES = ["selected", "predicted", "logit", "distance"]
 FILES = {
     "images.parquet": ["selected", "predicted", "logit"],
     "distances.parquet": ["selected", "distance"],
+    "regions.parquet": ["predicted", "logit"],
 }
+# What they call the same thing; a probability is compared as a logit is.
+NAMES = {"perturbation": "protocol", "order": "sign", "step": "k", "score": "logit"}
 # Of the identity, what moves results by their rounding alone.
 ROUNDING = ("chunk",)
 
@@ -79,7 +82,7 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _long(path: Path, columns: list[str]) -> pd.DataFrame:
-    return pd.read_parquet(path).rename(columns={"perturbation": "protocol"})[[*KEYS, *columns]]
+    return pd.read_parquet(path).rename(columns=NAMES)[[*KEYS, *columns]].astype({"k": str})
 
 
 def _identity(provenance: dict[str, Any]) -> dict[str, Any]:

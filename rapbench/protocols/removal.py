@@ -1,14 +1,10 @@
 """Removal: every channel of the selected pixels becomes one value (the paper's Table I)."""
 
-from typing import Literal
-
 from torch import Tensor
 
-from rapbench.errors import RapbenchError
 from rapbench.protocols import protocols
+from rapbench.protocols._fills import Fill, Normalisation, fill_values
 from rapbench.protocols._pixels import ranked_pixels
-
-Fill = Literal["image_min", "channel_min", "pixel_space_min", "mean", "zero"]
 
 
 @protocols.register("removal", kind="perturbation")
@@ -19,7 +15,7 @@ def removal(
     seeds: Tensor,
     *,
     fill: Fill = "image_min",
-    normalisation: tuple[Tensor, Tensor] | None = None,
+    normalisation: Normalisation | None = None,
 ) -> Tensor:
     """Return the images with each one's first `counts` pixels of `order` filled.
 
@@ -30,25 +26,3 @@ def removal(
     fills = fill_values(images, fill, normalisation).flatten(1)[:, None]
     pixels.rows[pixels.places] = fills.expand(*pixels.places.shape, images.shape[1])
     return pixels.images()
-
-
-def fill_values(images: Tensor, fill: Fill, normalisation: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Return what removed pixels become, (P, 1 or C, 1, 1).
-
-    image_min: the scalar minimum of the preprocessed tensor. channel_min: each channel's. pixel_space_min: the image's
-    darkest value before preprocessing. mean: each channel's mean. zero: 0 in the network's input space.
-    """
-    match fill:
-        case "image_min":
-            return images.amin((1, 2, 3), keepdim=True)
-        case "channel_min":
-            return images.amin((2, 3), keepdim=True)
-        case "mean":
-            return images.mean((2, 3), keepdim=True)
-        case "zero":
-            return images.new_zeros(len(images), 1, 1, 1)
-    if normalisation is None:
-        raise RapbenchError("fill=pixel_space_min needs the model's channel means and deviations")
-    mean, std = (values.to(images).view(1, -1, 1, 1) for values in normalisation)
-    darkest = (images * std + mean).amin((1, 2, 3), keepdim=True)
-    return (darkest - mean) / std

@@ -15,22 +15,32 @@ from rapbench.report.pairs import pair_tests
 from rapbench.report.paper import beside_paper, markdown_paper
 from rapbench.report.provenance import provenance_of
 from rapbench.report.published import published_table1
+from rapbench.report.region_curves import region_curves
+from rapbench.report.regions import aopc, aopc_blocks, by_cell, drop_curve
 from rapbench.report.verdict import markdown_verdict, terminal_verdict, verdicts
 
 
-def write_report(folder: Path, images: pd.DataFrame | None, distances: pd.DataFrame | None, header: list[str]) -> str:
+def write_report(
+    folder: Path,
+    images: pd.DataFrame | None,
+    distances: pd.DataFrame | None,
+    header: list[str],
+    regions: pd.DataFrame | None = None,
+) -> str:
     """Write the tables, figures and the page of a run into `folder` and return their text for a terminal.
 
-    images, distances: per-image results as `tables.table1` and `tables.distance_table` take them; what is None or empty
-    is left out. header: sentences on what was run. A provenance.json and a gallery that lie in the folder go into the
-    page. Each file appears whole or not at all.
+    images, distances, regions: per-image results as `tables.table1`, `tables.distance_table` and `regions.by_cell` take
+    them; what is None or empty is left out. header: sentences on what was run. A provenance.json and a gallery that lie
+    in the folder go into the page. Each file appears whole or not at all.
     """
     title = header[0] if header else ""
     texts = ["\n".join(header) + "\n"] if header else []
     files: dict[str, str | bytes] = {}
     published = published_table1()
-    shown: dict[str, Any] = dict.fromkeys(("table", "paper", "pairs", "verdict", "distance", "images"))
-    with tqdm(total=8, desc="report", delay=2, leave=False) as bar:  # of seconds: most reports need none
+    shown: dict[str, Any] = dict.fromkeys(("table", "paper", "pairs", "verdict", "distance", "aopc", "images"))
+    replaced = [] if regions is None or regions.empty else by_cell(regions)
+    work = 8 + 2 * len(replaced)
+    with tqdm(total=work, desc="report", delay=2, leave=False) as bar:  # of seconds: most reports need none
 
         def done(result: Any) -> Any:
             bar.update()
@@ -57,6 +67,17 @@ def write_report(folder: Path, images: pd.DataFrame | None, distances: pd.DataFr
             files["distance.png"] = done(plots.distance_curves(means, f"{title} {tables.counts(means['n'])}"))
             texts.append(tables.distance_terminal(means))
             shown["distance"] = means
+        if replaced:
+            drops, areas = (
+                pd.concat([done(of(cell)) for cell in replaced], ignore_index=True) for of in (drop_curve, aopc)
+            )
+            files["regions.csv"] = drops.to_csv(index=False)
+            files["aopc.csv"] = areas.to_csv(index=False)
+            files["aopc.md"] = "\n\n".join([*header, *tables.markdown_blocks(aopc_blocks(areas))]) + "\n"
+            drawn = region_curves(drops, f"{title} {tables.counts(areas['n'])}")
+            files |= zip(("regions.png", "regions.pdf"), drawn, strict=True)
+            texts.append(tables.terminal_blocks(aopc_blocks(areas)))
+            shown["aopc"] = areas
         if shown["verdict"] is not None and not shown["verdict"].empty:
             texts.append(terminal_verdict(shown["verdict"]))
         if files:

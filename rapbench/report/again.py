@@ -9,7 +9,7 @@ from rapbench.errors import RapbenchError
 from rapbench.report import write_report
 from rapbench.report.provenance import provenance_of
 
-NAMES = ("images.parquet", "distances.parquet")
+NAMES = ("images.parquet", "distances.parquet", "regions.parquet")
 
 
 def write_again(top: Path) -> str:
@@ -19,11 +19,11 @@ def write_again(top: Path) -> str:
     """
     found = [top] if any((top / name).exists() for name in NAMES) else below(top)
     if not found:
-        raise RapbenchError(f"{top} holds no images.parquet or distances.parquet; name the folder that a run wrote")
+        raise RapbenchError(f"{top} holds no {', '.join(NAMES[:-1])} or {NAMES[-1]}; name the folder that a run wrote")
     texts = []
     for folder in found:
-        images, distances = (_table(folder / name) for name in NAMES)
-        text = write_report(folder, images, distances, provenance_of(folder).get("header", []))
+        images, distances, regions = (_table(folder / name) for name in NAMES)
+        text = write_report(folder, images, distances, provenance_of(folder).get("header", []), regions)
         texts.append(f"{text}\nWritten to {folder}/")
     return "\n\n".join(texts)
 

@@ -153,7 +153,7 @@ def markdown_blocks(blocks: "list[Block]") -> list[str]:
     parts = []
     for block in blocks:
         rows = [[markdown_name(name), *cells] for name, cells in block.rows]
-        parts += [f"### {block.title}", block.caption, _tabulate(rows, block.ks, "pipe"), *block.notes]
+        parts += [f"### {block.title}", block.caption, _tabulate(rows, block.ks, "pipe", block.head), *block.notes]
     return parts
 
 
@@ -164,10 +164,16 @@ def markdown_name(method: str) -> str:
 
 def terminal(table: pd.DataFrame, published: pd.DataFrame) -> str:
     """Lay out `table1`'s result beside the paper's numbers, for a terminal."""
+    return terminal_blocks(_blocks(table, published))
+
+
+def terminal_blocks(blocks: "list[Block]") -> str:
+    """Return blocks for a terminal."""
     parts = []
-    for block in _blocks(table, published):
+    for block in blocks:
         rows = [[NAMES.get(name, name), *cells] for name, cells in block.rows]
-        parts.append("\n".join([block.title, block.caption, _tabulate(rows, block.ks, "simple"), *block.notes]))
+        shown = _tabulate(rows, block.ks, "simple", block.head)
+        parts.append("\n".join([block.title, block.caption, shown, *block.notes]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -221,13 +227,14 @@ def distance_terminal(table: pd.DataFrame) -> str:
 
 
 class Block(NamedTuple):
-    """One sign and metric, laid out. rows: a method's name, or PAPER, and its cell for each of `ks`."""
+    """One table, laid out. rows: a method's name, or PAPER, and its cell for each of `ks`. head: what `ks` are."""
 
     title: str
     caption: str
     ks: list[str]
     rows: list[tuple[str, list[str]]]
     notes: list[str]
+    head: str = "K"
 
 
 def _blocks(table: pd.DataFrame, published: pd.DataFrame) -> list[Block]:
@@ -284,9 +291,9 @@ def counts(n: pd.Series) -> str:
     return f"{high} image{'' if high == 1 else 's'}"
 
 
-def _tabulate(rows: list[list[str]], ks: list[str], style: str) -> str:
+def _tabulate(rows: list[list[str]], ks: list[str], style: str, head: str = "K") -> str:
     align = ["left"] + ["right"] * len(ks)
-    return tabulate(rows, headers=["K", *ks], tablefmt=style, disable_numparse=True, colalign=align)
+    return tabulate(rows, headers=[head, *ks], tablefmt=style, disable_numparse=True, colalign=align)
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:

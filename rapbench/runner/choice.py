@@ -12,6 +12,7 @@ from rapbench.files import file_hash
 from rapbench.methods import methods
 from rapbench.protocols import protocols
 from rapbench.protocols.ranking import Sign, check_ks
+from rapbench.protocols.regions import ORDERS, check_steps
 from rapbench.registry import Entry, Registry
 from rapbench.runner.identity import code_version
 from rapbench.runner.shard import Shard
@@ -34,8 +35,12 @@ class Choice:
         """
         found = {}
         for option, find in self.entry.facts.get("files", {}).items():
-            found[option] = file_hash(find(model, (self.entry.options | self.options)[option]))
+            found[option] = file_hash(find(model, self.set_to(option)))
         return replace(self, files=found)
+
+    def set_to(self, option: str) -> Any:
+        """Return an option's value, the default where it is not given."""
+        return (self.entry.options | self.options)[option]
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -57,6 +62,8 @@ def choices(section: DictConfig, registry: Registry) -> list[Choice]:
         entry = registry[settings["name"]]
         options = options_of(settings)
         entry.check(options)
+        if "k" in settings and entry.facts.get("kind") == "regions":
+            raise RapbenchError(f"protocol {label!r} has no k, it replaces regions one by one: set its steps")
         ks = check_ks(label, settings["k"]) if "k" in settings else {}
         chosen.append(Choice(label, entry, options, ks))
     return chosen
@@ -67,9 +74,21 @@ def options_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in ("name", "summary", "k")}
 
 
-def lists(method: Choice, protocol: Choice) -> dict[Sign, list[int | str]]:
-    """Return a protocol's K lists for the signs that a method has."""
+def lists(method: Choice, protocol: Choice) -> dict[Any, list[Any]]:
+    """Return a protocol's K lists for the signs that a method has; of regions, the steps 0 to L in each order."""
+    if protocol.entry.facts["kind"] == "regions":
+        return {order: list(range(protocol.set_to("steps") + 1)) for order in ORDERS}
     return {sign: ks for sign, ks in protocol.ks.items() if sign in method.entry.facts["signs"]}
+
+
+def check_regions(protocols: list[Choice], pixels: int) -> None:
+    """Raise RapbenchError for a protocol that replaces more regions than there are in a square image of `pixels`."""
+    for protocol in protocols:
+        if protocol.entry.facts["kind"] == "regions":
+            try:
+                check_steps(protocol.set_to("steps"), protocol.set_to("size"), pixels, pixels)
+            except RapbenchError as error:
+                raise RapbenchError(f"protocol {protocol.label!r}: {error}") from error
 
 
 def checked(config: DictConfig) -> tuple[list[Choice], list[Choice], Shard]:

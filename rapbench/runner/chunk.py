@@ -14,7 +14,7 @@ from rapbench.errors import MethodError, RapbenchError
 from rapbench.methods import attribute
 from rapbench.protocols.ranking import Ranking, Sign, heatmaps_of, rank_pixels
 from rapbench.runner.choice import Choice, lists
-from rapbench.runner.evaluate import Forward, measure, perturb_and_predict
+from rapbench.runner.evaluate import Forward, measure, perturb_and_predict, replace_and_predict
 from rapbench.store.heatmaps import Heatmaps, Tap
 from rapbench.zoo._model import ZooModel
 
@@ -46,18 +46,22 @@ class Chunk:
     def evaluate(
         self, method: Choice, wanted: list[Choice], kept: Heatmaps | Tap | None
     ) -> Iterator[tuple[Choice, dict[str, np.ndarray]]]:
-        """Attribute once, then yield each wanted protocol's columns over all signs that the method has.
+        """Attribute once, then yield each wanted protocol's columns, over all signs that the method has or all orders.
 
         kept: where heatmaps are looked for and kept. Raises RapbenchError when the method cannot be used.
         """
         heatmaps = self.heatmaps(method, kept)
-        rankings = {sign: rank_pixels(heatmaps, sign) for sign in method.entry.facts["signs"]}
+        ranked = functools.cache(functools.partial(rank_pixels, heatmaps))
         for protocol in wanted:
+            if protocol.entry.facts["kind"] == "regions":
+                which, found = "order", self._regions(method, protocol, heatmaps)
+            else:
+                which, found = "sign", {sign: self._protocol(method, protocol, sign, ranked(sign), ks)
+                                        for sign, ks in lists(method, protocol).items()}  # fmt: skip
             parts = []
-            for sign, ks in lists(method, protocol).items():
-                columns = self._protocol(method, protocol, sign, rankings[sign], ks)
-                signs = np.full(len(columns["row"]), sign)
-                parts.append({"row": columns.pop("row") + self.first, "sign": signs} | columns)
+            for name, columns in found.items():
+                names = np.full(len(columns["row"]), name)
+                parts.append({"row": columns.pop("row") + self.first, which: names} | columns)
             yield protocol, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def heatmaps(self, method: Choice, kept: Heatmaps | Tap | None) -> Tensor:
@@ -79,13 +83,9 @@ class Chunk:
     def _protocol(
         self, method: Choice, protocol: Choice, sign: Sign, ranking: Ranking, ks: list[int | str]
     ) -> dict[str, np.ndarray]:
-        function = functools.partial(protocol.entry.function, **protocol.options)
+        function = self._function(protocol)
         if protocol.entry.facts["kind"] == "measure":
             return measure(function, ranking, ks, self.images.shape[-1], protocol.entry.name)
-        transform = self.model.transform
-        if "normalisation" in protocol.entry.options:
-            moments = (torch.tensor(transform.mean), torch.tensor(transform.std))
-            function = functools.partial(function, normalisation=moments)
 
         def seed(row: int, k: int | str) -> int:
             return seed_of(self.seed, self.rows[row].sha256, method.entry.name, sign, k)
@@ -93,3 +93,18 @@ class Chunk:
         return perturb_and_predict(
             self.forward, function, self.images, self.labels, self.clean, ranking, ks, seed, self.batch
         )
+
+    def _regions(self, method: Choice, protocol: Choice, heatmaps: Tensor) -> dict[str, dict[str, np.ndarray]]:
+        # Neither method nor order: a region becomes the same in all of them, and the random order is one.
+        seeds = [seed_of(self.seed, row.sha256, protocol.entry.name) for row in self.rows]
+        regions = self._function(protocol)(self.images, heatmaps, torch.tensor(seeds, device=self.images.device))
+        return {
+            order: replace_and_predict(self.forward, regions, order, steps, self.labels, self.clean, self.batch)
+            for order, steps in lists(method, protocol).items()
+        }
+
+    def _function(self, protocol: Choice) -> functools.partial:
+        """Return a protocol's function with its options, and with what it asks for of the model."""
+        moments = {"normalisation": self.model.transform.normalisation}
+        given = {name: value for name, value in moments.items() if name in protocol.entry.options}
+        return functools.partial(protocol.entry.function, **protocol.options | given)

@@ -1,7 +1,7 @@
 """Perturbed forward passes: many (image, K) pairs in one pass, one copy back per chunk."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rapbench.config import Precision
 from rapbench.protocols.ranking import Ranking
+from rapbench.protocols.regions import Regions
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -29,7 +30,11 @@ def forward_of(network: nn.Module, precision: Precision) -> Forward:
     return forward
 
 
-@torch.inference_mode()
+def label_logits(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return (P,), the labels' logits; logits: (P, classes). labels: (P,)."""
+    return logits.gather(1, labels[:, None])[:, 0]
+
+
 def perturb_and_predict(
     forward: Forward,
     perturb: Callable[..., Tensor],
@@ -47,31 +52,36 @@ def perturb_and_predict(
     seed: (index in the chunk, K) -> what a random draw hangs on. Returns (N * number of K,) columns, K by K within an
     image: row (index in the chunk), k, selected, predicted, correct, logit.
     """
-    count = len(images)
     selected = torch.stack([ranking.selected(k) for k in ks], 1)
-    pairs = [(row, column) for column, k in enumerate(ks) if k != 0 for row in range(count)]
-    logits = clean[:, None].repeat(1, len(ks), 1)
     counts = selected.tolist()
-    for start in range(0, len(pairs), batch):
-        rows, columns = (list(numbers) for numbers in zip(*pairs[start : start + batch], strict=True))
+
+    def perturbed(rows: list[int], columns: list[int]) -> Tensor:
         seeds = [seed(row, ks[column]) for row, column in zip(rows, columns, strict=True)]
         most = max(counts[row][column] for row, column in zip(rows, columns, strict=True))
-        perturbed = perturb(
+        return perturb(
             images[rows], ranking.order[rows, :most], selected[rows, columns], torch.tensor(seeds, device=images.device)
         )
-        logits[rows, columns] = forward(perturbed)
-    predicted = logits.argmax(2)
-    target = logits.gather(2, labels[:, None, None].expand(-1, len(ks), 1))[:, :, 0]
-    packed = torch.stack([selected.double(), predicted.double(), target.double()]).cpu().numpy()  # the one copy back
-    predicted_labels = packed[1].astype(np.int32)
-    return {
-        "row": np.repeat(np.arange(count, dtype=np.int32), len(ks)),
-        "k": np.tile(np.array([str(k) for k in ks]), count),
-        "selected": packed[0].astype(np.int32).ravel(),
-        "predicted": predicted_labels.ravel(),
-        "correct": (predicted_labels == labels.cpu().numpy()[:, None]).ravel(),
-        "logit": packed[2].astype(np.float32).ravel(),
-    }
+
+    predicted, logit = _answers(forward, perturbed, label_logits, labels, clean, ks, batch)
+    k = np.array([str(k) for k in ks])
+    return _table(labels, {"k": k}, {"selected": selected, "predicted": predicted, "logit": logit})
+
+
+def replace_and_predict(
+    forward: Forward, regions: Regions, order: str, steps: list[int], labels: Tensor, clean: Tensor, batch: int
+) -> dict[str, np.ndarray]:
+    """Ask the model after each number of steps in an order; labels, clean as in `perturb_and_predict`.
+
+    Returns (N * number of steps,) columns, step by step within an image: row (index in the chunk), step, output,
+    predicted, correct, score.
+    """
+
+    def perturbed(rows: list[int], columns: list[int]) -> Tensor:
+        return regions.after(order, rows, torch.tensor([steps[column] for column in columns], device=labels.device))
+
+    predicted, score = _answers(forward, perturbed, regions.score, labels, clean, steps, batch)
+    places = {"step": np.array(steps, dtype=np.int32), "output": np.array([regions.output] * len(steps))}
+    return _table(labels, places, {"predicted": predicted, "score": score})
 
 
 @torch.inference_mode()
@@ -88,3 +98,41 @@ def measure(
         "selected": selected.cpu().numpy().astype(np.int32).ravel(),
         name: values.ravel(),
     }
+
+
+@torch.inference_mode()
+def _answers(
+    forward: Forward,
+    perturbed: Callable[[list[int], list[int]], Tensor],
+    read: Callable[[Tensor, Tensor], Tensor],
+    labels: Tensor,
+    clean: Tensor,
+    ks: Sequence[int | str],
+    batch: int,
+) -> tuple[Tensor, Tensor]:
+    """Return (N, number of K) predictions, and what `read` reads from logits for labels; K = 0 is the clean answer.
+
+    perturbed: (indices in the chunk, places among the K) -> a batch of images.
+    """
+    pairs = [(row, column) for column, k in enumerate(ks) if k != 0 for row in range(len(labels))]
+    predicted = clean.argmax(1)[:, None].repeat(1, len(ks))
+    values = read(clean, labels)[:, None].repeat(1, len(ks))
+    for start in range(0, len(pairs), batch):
+        rows, columns = (list(numbers) for numbers in zip(*pairs[start : start + batch], strict=True))
+        logits = forward(perturbed(rows, columns))
+        predicted[rows, columns] = logits.argmax(1)
+        values[rows, columns] = read(logits, labels[rows])
+    return predicted, values
+
+
+def _table(labels: Tensor, places: dict[str, np.ndarray], found: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """Return columns of (N, number of places) tensors, `predicted` among them, and of what names the places."""
+    count, width = found["predicted"].shape
+    packed = torch.stack([values.double() for values in found.values()]).cpu().numpy()  # the one copy back
+    table = {"row": np.repeat(np.arange(count, dtype=np.int32), width)}
+    table |= {name: np.tile(values, count) for name, values in places.items()}
+    for name, values in zip(found, packed, strict=True):
+        table[name] = values.astype(np.int32 if name in ("selected", "predicted") else np.float32).ravel()
+        if name == "predicted":
+            table["correct"] = table[name] == labels.cpu().numpy().repeat(width)
+    return table

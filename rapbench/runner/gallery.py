@@ -69,9 +69,8 @@ def write_gallery(job: "Job", output: Path, refused: Collection[str]) -> None:
 
 def seen(transform: Transform, pixels: Tensor) -> NDArray[np.uint8]:
     """Return preprocessed (N, 3, H, W) images as (N, H, W, 3) pictures, red first."""
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (transform.mean, transform.std))
-    scale = 1 if isinstance(transform, Preprocess) else 255  # a library's own mean and std are of 0..1
-    colours = scale * (pixels * std + mean)
+    mean, std = (values.view(3, 1, 1) for values in transform.normalisation)
+    colours = 255 * (pixels * std + mean)
     if isinstance(transform, Preprocess) and transform.bgr:
         colours = colours.flip(1)
     return colours.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()

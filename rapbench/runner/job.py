@@ -17,6 +17,7 @@ from rapbench.data._dataset import Dataset
 from rapbench.data._images import load_images
 from rapbench.data._manifest import Subset
 from rapbench.errors import MethodError, RapbenchError
+from rapbench.protocols.regions import ORDERS
 from rapbench.runner.choice import Choice, lists
 from rapbench.runner.chunk import Chunk
 from rapbench.runner.evaluate import forward_of
@@ -28,6 +29,7 @@ from rapbench.store.heatmaps import GALLERY, Heatmaps, Tap
 from rapbench.zoo._model import ZooModel
 
 BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed} elapsed, {remaining} left"
+RANKS = {name: rank for rank, name in enumerate(("positive", "negative", *ORDERS))}
 PATIENCE = 1.0  # seconds between two looks at what other processes are doing
 
 
@@ -122,11 +124,12 @@ class Job:
     def results(self, kind: str) -> pd.DataFrame:
         """Return the per-image results of all whole cells of a kind, labelled for the tables."""
         frames = []
+        which = "order" if kind == "regions" else "sign"
         for method in self.methods:
             for protocol in self.protocols:
                 cell = self.cells.get((method, protocol.label))
                 if cell and cell.table is not None and protocol.entry.facts["kind"] == kind:
-                    frame = cell.table.to_pandas().sort_values("sign", kind="stable", ascending=False)
+                    frame = cell.table.to_pandas().sort_values(which, kind="stable", key=lambda names: names.map(RANKS))
                     rows = [self.subset.rows[row] for row in frame.pop("row")]
                     frame.insert(0, "image", [row.file for row in rows])
                     frame.insert(1, "label", [row.label for row in rows])
@@ -174,10 +177,17 @@ class Job:
             closing(load_images(self.subset, self.dataset, self.model.transform, slices)) as images,
             tqdm(total=sum(cost.values()), bar_format=BAR, dynamic_ncols=True) as bar,
         ):
+            done = 0.0
+
+            def seen(images: Any) -> Any:
+                logits = forward(images)
+                bar.update(len(images))
+                return logits
+
             for number, pixels in zip(numbers, images, strict=True):
                 rows = self.subset.rows[self.slices[number]]
                 placed = pixels.to(self.device, memory_format=torch.channels_last)
-                chunk = Chunk(self.model, forward, number, self.slices[number].start, rows, placed, self.config.seed,
+                chunk = Chunk(self.model, seen, number, self.slices[number].start, rows, placed, self.config.seed,
                               self.size.batch)  # fmt: skip
                 for label, wanted in ((label, wanted) for (n, label), wanted in todo.items() if n == number):
                     bar.set_description_str(f"{self.model.facts.name} · {label}")
@@ -187,7 +197,8 @@ class Job:
                         except MethodError as error:
                             refused[label] = str(error)
                             say(f"left out: {label}: {error}")
-                    bar.update(cost[number, label])
+                    done += cost[number, label]
+                    bar.update(done - bar.n)  # attribution's share, and what another process did
             bar.set_description_str(f"{self.model.facts.name} · done")
 
     def _fill(self, chunk: Chunk, label: str, wanted: list[Choice]) -> None:
@@ -207,7 +218,7 @@ class Job:
                 self.cells[label, protocol.label].write(chunk.number, columns)
 
     def _protocol_key(self, protocol: Choice) -> dict[str, Any]:
-        if protocol.entry.facts["kind"] != "perturbation":
+        if protocol.entry.facts["kind"] == "measure":
             return {"protocol": protocol.identity}
         evaluated = {"precision": self.config.precision.name, "batch": self.size.batch}
         unit = {"unit": bf16_unit(self.device)} if self.config.precision is Precision.bf16 else {}
@@ -221,7 +232,7 @@ class Job:
         perturbed = sum(
             len(ks)
             for protocol in wanted
-            if protocol.entry.facts["kind"] == "perturbation"
+            if protocol.entry.facts["kind"] != "measure"
             for ks in lists(method, protocol).values()
         )
         return method.entry.facts["passes"] + perturbed

@@ -18,7 +18,7 @@ from rapbench.files import write_whole
 from rapbench.paths import STORE
 from rapbench.report import write_report
 from rapbench.runner.allocator import keep_memory
-from rapbench.runner.choice import checked, options_of
+from rapbench.runner.choice import check_regions, checked, options_of
 from rapbench.runner.device import default_batch, device_called
 from rapbench.runner.gallery import write_gallery
 from rapbench.runner.identity import git_state, machine_kind, processor, versions
@@ -39,6 +39,7 @@ def run(config: DictConfig) -> str:
     device = device_called(config.device)
     dataset = loaded_data(_settings(config.data))
     model = loaded_model(_settings(config.model), str(device))
+    check_regions(chosen_protocols, model.transform.crop)
     chosen_methods = [choice.with_files(model) for choice in chosen_methods]
     store = Path(config.results) / STORE
     subset = _subset(config, model, dataset, device, store)
@@ -67,8 +68,8 @@ def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datet
     model, dataset, subset, device = job.model, job.dataset, job.subset, job.device
     output = Path(os.path.relpath(config.output))  # a path of this machine says nothing to a reader of the results
     subset.save(output / "manifest.csv")
-    images, distances = job.results("perturbation"), job.results("measure")
-    for name, frame in (("images", images), ("distances", distances)):
+    images, distances, regions = (job.results(kind) for kind in ("perturbation", "measure", "regions"))
+    for name, frame in (("images", images), ("distances", distances), ("regions", regions)):
         if len(frame):
             write_whole(output / f"{name}.parquet", frame.to_parquet(index=False))
     header = _header(config, model, dataset, subset, refused)
@@ -91,7 +92,7 @@ def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datet
     }
     write_whole(output / "provenance.json", json.dumps(provenance, indent=1).encode())
     write_gallery(job, output, refused)
-    return write_report(output, images, distances, header) + f"\nWritten to {output}/"
+    return write_report(output, images, distances, header, regions) + f"\nWritten to {output}/"
 
 
 def _reasons(refused: dict[str, str]) -> str:

@@ -36,6 +36,11 @@ class Preprocess:
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
         return (pixels - mean) / std
 
+    @property
+    def normalisation(self) -> tuple[Tensor, Tensor]:
+        """The (mean, std) of the channels, (3,) each, for pixel values in 0..1."""
+        return torch.tensor(self.mean) / 255, torch.tensor(self.std) / 255
+
 
 @dataclass(frozen=True)
 class Borrowed:
@@ -51,6 +56,11 @@ class Borrowed:
     def __call__(self, image: Image.Image) -> Tensor:
         """Return what the library makes of an image of any mode."""
         return self.own(image.convert("RGB"))
+
+    @property
+    def normalisation(self) -> tuple[Tensor, Tensor]:
+        """The (mean, std) of the channels, (3,) each, for pixel values in 0..1."""
+        return torch.tensor(self.mean), torch.tensor(self.std)
 
 
 Transform = Preprocess | Borrowed

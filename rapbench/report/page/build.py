@@ -31,19 +31,21 @@ def page(
     pairs: pd.DataFrame | None,
     verdict: pd.DataFrame | None,
     distance: pd.DataFrame | None,
+    aopc: pd.DataFrame | None,
     images: pd.DataFrame | None,
     gallery: Gallery | None,
     provenance: dict[str, Any],
 ) -> str:
     """Return the page: it needs no network, and the same results give the same bytes.
 
-    table, paper, pairs, verdict, distance: of `table1`, `beside_paper`, `pair_tests`, `verdicts`, `distance_table`;
-    None is left out. published: the paper's Table I. images: per-image results, for what the gallery's images became.
+    table, paper, pairs, verdict, distance, aopc: of `table1`, `beside_paper`, `pair_tests`, `verdicts`,
+    `distance_table`, `regions.aopc`; None is left out. published: the paper's Table I. images: per-image results, for
+    what the gallery's images became.
     """
-    methods = pd.concat([frame["method"] for frame in (table, distance) if frame is not None])
+    methods = pd.concat([frame["method"] for frame in (table, distance, aopc) if frame is not None])
     colour = colours(methods)
     data: dict[str, Any] = {"controls": {}, "figures": {}, "pairs": [], "gallery": None}
-    shown: dict[str, Any] = {"table": None, "distance": None, "verdict": None, "paper": None, "tests": None}
+    shown: dict[str, Any] = dict.fromkeys(("table", "distance", "aopc", "verdict", "paper", "tests"))
     if table is not None and paper is not None and pairs is not None and verdict is not None:
         data["controls"]["table"] = _controls(table, VIEW)
         data["figures"]["table"] = {}
@@ -66,11 +68,13 @@ def page(
             name = place[0]
             data["figures"]["distance"][name] = curve(part, part[:0], "value", "mean distance (pixels)", methods)
             shown["distance"].append(sections.view(name, place, part, None, colour))
+    if aopc is not None:
+        shown["aopc"] = [sections.aopc(part, colour) for _, part in _groups(aopc, ["perturbation"])]
     if gallery is not None and images is not None:
         shown["gallery"], data["gallery"] = gallery_section(gallery, images)
     else:
         shown["gallery"] = None
-    names = {"verdict": "Verdict", "table": "Table I", "distance": "D_K", "paper": "Beside the paper",
+    names = {"verdict": "Verdict", "table": "Table I", "distance": "D_K", "aopc": "AOPC", "paper": "Beside the paper",
              "tests": "Pairs", "gallery": "Gallery"}  # fmt: skip
     there = [(name, text) for name, text in names.items() if shown[name]]
     template = Environment(

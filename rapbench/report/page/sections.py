@@ -9,6 +9,7 @@ from rapbench.report import paper as beside
 from rapbench.report import verdict as judged
 from rapbench.report.page.words import interval, middle, number, options, p_value, records, signed, sortable
 from rapbench.report.pairs import FAMILY
+from rapbench.report.regions import LEGEND, ORDER_NAMES, what
 from rapbench.report.tables import DECIMALS, NAMES, counts, ordered
 
 VIEW = ["sign", "metric", "perturbation"]
@@ -48,6 +49,22 @@ def view(
     if printed:
         caption += " The paper's value (VGG-16) is green where it lies in the interval, red where it does not."
     return {"key": name, "ks": ks, "rows": rows, "caption": caption, "notes": list(notes)}
+
+
+def aopc(part: pd.DataFrame, colour: dict[str, str]) -> dict[str, Any]:
+    """Lay AOPC of one perturbation out as `view` does: a row a method, a cell for each order with its interval."""
+    orders = [order for order in ORDER_NAMES if order in set(part["order"])]
+    ours = {(row["method"], row["order"]): row for row in records(part)}
+    rows = []
+    for method in ordered("method", part["method"]):
+        found = [ours.get((method, order)) for order in orders]
+        cells = [None if row is None else {
+            "value": number(row["value"], 3), "sort": sortable(row["value"]), "paper": "", "inside": "",
+            "interval": interval(row["low"], row["high"], 3), "title": counts(pd.Series([row["n"]])),
+        } for row in found]  # fmt: skip
+        rows.append({"name": NAMES.get(method, method), "colour": colour[method], "cells": cells})
+    caption = f"{part.iloc[0]['perturbation']}: AOPC of the {what(part)}, and 95 % interval; {counts(part['n'])}."
+    return {"ks": [ORDER_NAMES[order] for order in orders], "rows": rows, "caption": caption, "notes": [LEGEND]}
 
 
 def verdict(verdict: pd.DataFrame, colour: dict[str, str]) -> dict[str, Any]:

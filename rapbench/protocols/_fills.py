@@ -1,0 +1,38 @@
+"""What removed pixels become."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from rapbench.errors import RapbenchError
+
+Fill = Literal["image_min", "channel_min", "pixel_space_min", "mean", "zero"]
+Normalisation = tuple[Tensor, Tensor]
+
+
+def fill_values(images: Tensor, fill: Fill, normalisation: Normalisation | None) -> Tensor:
+    """Return what removed pixels become, (P, 1 or C, 1, 1).
+
+    image_min: the scalar minimum of the preprocessed tensor. channel_min: each channel's. pixel_space_min: the image's
+    darkest value before preprocessing. mean: each channel's mean. zero: 0 in the network's input space.
+    """
+    match fill:
+        case "image_min":
+            return images.amin((1, 2, 3), keepdim=True)
+        case "channel_min":
+            return images.amin((2, 3), keepdim=True)
+        case "mean":
+            return images.mean((2, 3), keepdim=True)
+        case "zero":
+            return images.new_zeros(len(images), 1, 1, 1)
+    mean, std = moments(images, normalisation, fill)
+    darkest = (images * std + mean).amin((1, 2, 3), keepdim=True)
+    return (darkest - mean) / std
+
+
+def moments(images: Tensor, normalisation: Normalisation | None, fill: str) -> Normalisation:
+    """Return the channels' mean and deviation, (1, C, 1, 1), as `images`. Raises RapbenchError when not given."""
+    if normalisation is None:
+        raise RapbenchError(f"fill={fill} needs the model's channel means and deviations")
+    mean, std = (values.to(images).view(1, -1, 1, 1) for values in normalisation)
+    return mean, std

@@ -1,0 +1,88 @@
+"""Region perturbation: per-image scores to curves and AOPC (Samek et al. 2017), and the layout of AOPC."""
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rapbench.report.statistics import bootstrap_means
+from rapbench.report.tables import MISSING, Block, by_image, counts, ordered
+
+CELL = ["perturbation", "method", "order"]
+ORDER_NAMES = {"morf": "most relevant first", "lerf": "least relevant first", "random": "random order"}
+OUTPUTS = {"logit": "target logit", "probability": "probability of the target"}
+LEGEND = (
+    "AOPC is the mean over steps and images of f(x_0) - f(x_k). Most relevant first, more is better; least relevant "
+    "first, less is. The random order is the same for every method: what replacing regions does by itself."
+)
+
+
+def by_cell(regions: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the rows of each perturbation, method and order, in the order of Table I.
+
+    regions: a row for each image, perturbation, method, order and step, with `score`, f, and `output`, what f is.
+    """
+    found = regions.groupby(CELL, sort=False)
+    names = [ordered(name, regions[name]) for name in CELL[:2]]
+    return [found.get_group(place) for place in product(*names, ORDER_NAMES) if place in found.groups]
+
+
+def drop_curve(cell: pd.DataFrame) -> pd.DataFrame:
+    """Average what the steps take off f: perturbation, method, order, output, step, value, n, low, high.
+
+    cell: one of `by_cell`. value: the mean over images of f(x_0) - f(x_k), for each k from 0 to L. n: images. low,
+    high: the 95 % interval, by the bootstrap over images.
+    """
+    drops = _drops(cell)
+    return pd.DataFrame(_place(cell) | {"step": drops.columns} | _averaged(drops.to_numpy()))
+
+
+def aopc(cell: pd.DataFrame) -> pd.DataFrame:
+    """Return the area over that curve, 1/(L+1) of its sum over k = 0..L: one row, with L in place of `step`."""
+    drops = _drops(cell)
+    areas = drops.to_numpy().mean(1, keepdims=True)
+    return pd.DataFrame(_place(cell) | {"L": drops.columns[-1:]} | _averaged(areas))
+
+
+def aopc_blocks(table: pd.DataFrame) -> list[Block]:
+    """Lay `aopc`'s rows out: a block for each perturbation, a row a method, a cell an order with its interval."""
+    found = []
+    for perturbation in ordered("perturbation", table["perturbation"]):
+        part = table[table["perturbation"] == perturbation]
+        orders = [order for order in ORDER_NAMES if order in set(part["order"])]
+        shown = {(row["method"], row["order"]): _cell(row) for _, row in part.iterrows()}
+        rows = [(method, [shown.get((method, order), MISSING) for order in orders])
+                for method in ordered("method", part["method"])]  # fmt: skip
+        named = "" if perturbation == "regions" else f" ({perturbation})"
+        caption = f"Cells: value [95 % interval, by the bootstrap over images]; {counts(part['n'])}."
+        title = f"AOPC of the {what(part)}{named}"
+        found.append(Block(title, caption, [ORDER_NAMES[order] for order in orders], rows, [LEGEND], "order"))
+    return found
+
+
+def what(table: pd.DataFrame) -> str:
+    """Say what f is and how many regions were replaced; table: of `aopc`, one perturbation."""
+    first = table.iloc[0]
+    return f"{OUTPUTS[first['output']]} over L = {first['L']} regions"
+
+
+def _place(cell: pd.DataFrame) -> dict[str, Any]:
+    return {name: cell[name].iloc[0] for name in [*CELL, "output"]}
+
+
+def _drops(cell: pd.DataFrame) -> pd.DataFrame:
+    """Return f(x_0) - f(x_k): a row an image, a column a step."""
+    scores = by_image(cell, ["step"], "score")
+    return scores.rsub(scores[0], axis=0)
+
+
+def _averaged(values: np.ndarray) -> dict[str, Any]:
+    """Return value, n, low, high of each column; a row an image, in the order of their names."""
+    low, high = bootstrap_means(values)
+    return {"value": values.mean(0), "n": len(values), "low": low, "high": high}
+
+
+def _cell(row: pd.Series) -> str:
+    value = f"{row['value']:z.3f}"
+    return value if pd.isna(row["low"]) else f"{value} [{row['low']:z.3f}, {row['high']:z.3f}]"
