@@ -44,7 +44,7 @@ def code_version(entry: Entry) -> str:
     """
     own = Path(inspect.getfile(entry.function))
     helpers = [*sorted(own.parent.glob("_*.py")), own]
-    below = {
+    below: dict[str, tuple[str, ...]] = {
         "method": ("relevance", "patterns", "draws.py"),
         "protocol": ("protocols/ranking.py", "draws.py", "runner/evaluate.py"),
     }
