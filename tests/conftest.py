@@ -17,6 +17,7 @@ import rapbench
 from rapbench.data.samples import samples
 from rapbench.zoo._model import ZooModel
 from rapbench.zoo.resnet50_keras import keras_resnet50
+from tests.browser import start
 
 
 def vgg(norm: bool = False) -> nn.Module:
@@ -105,3 +106,12 @@ def imagenet_root(tmp_path: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(source.root / sample.file, folder / f"{Path(sample.file).stem}.JPEG")
     return tmp_path / "imagenet"
+
+
+@pytest.fixture
+def browser(tmp_path: Path):
+    """A real browser, headless; tests that use it are skipped where there is none, see tests/browser.py."""
+    pytest.importorskip("selenium.webdriver")
+    driver = start(tmp_path / "profile")
+    yield driver
+    driver.quit()
