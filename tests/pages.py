@@ -29,7 +29,7 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        return self.text.splitlines() if not self.language else []
+        return self.text.replace("\\\n", " ").splitlines() if not self.language else []
 
 
 def blocks(page: str) -> list[Block]:
