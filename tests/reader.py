@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from unittest.mock import patch
 
@@ -19,6 +20,7 @@ from rapbench import cli
 from rapbench.data.samples import samples
 from rapbench.paths import resource
 from rapbench.runner.choice import checked
+from tests.conftest import lay_out_imagenet
 from tests.pages import ROOT
 
 # Nobody waits for 500 images: what a page leaves open in a run is small here.
@@ -29,6 +31,7 @@ ANSWER = 22  # the class that the user's checkpoint sees in everything; one of t
 NOT_FOLLOWED = {
     "launch=slurm": "takes a cluster: tests/cluster brings one up",
     "vgg16_keras": "a download of 550 MB: tests/test_keras.py reads such files",
+    "--model vgg16": "a download of 530 MB; the page on models of your own has the same for a checkpoint",
     "make setup": "is what this runs in",
     "make test": "is what runs this",
     "make test-slow": "is what runs this",
@@ -54,7 +57,7 @@ def words_of(command: str) -> list[str]:
 def why_not(command: str) -> str | None:
     """Return why a command is not followed, or None."""
     words = words_of(command)
-    known = [" ".join(words[:2]), *words, *(word.partition("model=")[2] for word in words)]
+    known = [*(" ".join(pair) for pair in pairwise(words)), *words, *(word.partition("model=")[2] for word in words)]
     known += [word.removeprefix("MODEL=") for word in words]
     return next((NOT_FOLLOWED[name] for name in known if name in NOT_FOLLOWED), None)
 
@@ -145,13 +148,10 @@ def furnish(home: Path, text: str) -> None:
     make_photos(home / "training/images", [f"{number}.jpg" for number in range(4)])
     make_photos(home / "images", [f"class{label:02d}/x.jpg" for label in range(ANSWER + 1)])
     make_photos(home, ["dog.jpg"])
+    lay_out_imagenet(home / "ILSVRC2012", 4)
     for name, architecture in {"mine.pth": "resnet50", "mine-vgg.pth": "vgg16"}.items():
         if re.search(rf"\b{name}\b", text):
             torch.save(always(ANSWER, architecture), home / name)
-    if "--model vgg16 " in text:  # as if torchvision's hub had been asked before
-        (home / "hub/checkpoints").mkdir(parents=True)
-        weights = torchvision.models.get_model_weights("vgg16").IMAGENET1K_V1
-        torch.save(always(ANSWER, "vgg16"), home / "hub/checkpoints" / Path(weights.url).name)
 
 
 def always(answer: int, architecture: str) -> dict[str, torch.Tensor]:
