@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
@@ -23,6 +24,7 @@ from rapbench.runner.choice import checked
 from tests.conftest import lay_out_imagenet
 from tests.pages import ROOT
 
+EXPERIMENT = re.compile(r"experiments/(\w+)\.py")
 # Nobody waits for 500 images: what a page leaves open in a run is small here.
 SMALL = {"subset.n": "2", "method": "[random]", "protocol": "[removal]", "k.positive": "[0,50]", "k.negative": "[0,50]"}
 ANSWER = 22  # the class that the user's checkpoint sees in everything; one of the embedded images shows it
@@ -76,10 +78,11 @@ def made(words: list[str]) -> list[str]:
 def overrides(words: list[str]) -> list[str] | None:
     """Return the Hydra overrides of a command that runs, or None for another."""
     if words[0] == "make":
-        words = made(words)
-        if words[1] == "experiments/table1.py":
-            return ["experiment=table1", *words[2:]]
-        return words[4:] if words[1:3] == ["experiments/drift.py", "freeze"] else None
+        words = ["python", *made(words)[1:]]
+    if words[0] == "python" and (script := EXPERIMENT.fullmatch(words[1])):
+        if script[1] == "drift":
+            return words[4:] if words[2] == "freeze" else None
+        return [f"experiment={script[1]}", *words[2:]]
     return words[2:] if words[:2] == ["rapbench", "run"] else None
 
 
@@ -88,6 +91,7 @@ def understand(command: str) -> None:
     words = words_of(command)
     given = overrides(words)
     if given is not None:
+        assert words[0] != "python" or (ROOT / words[1]).is_file(), words[1]
         for job in jobs(given):
             with initialize_config_dir(str(resource("configs")), version_base="1.3"):
                 checked(compose("run", [*job, "output=anywhere"]))
@@ -133,11 +137,19 @@ def follow(command: str, home: Path, quick: bool = False) -> None:
     given = overrides(words)
     if given is not None:
         named = {word.partition("=")[0] for word in given}
+        experiment = next((word for word in given if word.startswith("experiment=")), None)
         small = dict(SMALL)
-        if "experiment=table1" in given:
-            small = small | {"model": "efficientnet_lite0"} if quick else small | {"method": ""}
-        words = ["rapbench", "run", *given]
-        words += [f"{key}={value}" for key, value in small.items() if value and key not in named]
+        if experiment:  # has protocols of its own
+            small.pop("protocol")
+        if experiment == "experiment=table1":
+            small |= {"model": "efficientnet_lite0", "protocol": "[removal]"} if quick else {"method": ""}
+        small = {key: value for key, value in small.items() if value and key not in named}
+        given += [f"{key}={value}" for key, value in small.items()]
+        words = [*words[:2], *given] if words[0] == "python" else ["rapbench", "run", *given]
+    if words[0] == "python" and given is not None:
+        script = [sys.executable, ROOT / words[1], *words[3:]]
+        assert subprocess.run(script, cwd=home).returncode == 0, command
+        return
     assert words[0] == "rapbench", command
     assert cli.main(words[1:]) == 0, command
 
