@@ -21,7 +21,7 @@ OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(IMAGENET),data=imagenet 'data.r
 	$(if $(REQUIRE),'subset.require=[$(REQUIRE)]') $(if $(METHODS),'method=[$(METHODS)]') \
 	$(if $(DEVICE),device=$(DEVICE)) $(if $(PRECISION),precision=$(PRECISION))
 
-.PHONY: setup reproduce-table1 test test-slow test-cluster check-drift freeze-drift lint benchmark lock clean
+.PHONY: setup reproduce-table1 test test-slow test-cluster check-drift freeze-drift docs lint benchmark lock clean
 
 setup: .venv/.ready
 
@@ -58,13 +58,17 @@ check-drift: setup
 freeze-drift: setup
 	@$(BIN)/python experiments/drift.py freeze baselines/drift/$(BASELINE).csv experiment=$(EXPERIMENT) $(OVERRIDES)
 
+# The documentation's site, from docs/ and the docstrings: open site/index.html.
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -f docs/site/mkdocs.yml
+
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 benchmark: setup
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file; done
 
-EXTRAS := --extra dev --extra joblib --extra slurm
+EXTRAS := --extra dev --extra docs --extra joblib --extra slurm
 
 # Pin the newest releases that pyproject.toml allows, for every platform, with hashes.
 lock: setup
@@ -74,4 +78,4 @@ lock: setup
 		--upgrade - -o requirements-setup.txt
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis results/store results/table1
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis site results/store results/table1

@@ -128,12 +128,9 @@ def describe(kind: str, name: str) -> str:
     """Return what the registry knows of an entry: what it is, its options with their defaults, a model's facts."""
     import inspect
 
-    from rapbench.data import datasets
-    from rapbench.methods import methods
-    from rapbench.protocols import protocols
-    from rapbench.zoo import models
+    from rapbench.registries import REGISTRIES
 
-    entry = {"models": models, "data": datasets, "methods": methods, "protocols": protocols}[kind][name]
+    entry = REGISTRIES[KINDS[kind]][name]
     lines = [entry.name]
     if "facts" in entry.facts:
         facts = vars(entry.facts["facts"]) | {"preprocessing": " ".join(str(entry.facts["transform"]).split())}

@@ -7,7 +7,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
-from rapbench.config_source import ZooSource
+from rapbench.config_source import RegistrySource
 
 
 class Precision(Enum):
@@ -61,4 +61,4 @@ class RunConfig:
 
 
 ConfigStore.instance().store(name="schema", node=RunConfig)
-Plugins.instance().register(ZooSource)
+Plugins.instance().register(RegistrySource)

@@ -1,44 +1,59 @@
-"""Configs for the models that another library names, or a user registered: `model=timm/resnet18` needs no file."""
+"""Configs for what has no file: models that another library names (`model=timm/resnet18`), and a user's own entries.
+
+`method=my_methods:sharpened` is the method that the module my_methods registers as sharpened; that is its row's name.
+"""
+
+from typing import Any
 
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
 from rapbench.errors import RapbenchError
+from rapbench.registries import REGISTRIES
 from rapbench.registry import Entry
 
+LABELLED = ("method", "protocol")  # of which a run has several, each under its own label
 
-class ZooSource(ConfigSource):
-    """A Hydra config source behind the files: model/<name> is the registry's entry with its options' defaults."""
+
+class RegistrySource(ConfigSource):
+    """A Hydra config source behind the files: <group>/<name> is the registry's entry with its options' defaults."""
 
     @staticmethod
     def scheme() -> str:
         """Return what the search path in configs/run.yaml calls this source."""
-        return "zoo"
+        return "registry"
 
     def available(self) -> bool:
         """Whether the source can be read: always."""
         return True
 
     def is_group(self, config_path: str) -> bool:
-        """Whether the path is a group: the models are, and none below."""
-        return config_path.rstrip("/") == "model"
+        """Whether the path is a group: those with a registry, and none below."""
+        return config_path.rstrip("/") in REGISTRIES
 
     def is_config(self, config_path: str) -> bool:
-        """Whether the registry knows the model; asked only for what no file names."""
-        return _entry(config_path) is not None
+        """Whether the registry knows the entry; asked only for what no file names."""
+        try:
+            return _entry(config_path) is not None
+        except RapbenchError:
+            return False
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Return the model's name and its options."""
+        """Return the entry's name and its options; for a protocol the run's K lists too."""
         entry = _entry(config_path)
         if entry is None:
             raise ConfigLoadError(f"no config {config_path}")
-        config = {"name": entry.name} | entry.options
+        group = config_path.partition("/")[0]
+        config: dict[str, Any] = {"name": entry.name} | entry.options
+        if group == "protocol":
+            config["k"] = "${k}"
+        label = entry.name.rpartition(":")[2]
         return ConfigResult(
             provider=self.provider,
-            path=f"zoo://{entry.name}",
+            path=f"registry://{group}/{entry.name}",
             config=OmegaConf.create(config),
-            header={"package": None},
+            header={"package": f"{group}.{label}" if group in LABELLED else None},
         )
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
@@ -46,13 +61,11 @@ class ZooSource(ConfigSource):
         return []
 
 
+def has_no_file(group: str, name: str) -> bool:
+    """Whether a registry may know a name that no file in configs/ has."""
+    return group == "model" or (group in REGISTRIES and ":" in name)
+
+
 def _entry(config_path: str) -> Entry | None:
     group, _, name = config_path.removesuffix(".yaml").partition("/")
-    if group != "model" or not name:
-        return None
-    from rapbench.zoo import models
-
-    try:
-        return models[name]
-    except RapbenchError:
-        return None
+    return REGISTRIES[group][name] if name and has_no_file(group, name) else None

@@ -13,8 +13,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 import rapbench.config  # noqa: F401  the schema registers itself, in whatever process a launcher runs a job
 from rapbench import sweep
+from rapbench.config_source import has_no_file
 from rapbench.errors import RapbenchError, Refused
 from rapbench.paths import resource
+from rapbench.registries import REGISTRIES
 
 
 def job(config: DictConfig) -> None:
@@ -60,10 +62,8 @@ def run_hydra(overrides: list[str]) -> str:
             name = missing.removeprefix("hydra/launcher/")
             extra = {"submitit_slurm": "slurm"}.get(name, name)
             raise RapbenchError(f"launcher {name!r} is not installed: pip install 'rapbench[{extra}]'") from error
-        if group == "model":
-            from rapbench.zoo import models
-
-            models[name]  # whose refusal knows of the families too
+        if has_no_file(group, name):
+            REGISTRIES[group][name]  # whose refusal knows more
         known = error.options or sorted(path.stem for path in resource("configs", group).glob("*.yaml"))
         raise RapbenchError(f"unknown {group} {name!r}; known: {', '.join(known)}") from error
     except (HydraException, OmegaConfBaseException) as error:

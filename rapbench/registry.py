@@ -1,11 +1,17 @@
-"""Registries: a name, a function and the facts about it, one file an entry, and families of names made on demand."""
+"""Registries: a name, a function and the facts about it, one file an entry, and families of names made on demand.
+
+An entry of a user's own module, outside the package, is called `module:name`.
+"""
 
 import functools
 import importlib
 import inspect
+import os
 import pkgutil
+import sys
+import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -103,10 +109,12 @@ class Registry:
         return enter
 
     def __getitem__(self, name: str) -> Entry:
-        """Return the entry called `name`; RapbenchError lists the known names."""
+        """Return the entry called `name`, or what a module enters as `module:name`; RapbenchError lists known names."""
         self._load()
         if name in self._entries:
             return self._entries[name]
+        if ":" in name:
+            return self._outside(name)
         families = self._families.values()
         for family in families:
             if name in family.known():
@@ -120,6 +128,17 @@ class Registry:
         self._load()
         return iter(sorted(self._entries))
 
+    def _outside(self, place: str) -> Entry:
+        """Return what a module, installed or of the working directory, enters; its name says where it is from."""
+        module, _, name = place.partition(":")
+        _import(module, f"{self.kind} {place!r}")
+        own = {entry.name: entry for entry in self._entries.values()
+               if f"{entry.function.__module__}.".startswith(f"{module}.")}  # fmt: skip
+        if name not in own:
+            registers = ", ".join(own) or "none"
+            raise RapbenchError(f"unknown {self.kind} {place!r}: those that {module} registers: {registers}")
+        return replace(own[name], name=place)
+
     def _load(self) -> None:
         if self._loaded:
             return
@@ -128,3 +147,21 @@ class Registry:
         for module in pkgutil.iter_modules(package.__path__):
             if not module.name.startswith("_"):
                 importlib.import_module(f"{self.package}.{module.name}")
+
+
+def _import(module: str, wanted: str) -> None:
+    """Import a user's module; RapbenchError says what `wanted` needs it, and where it fails."""
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # last, so that nothing of the same name gives way to it
+    try:
+        importlib.import_module(module)
+    except RapbenchError:
+        raise
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0]):
+            raise RapbenchError(f"{wanted}: there is no module {module!r}, neither installed nor in {here}") from error
+        if isinstance(error, (ValueError, TypeError)) and not module.strip("."):
+            raise RapbenchError(f"{wanted}: name a module before the colon, as in my_methods:my_method") from error
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f" ({where.filename}:{where.lineno})"
+        raise RapbenchError(f"{wanted}: importing {module} fails: {type(error).__name__}: {error}{place}") from error

@@ -17,6 +17,7 @@ import rapbench
 from rapbench.data.samples import samples
 from rapbench.zoo._model import ZooModel
 from rapbench.zoo.resnet50_keras import keras_resnet50
+from tests.browser import start
 
 
 def vgg(norm: bool = False) -> nn.Module:
@@ -97,11 +98,24 @@ def lite() -> ZooModel:
 
 @pytest.fixture
 def imagenet_root(tmp_path: Path) -> Path:
-    """The embedded images in ImageNet's layout: val/<wnid>/<file>."""
+    lay_out_imagenet(tmp_path / "imagenet")
+    return tmp_path / "imagenet"
+
+
+def lay_out_imagenet(root: Path, count: int | None = None) -> None:
+    """Put the embedded images, or the first `count`, into ImageNet's layout: val/<wnid>/<file>."""
     synsets = ImageNetInfo("imagenet-1k").label_names()
     source = samples()
-    for sample in source.samples:
-        folder = tmp_path / "imagenet" / "val" / synsets[sample.label]
+    for sample in source.samples[:count]:
+        folder = root / "val" / synsets[sample.label]
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(source.root / sample.file, folder / f"{Path(sample.file).stem}.JPEG")
-    return tmp_path / "imagenet"
+
+
+@pytest.fixture
+def browser(tmp_path: Path):
+    """A real browser, headless; tests that use it are skipped where there is none, see tests/browser.py."""
+    pytest.importorskip("selenium.webdriver")
+    driver = start(tmp_path / "profile")
+    yield driver
+    driver.quit()

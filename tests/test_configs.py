@@ -6,21 +6,18 @@ import pytest
 import yaml
 
 from rapbench.cli import main
-from rapbench.data import datasets
-from rapbench.methods import methods
 from rapbench.paths import resource
-from rapbench.protocols import protocols
-from rapbench.zoo import models
-
-GROUPS = {"model": models, "data": datasets, "method": methods, "protocol": protocols}
+from rapbench.registries import REGISTRIES
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", REGISTRIES)
 def test_every_config_is_registered_and_every_entry_has_a_config(group):
-    assert sorted(path.stem for path in resource("configs", group).glob("*.yaml")) == list(GROUPS[group])
+    assert sorted(path.stem for path in resource("configs", group).glob("*.yaml")) == list(REGISTRIES[group])
 
 
-@pytest.mark.parametrize(("group", "name"), [(group, name) for group, registry in GROUPS.items() for name in registry])
+@pytest.mark.parametrize(
+    ("group", "name"), [(group, name) for group, registry in REGISTRIES.items() for name in registry]
+)
 def test_a_config_has_its_name_a_summary_and_the_defaults(group, name):
     text = resource("configs", group, f"{name}.yaml").read_text()
     config = yaml.safe_load(text)
@@ -31,7 +28,7 @@ def test_a_config_has_its_name_a_summary_and_the_defaults(group, name):
     if group == "protocol" and protocols[name].facts["kind"] != "regions":
         assert config.pop("k")
     given = {key: value for key, value in config.items() if value is not None}
-    assert given == {key: value for key, value in GROUPS[group][name].options.items() if value is not None}
+    assert given == {key: value for key, value in REGISTRIES[group][name].options.items() if value is not None}
 
 
 @pytest.mark.parametrize("name", [path.stem for path in resource("configs", "experiment").glob("*.yaml")])

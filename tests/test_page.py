@@ -16,6 +16,7 @@ from rapbench.report.gallery import FILE, Gallery, load_gallery, quantised
 from rapbench.report.pairs import pair_tests
 from rapbench.report.tables import distance_table, table1
 from rapbench.report.verdict import verdicts
+from tests.browser import USABLE, requests
 
 EVIL = "</script><script>window.hacked = 1</script><b>'\"&amp;"
 HEADER = ["a_model: made up, for the tests.", f"12 images. {EVIL}"]
@@ -182,33 +183,6 @@ def test_a_heatmap_is_quantised_around_zero():
     assert not found[2].any()
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync")  # fmt: skip
-
-
-@pytest.fixture
-def browser(tmp_path):
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for word in (*QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1280,1000"):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
-
-
-def requests(browser, page):
-    """Every address that a page asked for, and what of it failed to load."""
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    asked = {entry["requestId"]: entry["request"]["url"] for entry in sent if entry["documentURL"] == page}
-    failed = [event["params"] for event in events if event["method"] == "Network.loadingFailed"]
-    return list(asked.values()), [entry for entry in failed if entry["requestId"] in asked]
-
-
 def column(browser, table, place):
     script = (
         "return [...document.querySelector(arguments[0]).tBodies[0].rows].map(r => r.cells[arguments[1]].dataset.value)"
@@ -217,7 +191,7 @@ def column(browser, table, place):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (CHROMIUM and shutil.which("chromedriver")), reason="needs Chromium and its driver")
+@pytest.mark.skipif(not USABLE, reason="needs Chromium and its driver")
 def test_the_page_works_in_a_browser_without_network(folder, browser):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import Select
@@ -294,7 +268,7 @@ def column_values(browser):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (CHROMIUM and shutil.which("chromedriver")), reason="needs Chromium and its driver")
+@pytest.mark.skipif(not USABLE, reason="needs Chromium and its driver")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_a_narrow_screen_in_either_scheme(folder, browser, scheme):
     feature = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}

@@ -40,14 +40,16 @@ def code_version(entry: Entry) -> str:
     """Return a hash over the sources that a registered function stands on.
 
     Its own file, the helpers of its room (`_*.py`), and the rooms below it that compute: editing another method leaves
-    it alone.
+    it alone. A function from outside the package may call any of its room's.
     """
     own = Path(inspect.getfile(entry.function))
     helpers = [*sorted(own.parent.glob("_*.py")), own]
-    below = {
+    below: dict[str, tuple[str, ...]] = {
         "method": ("relevance", "patterns", "draws.py"),
         "protocol": ("protocols/ranking.py", "draws.py", "runner/evaluate.py"),
     }
+    if not own.is_relative_to(Path(rapbench.__file__).parent):
+        below = {"method": (*below["method"], "methods"), "protocol": (*below["protocol"], "protocols")}
     for part in below.get(entry.kind, ()):
         path = Path(rapbench.__file__).parent / part
         helpers += sorted(path.glob("*.py")) if path.is_dir() else [path]

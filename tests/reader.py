@@ -1,0 +1,190 @@
+"""A reader of the documentation: understands every command, and follows those that can be followed on any machine."""
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+import torchvision
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+import rapbench.config  # noqa: F401  registers the schema and the sources that compose needs
+from rapbench import cli
+from rapbench.data.samples import samples
+from rapbench.paths import resource
+from rapbench.runner.choice import checked
+from tests.conftest import lay_out_imagenet
+from tests.pages import ROOT
+
+EXPERIMENT = re.compile(r"experiments/(\w+)\.py")
+# Nobody waits for 500 images: what a page leaves open in a run is small here.
+SMALL = {"subset.n": "2", "method": "[random]", "protocol": "[removal]", "k.positive": "[0,50]", "k.negative": "[0,50]"}
+ANSWER = 22  # the class that the user's checkpoint sees in everything; one of the embedded images shows it
+
+# Not followed, only understood, and why.
+NOT_FOLLOWED = {
+    "launch=slurm": "takes a cluster: tests/cluster brings one up",
+    "vgg16_keras": "a download of 550 MB: tests/test_keras.py reads such files",
+    "--model vgg16": "a download of 530 MB; the page on models of your own has the same for a checkpoint",
+    "make setup": "is what this runs in",
+    "make test": "is what runs this",
+    "make test-slow": "is what runs this",
+    "make test-cluster": "takes a cluster's daemons",
+    "make lint": "`make test` runs it first",
+    "make docs": "tests/test_site.py builds the site",
+    "make benchmark": "measures for half an hour",
+    "make check-drift": "a minute; the workflow runs it, and tests/test_drift_bites.py does the same",
+    "make freeze-drift": "five minutes; tests/test_drift_bites.py freezes baselines likewise",
+}
+
+
+def words_of(command: str) -> list[str]:
+    """Return a command's words without the variables before it; `eval "$(command)"` is the command inside."""
+    words = shlex.split(command)
+    if words[0] == "eval":
+        words = shlex.split(words[1].removeprefix("$(").removesuffix(")"))
+    while re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+        words = words[1:]
+    return [words[0].removeprefix(".venv/bin/"), *words[1:]]
+
+
+def why_not(command: str) -> str | None:
+    """Return why a command is not followed, or None."""
+    words = words_of(command)
+    known = [*(" ".join(pair) for pair in pairwise(words)), *words, *(word.partition("model=")[2] for word in words)]
+    known += [word.removeprefix("MODEL=") for word in words]
+    return next((NOT_FOLLOWED[name] for name in known if name in NOT_FOLLOWED), None)
+
+
+def made(words: list[str]) -> list[str]:
+    """Return what make runs at last for `make ...`; each setting must be one that the Makefile has."""
+    known = re.findall(r"^([A-Z]+) \?=", (ROOT / "Makefile").read_text(), re.M)
+    for word in words[2:]:
+        assert word.partition("=")[0] in known, f"the Makefile has no setting {word}"
+    shown = [words[0], "-n", "--no-print-directory", *words[1:]]
+    done = subprocess.run(shown, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return shlex.split(done.stdout.strip().splitlines()[-1])
+
+
+def overrides(words: list[str]) -> list[str] | None:
+    """Return the Hydra overrides of a command that runs, or None for another."""
+    if words[0] == "make":
+        words = ["python", *made(words)[1:]]
+    if words[0] == "python" and (script := EXPERIMENT.fullmatch(words[1])):
+        if script[1] == "drift":
+            return words[4:] if words[2] == "freeze" else None
+        return [f"experiment={script[1]}", *words[2:]]
+    return words[2:] if words[:2] == ["rapbench", "run"] else None
+
+
+def understand(command: str) -> None:
+    """Hold a command to what there is: programs, settings, options, configurations with all their values."""
+    words = words_of(command)
+    given = overrides(words)
+    if given is not None:
+        assert words[0] != "python" or (ROOT / words[1]).is_file(), words[1]
+        for job in jobs(given):
+            with initialize_config_dir(str(resource("configs")), version_base="1.3"):
+                checked(compose("run", [*job, "output=anywhere"]))
+        return
+    match words:
+        case ["make", *_]:
+            made(words)
+        case ["rapbench", "-sc", "install=bash"]:
+            pass
+        case ["rapbench", verb, *_]:
+            with patch.dict(cli.COMMANDS, {verb: lambda **options: ""}):
+                assert cli.main(words[1:]) == 0
+        case ["python", "-m", module]:
+            assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
+        case ["python", file]:
+            assert (ROOT / file).is_file()
+        case ["pip", "install", what]:
+            extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+            assert what.removeprefix("rapbench[").removesuffix("]") in extras
+        case _:
+            raise AssertionError(f"nobody knows how to run {command!r}")
+
+
+def jobs(given: list[str]) -> Iterator[list[str]]:
+    """Yield the overrides of each job, without launchers: those that are not installed have no configuration."""
+    flags = ("-m", "--multirun")
+    plain = [
+        word for word in given if word not in flags and not re.match(r"launch=|hydra\.launcher\.|--cfg$|-p$", word)
+    ]
+    plain = [word for word in plain if word not in ("hydra", "hydra.launcher")]
+    if not set(flags) & set(given):
+        yield plain
+        return
+    yield from BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(plain), None)[0]
+
+
+def follow(command: str, home: Path, quick: bool = False) -> None:
+    """Run a command in a reader's home, where /path/to is; a run is small where the page does not say.
+
+    quick: Table I's methods and its model, where they are not said, are replaced too.
+    """
+    words = words_of(command.replace("/path/to", str(home)))
+    given = overrides(words)
+    if given is not None:
+        named = {word.partition("=")[0] for word in given}
+        experiment = next((word for word in given if word.startswith("experiment=")), None)
+        small = dict(SMALL)
+        if experiment:  # has protocols of its own
+            small.pop("protocol")
+        if experiment == "experiment=table1":
+            small |= {"model": "efficientnet_lite0", "protocol": "[removal]"} if quick else {"method": ""}
+        small = {key: value for key, value in small.items() if value and key not in named}
+        given += [f"{key}={value}" for key, value in small.items()]
+        words = [*words[:2], *given] if words[0] == "python" else ["rapbench", "run", *given]
+    if words[0] == "python" and given is not None:
+        script = [sys.executable, ROOT / words[1], *words[3:]]
+        assert subprocess.run(script, cwd=home).returncode == 0, command
+        return
+    assert words[0] == "rapbench", command
+    assert cli.main(words[1:]) == 0, command
+
+
+def furnish(home: Path, text: str) -> None:
+    """Write the files of a user's own that a text names."""
+    make_photos(home / "photos", ["a.jpg", "holiday/b.jpg", "holiday/c.JPEG", "d.png"])
+    make_photos(home / "training/images", [f"{number}.jpg" for number in range(4)])
+    make_photos(home / "images", [f"class{label:02d}/x.jpg" for label in range(ANSWER + 1)])
+    make_photos(home, ["dog.jpg"])
+    lay_out_imagenet(home / "ILSVRC2012", 4)
+    for name, architecture in {"mine.pth": "resnet50", "mine-vgg.pth": "vgg16"}.items():
+        if re.search(rf"\b{name}\b", text):
+            torch.save(always(ANSWER, architecture), home / name)
+
+
+def always(answer: int, architecture: str) -> dict[str, torch.Tensor]:
+    """Return random weights of a network that sees one class in everything."""
+    torch.manual_seed(0)
+    state = torchvision.models.get_model(architecture).state_dict()
+    state[next(reversed(state))][answer] = 1e3
+    return state
+
+
+def make_photos(folder: Path, names: list[str]) -> None:
+    source = samples()
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(source.read(source.samples[number % 20].file))
+
+
+def typeset(text: str, home: Path) -> None:
+    """Let LaTeX make a document of a page's example."""
+    (home / "paper.tex").write_text(text)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout

@@ -1,0 +1,176 @@
+"""Entries of a user's own modules: named as module:name, run as any other, refused in one line."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import rapbench
+from rapbench.cli import main
+from rapbench.registries import REGISTRIES
+from rapbench.runner.identity import code_version
+
+MODULE = '''
+"""What a user might write."""
+import torch
+import rapbench
+from rapbench.data import datasets, load_data
+from rapbench.methods import methods
+from rapbench.protocols import protocols
+from rapbench.zoo import load_model, models
+
+
+@methods.register("scaled", signs=("positive", "negative"), passes=3)
+def scaled(model, inputs, targets, *, factor: float = 2.0):
+    """Return gradient times input, times a factor."""
+    return factor * rapbench.attribute(model, inputs, targets, "gradient_x_input")
+
+
+@methods.register("noise", signs=("positive", "negative"), passes=1, random=True)
+def noise(model, inputs, targets, *, seeds: torch.Tensor | None = None):
+    return methods["random"].function(model, inputs, targets, seeds=seeds)
+
+
+@protocols.register("white", kind="perturbation")
+def white(images, order, counts, seeds, *, value: float = 0.0):
+    """Set the pixels to a value, as removal does."""
+    from rapbench.protocols.removal import removal
+
+    return removal(images - value, order, counts, seeds, fill="zero") + value
+
+
+@models.register("mine")
+def mine():
+    return load_model("efficientnet_lite0")
+
+
+@datasets.register("few")
+def few():
+    return load_data("samples")
+'''
+RUN = ["run", "model=efficientnet_lite0", "subset.n=2", "k.positive=[0,500]", "k.negative=[0,500]"]
+FOLDER = Path("results/run/efficientnet_lite0")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A working directory with the module; what it registers is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for registry in REGISTRIES.values():
+        list(registry)
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    (tmp_path / "users_own.py").write_text(MODULE)
+    yield tmp_path
+    for name in [name for name in sys.modules if name.startswith("users_own")]:
+        del sys.modules[name]
+
+
+def images() -> pd.DataFrame:
+    return pd.read_parquet(FOLDER / "images.parquet")
+
+
+def test_a_method_outside_gives_the_numbers_of_the_same_inside_under_its_own_name(capsys):
+    chosen = ["method=[gradient_x_input,users_own:scaled,users_own:noise]", "method.scaled.factor=4.0"]
+    assert main([*RUN, *chosen, "protocol=[removal]"]) == 0
+    assert "\nscaled " in capsys.readouterr().out
+    frame = images()
+    assert set(frame.method) == {"gradient_x_input", "scaled", "noise"}
+    one, other = (frame[frame.method == name].drop(columns="method").reset_index(drop=True)
+                  for name in ("gradient_x_input", "scaled"))  # fmt: skip
+    pd.testing.assert_frame_equal(one, other)
+
+
+def test_an_option_is_checked_by_its_annotation(capsys):
+    assert main([*RUN, "method=[users_own:scaled]", "method.scaled.factor=big"]) == 2
+    assert "method 'users_own:scaled': option factor='big'" in capsys.readouterr().err
+
+
+def test_protocols_models_and_data_outside(capsys):
+    chosen = ["model=users_own:mine", "data=users_own:few", "method=[gradient_x_input]"]
+    wanted = ["protocol=[users_own:white,removal]", "protocol.removal.fill=zero"]
+    assert main([*RUN[:1], *RUN[2:], *chosen, *wanted]) == 0
+    frame = pd.read_parquet("results/run/users_own:mine/images.parquet")
+    one, other = (frame[frame.perturbation == name].drop(columns="perturbation").reset_index(drop=True)
+                  for name in ("white", "removal"))  # fmt: skip
+    assert len(one) == 2 * 2 * 2
+    pd.testing.assert_frame_equal(one, other)
+
+
+def test_what_a_result_stands_on(here):
+    """The module, helpers beside it, and all that it may call in rapbench; not a module beside it."""
+    (here / "_users_own_helper.py").write_text("")
+
+    def version() -> str:
+        from rapbench.runner import identity
+
+        identity._hash_files.cache_clear()
+        return code_version(REGISTRIES["method"]["users_own:scaled"])
+
+    before = version()
+    (here / "another.py").write_text("")
+    assert version() == before
+    (here / "_users_own_helper.py").write_text("# changed\n")
+    changed = version()
+    assert changed != before
+    (here / "users_own.py").write_text(MODULE + "\n# changed\n")
+    assert version() not in (before, changed)
+
+
+def test_it_stands_on_the_methods_that_it_may_call(here, monkeypatch):
+    from rapbench.runner import identity
+
+    taken: list[str] = []
+    monkeypatch.setattr(identity, "_hash_files", lambda files: taken.extend(file.name for file in files) or "")
+    code_version(REGISTRIES["method"]["users_own:scaled"])
+    assert {"users_own.py", "gradient_x_input.py", "_target.py", "engine.py", "draws.py"} <= set(taken)
+    taken.clear()
+    code_version(REGISTRIES["method"]["sensitivity"])
+    assert "gradient_x_input.py" not in taken
+
+
+def test_it_is_listed_and_called_from_python():
+    import torch
+
+    assert main(["list", "methods", "users_own:scaled"]) == 0
+    x = torch.rand(1, 3, 32, 32)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 10))
+    relevance = rapbench.attribute(model, x, 3, "users_own:scaled")
+    assert torch.equal(relevance, 2 * rapbench.attribute(model, x, 3, "gradient_x_input"))
+    assert torch.equal(rapbench.attribute(model, x, 3, "scaled"), relevance)  # imported by now
+
+
+def test_what_is_installed_comes_before_the_working_directory(here):
+    """A file here that has the name of a library must not take its place."""
+    (here / "tabulate.py").write_text("raise SystemExit('taken')")
+    assert main(["list", "methods", "users_own:scaled"]) == 0
+    assert sys.path[-1] == str(here)
+
+
+BAD = {
+    "nowhere:scaled": "there is no module 'nowhere', neither installed nor in ",
+    "users_own.deeper:scaled": "there is no module 'users_own.deeper'",
+    "users_own:other": "unknown method 'users_own:other': those that users_own registers: scaled, noise",
+    "users_own:rap": "unknown method 'users_own:rap': those that users_own registers: scaled, noise",
+    "users_ow:scaled": "there is no module 'users_ow'",
+    ":scaled": "name a module before the colon, as in my_methods:my_method",
+    "users_own_broken:scaled": "importing users_own_broken fails: ZeroDivisionError: division by zero (",
+    "users_own_syntax:scaled": "importing users_own_syntax fails: SyntaxError: ",
+    "users_own_needs:scaled": "importing users_own_needs fails: ModuleNotFoundError: No module named 'not_installed'",
+    "users_own_clash:rap": "method 'rap' is registered already, by rapbench.methods.rap",
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_used_is_one_line(name, here, capsys):
+    (here / "users_own_broken.py").write_text("1 / 0\n")
+    (here / "users_own_syntax.py").write_text("def\n")
+    (here / "users_own_needs.py").write_text("import not_installed\n")
+    clash = 'from rapbench.methods import methods\n\n@methods.register("rap", signs=())\ndef rap():\n    """Mine."""\n'
+    (here / "users_own_clash.py").write_text(clash)
+    assert main(["run", f"method=[{name}]"]) == 2
+    error = capsys.readouterr().err
+    assert BAD[name] in error
+    assert error.count("\n") == 1
+    assert "broken" not in name or f"{here / 'users_own_broken.py'}:1" in error
