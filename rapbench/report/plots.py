@@ -1,6 +1,5 @@
 """Figures: the curves behind Table I, and the distance D_K."""
 
-import io
 import textwrap
 
 import numpy as np
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
+from rapbench.report.canvas import Kind, figure_bytes
 from rapbench.report.tables import FIRST, NAMES, ordered
 
 # Paul Tol's "muted" scheme: nine hues that colour-blind readers tell apart, one for each method known here; then black.
@@ -19,8 +19,8 @@ DASHES = {"removal": "solid", "shuffling": "dashed"}
 PIXELS = "pixels perturbed (K)"
 
 
-def curves(table: pd.DataFrame, title: str) -> bytes:
-    """Draw `table1`'s accuracy and score against K, as a PNG: a row of panels a sign, a line a method."""
+def curves(table: pd.DataFrame, title: str, kind: Kind = "png") -> bytes:
+    """Draw `table1`'s accuracy and score against K, as a PNG or PDF: a row of panels a sign, a line a method."""
     signs, metrics = ordered("sign", table["sign"]), ordered("metric", table["metric"])
     perturbations = ordered("perturbation", table["perturbation"])
     styles = _styles(table["method"])
@@ -37,11 +37,16 @@ def curves(table: pd.DataFrame, title: str) -> bytes:
                     panel.plot(line["k"].map(places), line["value"], **style)
             panel.set(title=f"{sign} attributions", xlabel=PIXELS, ylabel=NAMES.get(metric, metric))
     strokes = [Line2D([], [], color="black", label=name, **_stroke(name, perturbations)) for name in perturbations]
-    return _png(figure, styles, strokes)
+    return figure_bytes(_with_legend(figure, styles, strokes), kind)
 
 
-def distance_curves(table: pd.DataFrame, title: str) -> bytes:
-    """Draw `distance_table`'s D_K against K, as a PNG: mean and a band of one standard error, a panel a sign."""
+def distance_curves(table: pd.DataFrame, title: str, kind: Kind = "png") -> bytes:
+    """Draw `distance_table`'s D_K against K, as a PNG or PDF."""
+    return figure_bytes(distance_figure(table, title), kind)
+
+
+def distance_figure(table: pd.DataFrame, title: str) -> Figure:
+    """Draw `distance_table`'s D_K against K: mean and a band of one standard error, a panel a sign."""
     signs = ordered("sign", table["sign"])
     styles = _styles(table["method"])
     figure, panels = _panels(1, len(signs), title)
@@ -59,7 +64,7 @@ def distance_curves(table: pd.DataFrame, title: str) -> bytes:
         panel.set(
             title=f"{sign} attributions", xlabel="most relevant pixels (K)", ylabel="mean distance $D_K$ (pixels)"
         )
-    return _png(figure, styles, [])
+    return _with_legend(figure, styles, [])
 
 
 def _styles(methods: pd.Series) -> dict[str, dict]:
@@ -109,11 +114,9 @@ def _k_axis(panel: Axes, ks: list[str]) -> dict[str, float]:
     return places
 
 
-def _png(figure: Figure, styles: dict[str, dict], strokes: list[Line2D]) -> bytes:
-    """Add the legend below the panels and return the PNG."""
+def _with_legend(figure: Figure, styles: dict[str, dict], strokes: list[Line2D]) -> Figure:
+    """Add the legend below the panels."""
     methods = [Line2D([], [], label=NAMES.get(name, name), **style) for name, style in styles.items()]
     columns = 3 if len(figure.axes) == 1 else 6
     figure.legend(handles=methods + strokes, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=150, format="png")
-    return buffer.getvalue()
+    return figure
