@@ -4,6 +4,8 @@ import sys
 
 from _runs import Words, ended, runs
 
+from rapbench.protocols.ranking import Sign
+
 
 def figure7(arguments: list[str]) -> str:
     """Run what is asked for, draw it, and return where it was written. Raises RapbenchError."""
@@ -16,7 +18,7 @@ def figure7(arguments: list[str]) -> str:
     folders = runs("figure7", options.overrides)
     from rapbench.runner.paper_figures import draw_figure7
 
-    ks = {"positive": options.positive, "negative": options.negative}
+    ks: dict[Sign, str] = {"positive": options.positive, "negative": options.negative}
     return "".join(draw_figure7(folder, ks, options.images) for folder in folders)
 
 

@@ -15,7 +15,7 @@ def heatmaps(arguments: list[str]) -> str:
     words = Words(__doc__)
     words.add_argument("--colours", default=Look.colours, help=f"{', '.join(COLOURS)}; default: %(default)s")
     words.add_argument("--percentile", type=float, default=Look.percentile,
-                       help="of each map's absolute values: what has the full colour; default: %(default)s")  # fmt: skip
+                       help="of a map's absolute values: what has the full colour; default: %(default)s")  # fmt: skip
     words.add_argument("--overlay", action="store_true", help="on the grey picture")
     options = vars(words.parse_intermixed_args(arguments))
     overrides = options.pop("overrides")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from rapbench.config import RunConfig
@@ -24,11 +24,11 @@ class Finished:
     """What a run's folder tells of it. labels: its methods, but for those that could not be used."""
 
     def __init__(self, folder: Path):
-        """Load the run's data and model. Raises RapbenchError where the folder holds no run, or one of another store."""
+        """Load the run's data and model. Raises RapbenchError where the folder holds no run."""
         about = provenance_of(folder)
         if not about:
             raise RapbenchError(f"{folder} holds no provenance.json; name the folder that a run wrote")
-        config = OmegaConf.merge(OmegaConf.structured(RunConfig), about["config"])
+        config = DictConfig(OmegaConf.merge(OmegaConf.structured(RunConfig), about["config"]))
         config.subset.manifest, config.shard = str(folder / "manifest.csv"), None
         job_of, size = prepared(config)
         self.folder, self.job = folder, job_of(size)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -18,7 +19,7 @@ from rapbench.report.tables import distance_table
 from rapbench.runner.finished import Finished
 
 CURVES = 2.6  # inches, the height of Figure 7b
-PRINT = {"font.size": 7, "axes.titlesize": 7, "lines.linewidth": 1, "axes.linewidth": 0.5}
+PRINT: dict[Any, float] = {"font.size": 7, "axes.titlesize": 7, "lines.linewidth": 1, "axes.linewidth": 0.5}
 
 
 def draw_heatmaps(folders: Sequence[Path], look: Look) -> str:
@@ -88,11 +89,9 @@ def _block(run: Finished) -> Block:
 
 def _written(folder: Path, stem: str, sheets: Sequence[Sheet]) -> str:
     """Write sheets as STEM-NUMBER.png and .pdf, and remove those of an earlier, longer picture."""
-    files = {
-        name: data
-        for number, page in enumerate(sheets, start=1)
-        for name, data in page.files(f"{stem}-{number}").items()
-    }
+    files: dict[str, bytes] = {}
+    for number, page in enumerate(sheets, start=1):
+        files |= page.files(f"{stem}-{number}")
     for kind in KINDS:
         for old in folder.glob(f"{stem}-*.{kind}"):
             if old.name not in files:

@@ -52,7 +52,7 @@ def run(config: DictConfig) -> str:
 
 
 def prepared(config: DictConfig) -> tuple[Callable[[Size], Job], Size]:
-    """Load what a configuration asks for; return how its job is made, and the size to begin with. Raises RapbenchError."""
+    """Load what a configuration asks for; return how its job is made, and its size. Raises RapbenchError."""
     methods, protocols, shard = checked(config)
     keep_memory()
     device = device_called(config.device)

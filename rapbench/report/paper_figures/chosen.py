@@ -14,7 +14,7 @@ OURS = "rap"
 
 @dataclass(frozen=True)
 class Chosen:
-    """files: the images, in the order to show. others: the methods that RAP was compared with. sentence: which they are."""
+    """files: the images, in the order to show. others: whom RAP was compared with. sentence: which images these are."""
 
     files: list[str]
     others: list[str]
@@ -22,16 +22,16 @@ class Chosen:
 
 
 def choose(images: pd.DataFrame, k: str, count: int) -> Chosen:
-    """Choose up to `count` images that are still predicted correctly without RAP's K most negative pixels, and RAP's only.
+    """Choose up to `count` images that stay correct without the K most negative pixels by RAP, and by RAP only.
 
-    images: per-image results as `tables.table1` takes them. Compared with are all methods that have negative pixels, but
-    for the controls. Where there is no such image, those that most of the others fail on are taken. Raises RapbenchError
-    where the results do not tell, or RAP leaves no image correct.
+    images: per-image results as `tables.table1` takes them. RAP is compared with all methods that have negative pixels,
+    but for the controls. Where there is no such image, those that most of the others fail on are taken. Raises
+    RapbenchError where the results do not tell, or RAP leaves no image correct.
     """
     part = removed(images, "negative", k)
     correct = part.pivot(index="image", columns="method", values="correct")
     correct = correct.loc[list(dict.fromkeys(part["image"]))]  # as in the subset
-    others = [name for name in ordered("method", correct) if name not in (OURS, *CONTROLS)]
+    others = [name for name in ordered("method", part["method"]) if name not in (OURS, *CONTROLS)]
     if OURS not in correct or not others:
         raise RapbenchError(
             f"the choice of images needs {OURS} and another method with negative relevance among the run's"
@@ -48,8 +48,8 @@ def choose(images: pd.DataFrame, k: str, count: int) -> Chosen:
         which = f"RAP alone, not {names}, leaves {alone} of {of} correct; {len(files)} of these are shown"
     else:
         failing = ", ".join(str(number) for number in wrong[files])
-        which = (f"RAP alone leaves none of {of} correct; shown are those it leaves correct where most of the {len(others)} "
-                 f"others ({names}) fail: {failing} of them")  # fmt: skip
+        which = f"no image of {of} stays correct by RAP alone; of the {len(others)} others ({names}), {failing} fail"
+        which += " on those shown"
     return Chosen([str(file) for file in files], others, f"Without the {k} most negative pixels, {which}.")
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from rapbench.errors import RapbenchError
 from rapbench.report.gallery import QUANTILE, palette, quantised
 from rapbench.report.paper_figures import sheet
+from rapbench.report.paper_figures.columns import Columns
 from rapbench.report.paper_figures.sheet import GAP, LABELS, LINE, SMALL, Sheet
-from rapbench.report.tables import ordered
 
 COLOURS = ("seismic", "PuOr_r", "RdBu_r")  # white at zero; the latter two for colour-blind readers as well
 TITLE = 0.2  # inches, for a model's name above its rows
@@ -55,56 +55,48 @@ def heatmap_sheets(blocks: Sequence[Block], look: Look) -> list[Sheet]:
 
     A sheet shows some of the images in every block. A method that a block lacks leaves its places empty there.
     """
-    methods = ordered("method", [method for block in blocks for method in block.maps])
-    side, count = sheet.side_of(1 + len(methods)), len(blocks[0].files)
-    heads = [sheet.heading(method, side) for method in methods]
-    top = LINE * max(head.count("\n") + 1 for head in heads) + 2 * GAP
-    room = sheet.HEIGHT - top - SCALE - TITLE * len(blocks)
-    most = max(1, int(room / (len(blocks) * (side + GAP))))
+    columns = Columns(method for block in blocks for method in block.maps)
+    row, count = columns.side + GAP, len(blocks[0].files)
+    room = sheet.HEIGHT - columns.top - SCALE - TITLE * len(blocks)
+    most = max(1, int(room / (len(blocks) * row)))
     each = math.ceil(count / math.ceil(count / most))
     sheets = []
     for start in range(0, count, each):
         places = range(start, min(start + each, count))
-        page = Sheet(top + SCALE + len(blocks) * (TITLE + len(places) * (side + GAP)))
-        columns = [LABELS + column * (side + GAP) for column in range(1 + len(methods))]
-        for x, head in zip(columns, ["Image", *heads], strict=True):
-            page.words(x + side / 2, top - 2 * GAP, head, ha="center", va="baseline")
-        y = top
+        page = Sheet(columns.top + SCALE + len(blocks) * (TITLE + len(places) * row))
+        columns.write(page)
+        y = columns.top
         for block in blocks:
             page.rule(y)
             page.words(0, y + GAP, block.title, weight="bold")
             y += TITLE
             for place in places:
-                _row(page, y, side, block, place, dict(zip(methods, columns[1:], strict=True)), look)
-                y += side + GAP
+                _row(page, y, columns, block, place, look)
+                y += row
         _scale(page, y + GAP, look)
         sheets.append(page)
     return sheets
 
 
-def _row(page: Sheet, y: float, side: float, block: Block, place: int, columns: dict[str, float], look: Look) -> None:
-    width = LABELS - 2 * GAP
+def _row(page: Sheet, y: float, columns: Columns, block: Block, place: int, look: Look) -> None:
+    width, side, image = LABELS - 2 * GAP, columns.side, block.images[place]
     name = sheet.fitted(block.names[place], width, 2)
     page.words(0, y, name)
-    y_file = y + LINE * (name.count("\n") + 1)
-    predicted = block.predicted[place]
-    right = "predicted correctly" if predicted == block.names[place] else f"predicted: {predicted}"
     lines = [sheet.shortened(block.files[place], width, SMALL)]
-    lines += [] if predicted is None else [sheet.fitted(right, width, size=SMALL)]
-    page.words(0, y_file, "\n".join(lines), color="#555555", fontsize=SMALL)
-    page.picture(LABELS, y, side, block.images[place])
+    if (predicted := block.predicted[place]) is not None:
+        said = "predicted correctly" if predicted == block.names[place] else f"predicted: {predicted}"
+        lines.append(sheet.fitted(said, width, size=SMALL))
+    page.words(0, y + LINE * (name.count("\n") + 1), "\n".join(lines), color=sheet.GREY, fontsize=SMALL)
+    page.picture(LABELS, y, side, image)
     for method, maps in block.maps.items():
-        page.picture(columns[method], y, side, coloured(maps[place], block.images[place], look, side))
+        page.picture(columns.x[method], y, side, coloured(maps[place], image, look, side))
 
 
 def _scale(page: Sheet, y: float, look: Look) -> None:
     """Draw what the colours mean."""
     page.strip(LABELS, y, BAR, 0.08, palette(look.colours)[None, 1:])
-    page.words(
-        LABELS + BAR + GAP,
-        y,
-        f"\N{MINUS SIGN}1 to 1, relative to the {look.percentile:g}th percentile of each map's |relevance|",
-    )
+    of = f"the {look.percentile:g}th percentile of each map's |relevance|"
+    page.words(LABELS + BAR + GAP, y, f"\N{MINUS SIGN}1 to 1, relative to {of}")
 
 
 def coloured(heatmap: NDArray[np.float32], image: NDArray[np.uint8], look: Look, side: float) -> NDArray[np.uint8]:

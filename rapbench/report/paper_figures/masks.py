@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from rapbench.protocols.ranking import Sign, rank_pixels
 from rapbench.report.paper_figures import sheet
+from rapbench.report.paper_figures.columns import Columns
 from rapbench.report.paper_figures.sheet import GAP, HEIGHT, LABELS, LINE, SMALL, WIDTH, Sheet
-from rapbench.report.tables import ordered
 
 MARKS = {"positive": (204, 51, 17), "negative": (0, 119, 187)}  # Paul Tol's "vibrant" red and blue
 OUTCOME = {True: ("✓", "#117733"), False: ("✗", "#AA3377")}
@@ -38,54 +38,49 @@ class Example:
 
 def mask_sheets(examples: Sequence[Example], ks: dict[Sign, str], sentence: str) -> list[Sheet]:
     """Draw examples, a row a sign and a column a method, on as few sheets as hold them. ks: how many pixels by sign."""
-    methods = ordered("method", [name for example in examples for masks in example.masks.values() for name in masks])
-    side = sheet.side_of(1 + len(methods))
-    heads = [sheet.heading(method, side) for method in methods]
-    top = LINE * max(head.count("\n") + 1 for head in heads) + 2 * GAP
+    columns = Columns(name for example in examples for masks in example.masks.values() for name in masks)
     caption = sheet.fitted(sentence, WIDTH, 9)
     foot = LINE * (caption.count("\n") + 1) + 2 * GAP
-    row = side + 2 * LINE + 2 * GAP
-    tall = len(ks) * row + GAP
-    most = max(1, int((HEIGHT - top - foot) / tall))
+    tall = len(ks) * _row(columns) + GAP
+    most = max(1, int((HEIGHT - columns.top - foot) / tall))
     sheets = []
     for start in range(0, len(examples), most):
         shown = examples[start : start + most]
-        page = Sheet(top + foot + tall * len(shown))
-        columns = [LABELS + column * (side + GAP) for column in range(1 + len(methods))]
-        for x, head in zip(columns, ["Image", *heads], strict=True):
-            page.words(x + side / 2, top - 2 * GAP, head, ha="center", va="baseline")
-        for number, example in enumerate(shown):
-            y = top + number * tall
+        page = Sheet(columns.top + foot + tall * len(shown))
+        columns.write(page)
+        y = columns.top
+        for example in shown:
             page.rule(y)
-            _example(page, y + GAP, side, row, example, dict(zip(methods, columns[1:], strict=True)), ks)
-        page.words(0, top + tall * len(shown) + GAP, caption)
+            _example(page, y + GAP, columns, example, ks)
+            y += tall
+        page.words(0, y + GAP, caption)
         sheets.append(page)
     return sheets
 
 
-def _example(
-    page: Sheet, y: float, side: float, row: float, example: Example, columns: dict[str, float], ks: dict[Sign, str]
-) -> None:
-    width = LABELS - 2 * GAP
+def _row(columns: Columns) -> float:
+    """Return the height of a mask with two lines below it."""
+    return columns.side + 2 * LINE + 2 * GAP
+
+
+def _example(page: Sheet, y: float, columns: Columns, example: Example, ks: dict[Sign, str]) -> None:
+    side = columns.side
     page.picture(LABELS, y, side, example.image)
-    name = sheet.fitted(example.name, side, 2)
-    page.words(LABELS + side / 2, y + side + GAP, name, ha="center")
-    page.words(0, y, sheet.shortened(example.file, width, SMALL), color="#555555", fontsize=SMALL)
-    for number, (sign, k) in enumerate(ks.items()):
-        place = y + number * row
+    page.words(LABELS + side / 2, y + side + GAP, sheet.fitted(example.name, side, 2), ha="center")
+    page.words(0, y, sheet.shortened(example.file, LABELS - 2 * GAP, SMALL), color=sheet.GREY, fontsize=SMALL)
+    for sign, k in ks.items():
         colour = "#{:02X}{:02X}{:02X}".format(*MARKS[sign])
-        page.words(0, place + side / 2, f"without the {k}\nmost {sign}\npixels", va="center", color=colour)
-        for method, x in columns.items():
-            mask = example.masks[sign].get(method)
-            if mask is None:
-                page.words(
-                    x + side / 2, place + side / 2, f"no\n{sign}\nrelevance", ha="center", va="center", color="#777777"
-                )
-                continue
-            page.picture(x, place, side, marked(example.image, mask.selected, sign))
-            symbol, colour = OUTCOME[mask.correct]
-            said = sheet.fitted(f"{symbol} {mask.predicted}", side, 2)
-            page.words(x + side / 2, place + side + GAP, said, ha="center", color=colour)
+        page.words(0, y + side / 2, f"without the {k}\nmost {sign}\npixels", va="center", color=colour)
+        for method, x in columns.x.items():
+            centre = x + side / 2
+            if mask := example.masks[sign].get(method):
+                page.picture(x, y, side, marked(example.image, mask.selected, sign))
+                symbol, colour = OUTCOME[mask.correct]
+                said = sheet.fitted(f"{symbol} {mask.predicted}", side, 2)
+                page.words(centre, y + side + GAP, said, ha="center", color=colour)
+            else:
+                page.words(centre, y + side / 2, f"no\n{sign}\nrelevance", ha="center", va="center", color=sheet.GREY)
+        y += _row(columns)
 
 
 def selected_pixels(heatmaps: NDArray[np.float32], sign: Sign, k: str) -> NDArray[np.bool_]:

@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rapbench.report.canvas import KINDS, figure_bytes
-from rapbench.report.tables import NAMES
 
 WIDTH, HEIGHT = 6.875, 8.875  # inches, the text of a two-column page (CVPR's)
 SIZE, SMALL = 6.0, 5.0  # points
 LINE = 1.2 * SIZE / 72  # inches from one line of words to the next
-DPI = 300
+DPI = 400  # all lengths here are whole dots of it: a picture's dots fall on the paper's
+GREY = "#555555"  # of words that matter less
 GAP = 0.03  # inches between pictures
 LABELS = 0.85  # inches at the left for words
-LARGEST = 1.0  # inches a picture
 
 
 class Sheet:
@@ -43,8 +42,8 @@ class Sheet:
 
     def words(self, x: float, y: float, text: str, **style: Any) -> None:
         """Write a line, or several, below y; style: matplotlib's, over the sheet's."""
-        style = {"fontsize": SIZE, "ha": "left", "va": "top", "linespacing": 1.0, "parse_math": False} | style
-        self.figure.text(x / WIDTH, 1 - y / self.height, text, **style)
+        given: dict[str, Any] = {"fontsize": SIZE, "va": "top", "linespacing": 1.0, "parse_math": False} | style
+        self.figure.text(x / WIDTH, 1 - y / self.height, text, **given)
 
     def rule(self, y: float) -> None:
         """Draw a thin line across."""
@@ -57,9 +56,9 @@ class Sheet:
 
 
 def dots(values: NDArray[np.floating], side: float) -> NDArray[np.float32]:
-    """Return an (H, W) map as it is printed at `side` inches: the mean over each dot, where a dot holds more than a pixel.
+    """Return an (H, W) map as it is printed at `side` inches: the mean over each dot that holds more than a pixel.
 
-    Means of relevance: those of its colours would make red and blue beside each other purple, which stands for nothing.
+    A mean of relevance: one of colours would make red beside blue purple, which stands for nothing.
     """
     count = round(side * DPI)
     if max(values.shape) <= count:
@@ -70,11 +69,6 @@ def dots(values: NDArray[np.floating], side: float) -> NDArray[np.float32]:
 def grey(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return an (H, W, 3) picture's (H, W) luma, 0 to 255 (ITU-R BT.601)."""
     return image @ np.array([0.299, 0.587, 0.114])
-
-
-def side_of(columns: int) -> float:
-    """Return how wide a picture is, in inches, where so many share what the words leave."""
-    return min(LARGEST, (WIDTH - LABELS) / columns - GAP)
 
 
 def fitted(text: str, width: float, lines: int = 1, size: float = SIZE) -> str:
@@ -89,11 +83,6 @@ def shortened(name: str, width: float, size: float = SIZE) -> str:
     letters = _letters(name, width, size)
     half = (letters - 1) // 2
     return name if len(name) <= letters else f"{name[: letters - 1 - half]}…{name[-half:]}"
-
-
-def heading(method: str, width: float) -> str:
-    """Return a method's name as the tables have it, broken into lines of about `width` inches."""
-    return fitted(NAMES.get(method, method).replace("*", "* "), width, 4).replace("* ", "*")
 
 
 def _letters(text: str, width: float, size: float) -> int:
