@@ -4,6 +4,7 @@ import sys
 
 from _runs import Words, ended, runs
 
+from rapbench.errors import RapbenchError
 from rapbench.protocols.ranking import Sign
 
 
@@ -15,6 +16,8 @@ def figure7(arguments: list[str]) -> str:
         help = f"how many {sign} pixels are masked, one of the run's K; default: %(default)s"
         words.add_argument(f"--{sign}", default=k, metavar="K", help=help)
     options = words.parse_intermixed_args(arguments)
+    if options.images < 1:
+        raise RapbenchError(f"--images must be at least 1, got {options.images}")
     folders = runs("figure7", options.overrides)
     from rapbench.runner.paper_figures import draw_figure7
 

@@ -41,8 +41,6 @@ def draw_heatmaps(folders: Sequence[Path], look: Look) -> str:
 
 def draw_figure7(folder: Path, ks: dict[Sign, str], count: int) -> str:
     """Draw a run's masks of up to `count` images at a K for each sign, and its D_K; return where that was written."""
-    if count < 1:
-        raise RapbenchError(f"images must be at least 1, got {count}")
     run = Finished(folder)
     images, distances = run.results("perturbation"), run.results("measure")
     chosen = choose(images, ks["negative"], count)

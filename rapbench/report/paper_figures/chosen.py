@@ -33,9 +33,7 @@ def choose(images: pd.DataFrame, k: str, count: int) -> Chosen:
     correct = correct.loc[list(dict.fromkeys(part["image"]))]  # as in the subset
     others = [name for name in ordered("method", part["method"]) if name not in (OURS, *CONTROLS)]
     if OURS not in correct or not others:
-        raise RapbenchError(
-            f"the choice of images needs {OURS} and another method with negative relevance among the run's"
-        )
+        raise RapbenchError(f"images are chosen by {OURS} and others with negative relevance: method=[{OURS},lrp_a2b1]")
     wrong = (~correct.loc[correct[OURS].astype(bool), others].astype(bool)).sum(axis=1)
     if wrong.empty:
         raise RapbenchError(f"RAP leaves no image correct without its {k} most negative pixels: nothing to show")
