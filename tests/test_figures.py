@@ -167,10 +167,11 @@ def test_heatmap_sheets_have_everything_once_and_nothing_overlaps(count):
 
 
 def test_sheets_are_as_few_as_hold_the_images_and_about_as_full():
-    sheets = heatmap_sheets([block(30, METHODS[:12])], Look())
-    rows = [(len(page.figure.axes) - 1) // 13 for page in sheets]
-    assert rows == [15, 15]
-    assert [len(heatmap_sheets([block(n, METHODS[:12])], Look())) for n in (1, 17, 18, 36)] == [1, 1, 2, 3]
+    sheets = heatmap_sheets([block(14, ["rap"])], Look())  # seven rows of an inch hold on a page
+    assert [(len(page.figure.axes) - 1) // 2 for page in sheets] == [7, 7]
+    sheets = heatmap_sheets([block(8, ["rap"])], Look())
+    assert [(len(page.figure.axes) - 1) // 2 for page in sheets] == [4, 4]
+    assert [len(heatmap_sheets([block(n, ["rap"])], Look())) for n in (1, 7, 15)] == [1, 1, 3]
 
 
 def test_a_picture_stands_in_its_row_and_column_and_a_missing_method_leaves_a_gap():
@@ -348,11 +349,10 @@ def test_heatmaps_come_from_the_store_and_are_the_methods_own(somewhere, monkeyp
         for label, flow in (("rap", "both"), ("rap_normal", "normal"), ("rap_inversion", "inversion")):
             x = lite.transform(picture(row.file))[None]
             alone = rapbench.attribute(lite, x, [row.label], "rap", flow=flow)[0].sum(0).numpy()
-            assert maps[label][place] == pytest.approx(alone, abs=1e-3 * np.abs(alone).max())
+            assert maps[label][place] == pytest.approx(alone, abs=float(1e-3 * np.abs(alone).max()))
         assert run.predicted()[row.file] == row.label
-    assert maps["rap"] == pytest.approx(
-        maps["rap_normal"] + maps["rap_inversion"], abs=1e-3 * np.abs(maps["rap"]).max()
-    )
+    both = maps["rap_normal"] + maps["rap_inversion"]
+    assert maps["rap"] == pytest.approx(both, abs=float(1e-3 * np.abs(both).max()))
 
     def never(*_, **__):
         raise AssertionError("computed again")
@@ -361,7 +361,7 @@ def test_heatmaps_come_from_the_store_and_are_the_methods_own(somewhere, monkeyp
     (folder / "heatmaps-2.png").write_bytes(b"of an earlier, longer picture")
     assert _runs.ended(lambda: heatmaps.heatmaps([*wanted, "--colours", "PuOr_r", "--overlay"])) == 0
     assert written(folder, "heatmaps")["heatmaps-1.png"] != first["heatmaps-1.png"]
-    assert _runs.ended(lambda: heatmaps.heatmaps(["--percentile=99.5", *wanted])) == 0
+    paper_figures.draw_heatmaps([folder], Look(percentile=99.5))
     assert written(folder, "heatmaps") == first
 
 
@@ -422,8 +422,8 @@ def test_figure7s_masks_are_the_pixels_that_the_run_removed(somewhere, monkeypat
 
     assert _runs.ended(lambda: figure7.figure7([*wanted, "--images", "2"])) == 0
     assert written(folder, "figure7") == first
-    assert _runs.ended(lambda: figure7.figure7([*wanted, "--negative", "6000"])) == 2
-    assert capsys.readouterr().err.splitlines()[-1].endswith("no removal of 6000 negative pixels; its K: 0, 500, 10000")
+    with pytest.raises(rapbench.RapbenchError, match="no removal of 6000 negative pixels; its K: 0, 500, 10000"):
+        paper_figures.draw_figure7(folder, {"positive": "4000", "negative": "6000"}, 2)
 
 
 def test_several_runs_share_a_picture_if_they_share_their_images(somewhere):
