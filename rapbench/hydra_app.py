@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
@@ -52,9 +54,33 @@ def run_hydra(overrides: list[str]) -> str:
     others = [override for override in overrides if override not in ("-m", "--multirun")]
     given, sys.argv = sys.argv, ["rapbench run", *flags, *others]
     try:
-        hydra.main(version_base="1.3", config_path=str(resource("configs")), config_name="run")(job)()
+        with _in_one_line():
+            hydra.main(version_base="1.3", config_path=str(resource("configs")), config_name="run")(job)()
     except Refused as refused:
         raise refused.__cause__ or refused from None
+    except RapbenchError:
+        raise
+    except Exception as error:
+        if not sweep.begun():
+            raise
+        sweep.summary(lost=" ".join(str(error).split()))  # a launcher's own error, of a job that was lost
+    finally:
+        sys.argv = given
+    return f"{sweep.summary()}\n" if sweep.begun() else ""
+
+
+def composed(overrides: list[str]) -> DictConfig:
+    """Return the configuration that `run_hydra` would run, Hydra's own part with it. Raises RapbenchError."""
+    where = str(resource("configs"))
+    with _in_one_line(), hydra.initialize_config_dir(where, version_base="1.3"):
+        return hydra.compose("run", overrides, return_hydra_config=True)
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Turn what Hydra says of a configuration into RapbenchError."""
+    try:
+        yield
     except MissingConfigException as error:
         missing = str(error.missing_cfg_file)
         group, _, name = missing.partition("/")
@@ -69,13 +95,6 @@ def run_hydra(overrides: list[str]) -> str:
     except (HydraException, OmegaConfBaseException) as error:
         why = str(error.__cause__ or "").partition("\n")[0]
         raise RapbenchError(f"configuration: {error}" + (f" ({why})" if why else "")) from error
-    except Exception as error:
-        if not sweep.begun():
-            raise
-        sweep.summary(lost=" ".join(str(error).split()))  # a launcher's own error, of a job that was lost
-    finally:
-        sys.argv = given
-    return f"{sweep.summary()}\n" if sweep.begun() else ""
 
 
 def complete(arguments: list[str], commands: list[str]) -> None:

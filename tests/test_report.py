@@ -17,9 +17,9 @@ from rapbench.report.published import published_table1
 from rapbench.report.tables import NAMES, distance_table, distance_terminal, latex, markdown, ordered, table1, terminal
 from rapbench.report.verdict import markdown_verdict, verdicts
 
-OF_IMAGES = {"curves.png", "table1.csv", "table1.md", "table1.tex", "intervals.md", "intervals.tex", "tests.csv",
-             "verdict.csv", "paper.csv", "report.html"}  # fmt: skip
-OF_DISTANCES = {"distance.csv", "distance.png", "report.html"}
+OF_IMAGES = {"curves.png", "curves.pdf", "table1.csv", "table1.md", "table1.tex", "intervals.md", "intervals.tex",
+             "tests.csv", "verdict.csv", "paper.csv", "report.html"}  # fmt: skip
+OF_DISTANCES = {"distance.csv", "distance.png", "distance.pdf", "report.html"}
 HEADER = ["A_model at 95% of 3 images.", "Seed 0."]
 
 
@@ -261,6 +261,10 @@ def test_report_writes_every_file_and_the_numbers_survive(tmp_path):
     assert "distance D_K" in text
     assert imread(folder / "curves.png").shape == (1260, 1560, 4)  # two signs by two metrics at 150 dpi
     assert imread(folder / "distance.png").shape == (720, 780, 4)
+    for name in ("curves.pdf", "distance.pdf"):
+        data = (folder / name).read_bytes()
+        assert data.startswith(b"%PDF-")
+        assert b"CreationDate" not in data
 
 
 @pytest.mark.parametrize("nothing", [None, pd.DataFrame()])

@@ -39,7 +39,7 @@ def write_report(
     published = published_table1()
     shown: dict[str, Any] = dict.fromkeys(("table", "paper", "pairs", "verdict", "distance", "aopc", "images"))
     replaced = [] if regions is None or regions.empty else by_cell(regions)
-    work = 8 + 2 * len(replaced)
+    work = 10 + 2 * len(replaced)
     with tqdm(total=work, desc="report", delay=2, leave=False) as bar:  # of seconds: most reports need none
 
         def done(result: Any) -> Any:
@@ -58,13 +58,17 @@ def write_report(
             files["table1.tex"] = tables.latex(table, published, header)
             files["intervals.md"] = intervals_markdown(table, header)
             files["intervals.tex"] = done(intervals_latex(table, header))
-            files["curves.png"] = done(plots.curves(table, f"{title} {tables.counts(table['n'])}"))
+            named = f"{title} {tables.counts(table['n'])}"
+            files["curves.png"] = done(plots.curves(table, named))
+            files["curves.pdf"] = done(plots.curves(table, named, "pdf"))
             texts.append(tables.terminal(table, published))
             shown |= {"table": table, "paper": cells, "pairs": pairs, "verdict": verdict, "images": images}
         if distances is not None and not distances.empty:
             means = done(tables.distance_table(distances))
             files["distance.csv"] = means.to_csv(index=False)
-            files["distance.png"] = done(plots.distance_curves(means, f"{title} {tables.counts(means['n'])}"))
+            named = f"{title} {tables.counts(means['n'])}"
+            files["distance.png"] = done(plots.distance_curves(means, named))
+            files["distance.pdf"] = done(plots.distance_curves(means, named, "pdf"))
             texts.append(tables.distance_terminal(means))
             shown["distance"] = means
         if replaced:

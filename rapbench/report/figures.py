@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from rapbench.report.plots import PIXELS, _styles
+from rapbench.report.plots import PIXELS, method_styles
 from rapbench.report.tables import NAMES, ordered
 
 SYMBOLS = {"o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond", "P": "cross",
@@ -17,7 +17,7 @@ SYMBOLS = {"o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down
 
 def colours(methods: pd.Series) -> dict[str, str]:
     """Return each method's colour, as in every other figure."""
-    return {name: style["color"] for name, style in _styles(methods).items()}
+    return {name: style["color"] for name, style in method_styles(methods).items()}
 
 
 def curve(part: pd.DataFrame, paper: pd.DataFrame, value: str, title: str, methods: pd.Series) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def curve(part: pd.DataFrame, paper: pd.DataFrame, value: str, title: str, metho
     part: rows of one sign, metric and perturbation, with method, k, value, low, high, n. paper: the paper's rows of the
     same, drawn hidden. methods: all that the page shows, so that each keeps its colour.
     """
-    styles, ks = _styles(methods), ordered("k", part["k"])
+    styles, ks = method_styles(methods), ordered("k", part["k"])
     traces: list[dict[str, Any]] = []
     for method in ordered("method", part["method"]):
         for rows, printed in ((part, False), (paper, True)):

@@ -58,9 +58,9 @@ def load_gallery(folder: Path) -> Gallery | None:
                             ) from error  # fmt: skip
 
 
-def quantised(heatmaps: NDArray[np.float32]) -> NDArray[np.int8]:
-    """Return (G, H, W) maps as -127..127, each relative to a high quantile of its absolute values; 0 stays 0."""
-    scale = np.quantile(np.abs(heatmaps), QUANTILE, axis=(1, 2), keepdims=True)
+def quantised(heatmaps: NDArray[np.float32], quantile: float = QUANTILE) -> NDArray[np.int8]:
+    """Return (G, H, W) maps as -127..127, each relative to a quantile of its absolute values; 0 stays 0."""
+    scale = np.quantile(np.abs(heatmaps), quantile, axis=(1, 2), keepdims=True)
     scale = np.where(scale > 0, scale, np.abs(heatmaps).max((1, 2), keepdims=True))
     return np.rint(127 * np.clip(heatmaps / np.where(scale > 0, scale, 1), -1, 1)).astype(np.int8)
 
@@ -73,16 +73,17 @@ def picture_png(image: NDArray[np.uint8]) -> str:
 def heatmap_png(values: NDArray[np.int8]) -> str:
     """Return an (H, W) map as a data address: seismic, red for positive, white for 0, blue for negative."""
     picture = Image.fromarray((values.astype(np.int16) + 128).astype(np.uint8))
-    picture.putpalette(_palette())
+    picture.putpalette(palette().tobytes())
     return _address(picture)
 
 
 @cache
-def _palette() -> bytes:
+def palette(name: str = "seismic") -> NDArray[np.uint8]:
+    """Return (256, 3) colours of -128..127 by a diverging map of matplotlib's; 0 is white in every one."""
     places = (np.arange(256) - 128) / 127  # the least of the 256 stays unused
-    colours = matplotlib.colormaps["seismic"]((places + 1) / 2, bytes=True)
+    colours = matplotlib.colormaps[name]((places + 1) / 2, bytes=True)
     colours[128] = 255
-    return colours[:, :3].tobytes()
+    return colours[:, :3]
 
 
 def _address(picture: Image.Image) -> str:

@@ -1,6 +1,5 @@
 """Figures: the curves behind Table I, and the distance D_K."""
 
-import io
 import textwrap
 
 import numpy as np
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
+from rapbench.report.canvas import Kind, figure_bytes
 from rapbench.report.tables import FIRST, NAMES, ordered
 
 # Paul Tol's "muted" scheme: nine hues that colour-blind readers tell apart, one for each method known here; then black.
@@ -19,12 +19,12 @@ DASHES = {"removal": "solid", "shuffling": "dashed"}
 PIXELS = "pixels perturbed (K)"
 
 
-def curves(table: pd.DataFrame, title: str) -> bytes:
-    """Draw `table1`'s accuracy and score against K, as a PNG: a row of panels a sign, a line a method."""
+def curves(table: pd.DataFrame, title: str, kind: Kind = "png") -> bytes:
+    """Draw `table1`'s accuracy and score against K, as a PNG or PDF: a row of panels a sign, a line a method."""
     signs, metrics = ordered("sign", table["sign"]), ordered("metric", table["metric"])
     perturbations = ordered("perturbation", table["perturbation"])
-    styles = _styles(table["method"])
-    figure, panels = _panels(len(signs), len(metrics), title)
+    styles = method_styles(table["method"])
+    figure, panels = panel_grid(len(signs), len(metrics), title)
     for row, sign in enumerate(signs):
         for column, metric in enumerate(metrics):
             part = table[(table["sign"] == sign) & (table["metric"] == metric)]
@@ -37,14 +37,19 @@ def curves(table: pd.DataFrame, title: str) -> bytes:
                     panel.plot(line["k"].map(places), line["value"], **style)
             panel.set(title=f"{sign} attributions", xlabel=PIXELS, ylabel=NAMES.get(metric, metric))
     strokes = [Line2D([], [], color="black", label=name, **_stroke(name, perturbations)) for name in perturbations]
-    return _png(figure, styles, strokes)
+    return figure_bytes(with_legend(figure, styles, strokes), kind)
 
 
-def distance_curves(table: pd.DataFrame, title: str) -> bytes:
-    """Draw `distance_table`'s D_K against K, as a PNG: mean and a band of one standard error, a panel a sign."""
+def distance_curves(table: pd.DataFrame, title: str, kind: Kind = "png") -> bytes:
+    """Draw `distance_table`'s D_K against K, as a PNG or PDF."""
+    return figure_bytes(distance_figure(table, title), kind)
+
+
+def distance_figure(table: pd.DataFrame, title: str) -> Figure:
+    """Draw `distance_table`'s D_K against K: mean and a band of one standard error, a panel a sign."""
     signs = ordered("sign", table["sign"])
-    styles = _styles(table["method"])
-    figure, panels = _panels(1, len(signs), title)
+    styles = method_styles(table["method"])
+    figure, panels = panel_grid(1, len(signs), title)
     for panel, sign in zip(panels[0], signs, strict=True):
         part = table[table["sign"] == sign]
         places = _k_axis(panel, ordered("k", part["k"]))
@@ -59,10 +64,10 @@ def distance_curves(table: pd.DataFrame, title: str) -> bytes:
         panel.set(
             title=f"{sign} attributions", xlabel="most relevant pixels (K)", ylabel="mean distance $D_K$ (pixels)"
         )
-    return _png(figure, styles, [])
+    return with_legend(figure, styles, [])
 
 
-def _styles(methods: pd.Series) -> dict[str, dict]:
+def method_styles(methods: pd.Series) -> dict[str, dict]:
     """Give each method a colour and a marker; the paper's keep theirs in every figure, `random` is grey."""
     styles: dict[str, dict] = {}
     for place, name in enumerate(ordered("method", [*FIRST["method"], *methods])):
@@ -84,7 +89,8 @@ def _broken(line: pd.DataFrame) -> list[pd.DataFrame]:
     return [part for part in (line[~last], line[last]) if not part.empty]
 
 
-def _panels(rows: int, columns: int, title: str) -> tuple[Figure, np.ndarray]:
+def panel_grid(rows: int, columns: int, title: str) -> tuple[Figure, np.ndarray]:
+    """Return a figure under its title, and its (rows, columns) panels."""
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
     figure = Figure(figsize=(5.2 * columns, 3.6 * rows + 1.2), layout=layout)
     figure.suptitle(textwrap.fill(title, 55 * columns))
@@ -109,11 +115,9 @@ def _k_axis(panel: Axes, ks: list[str]) -> dict[str, float]:
     return places
 
 
-def _png(figure: Figure, styles: dict[str, dict], strokes: list[Line2D]) -> bytes:
-    """Add the legend below the panels and return the PNG."""
+def with_legend(figure: Figure, styles: dict[str, dict], strokes: list[Line2D]) -> Figure:
+    """Add the legend below the panels."""
     methods = [Line2D([], [], label=NAMES.get(name, name), **style) for name, style in styles.items()]
     columns = 3 if len(figure.axes) == 1 else 6
     figure.legend(handles=methods + strokes, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=150, format="png")
-    return buffer.getvalue()
+    return figure

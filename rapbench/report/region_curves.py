@@ -1,13 +1,13 @@
 """The figure of region perturbation: what each step takes off f, in two orders, beside the random one."""
 
-import io
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from rapbench.report.plots import _panels, _png, _styles
+from rapbench.report.canvas import figure_bytes
+from rapbench.report.plots import method_styles, panel_grid, with_legend
 from rapbench.report.regions import ORDER_NAMES, OUTPUTS
 from rapbench.report.tables import ordered
 
@@ -22,8 +22,8 @@ def region_curves(table: pd.DataFrame, title: str) -> tuple[bytes, bytes]:
     """
     perturbations = ordered("perturbation", table["perturbation"])
     orders = [order for order in ORDER_NAMES if order != "random"]
-    styles = _styles(table["method"])
-    figure, panels = _panels(len(perturbations), len(orders), title)
+    styles = method_styles(table["method"])
+    figure, panels = panel_grid(len(perturbations), len(orders), title)
     for row, perturbation in zip(panels, perturbations, strict=True):
         part = table[table["perturbation"] == perturbation]
         row[1].sharey(row[0])
@@ -37,10 +37,8 @@ def region_curves(table: pd.DataFrame, title: str) -> tuple[bytes, bytes]:
             panel.grid(alpha=0.25)
             panel.spines[["top", "right"]].set_visible(False)
             panel.margins(x=0.02)
-    png = _png(figure, styles, [Line2D([], [], label=ORDER_NAMES["random"], **BASELINE)])
-    pdf = io.BytesIO()
-    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})  # the same results give the same bytes
-    return png, pdf.getvalue()
+    with_legend(figure, styles, [Line2D([], [], label=ORDER_NAMES["random"], **BASELINE)])
+    return figure_bytes(figure, "png"), figure_bytes(figure, "pdf")
 
 
 def _draw(panel: Axes, line: pd.DataFrame, style: dict[str, Any]) -> None:

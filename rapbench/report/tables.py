@@ -48,6 +48,8 @@ NAMES = {
     "lrp_preset_a": "LRP-PresetA",
     "lrp_preset_b": "LRP-PresetB",
     "rap": "RAP",
+    "rap_normal": "RAP (normal flow)",
+    "rap_inversion": "RAP (inversion flow)",
     "rap_aaai": "RAP (AAAI)",
     "edge": "Edges",
     "random": "Random",

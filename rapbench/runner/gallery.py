@@ -35,7 +35,7 @@ def write_gallery(job: "Job", output: Path, refused: Collection[str]) -> None:
     if not count or not labels:
         (output / FILE).unlink(missing_ok=True)
         return
-    classes = _classes(job)
+    classes = classes_of(job)
     identity = digest_of({"maps": {label: job.shown[label].folder.name for label in labels}, "classes": classes})
     try:
         known = load_gallery(output)
@@ -49,9 +49,7 @@ def write_gallery(job: "Job", output: Path, refused: Collection[str]) -> None:
     progress = tqdm(total=len(slices) * len(labels), desc=f"{job.model.facts.name} · gallery", delay=2, leave=False)
     with progress as bar:
         for number, pixels in enumerate(load_images(job.subset, job.dataset, job.model.transform, slices)):
-            rows = job.subset.rows[slices[number]]
-            placed = pixels.to(job.device, memory_format=torch.channels_last)
-            chunk = Chunk(job.model, job.model, number, slices[number].start, rows, placed, job.config.seed, 1)
+            chunk = job.chunk(number, pixels, job.model)
             pictures += list(seen(job.model.transform, pixels))
             for label in labels:
                 maps[label].append(_heatmaps(job, label, chunk).cpu())
@@ -86,7 +84,7 @@ def _heatmaps(job: "Job", label: str, chunk: Chunk) -> Tensor:
     return found
 
 
-def _classes(job: "Job") -> list[str]:
+def classes_of(job: "Job") -> list[str]:
     """Return what ImageNet's classes are called; empty for weights of the user's own, whose classes may be others."""
     if job.model.facts.classes != CLASSES or job.config.model["name"] == "checkpoint":
         return []

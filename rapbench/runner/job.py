@@ -20,7 +20,7 @@ from rapbench.errors import MethodError, RapbenchError
 from rapbench.protocols.regions import ORDERS
 from rapbench.runner.choice import Choice, lists
 from rapbench.runner.chunk import Chunk
-from rapbench.runner.evaluate import forward_of
+from rapbench.runner.evaluate import Forward, forward_of
 from rapbench.runner.identity import bf16_unit, machine_kind, versions
 from rapbench.runner.shard import Shard
 from rapbench.say import say
@@ -73,6 +73,7 @@ class Job:
             "versions": versions(),
         }
         keys = {label: common | {"method": method.identity} for label, method in self.methods.items()}
+        self.store, self.keys = store, keys
         self.kept = {label: Heatmaps(store, key, config.heatmaps.name) for label, key in keys.items()} if (
             config.heatmaps) else {}  # fmt: skip
         self.shown = {label: Heatmaps(store, key | {"images": config.gallery}, "float16", GALLERY)
@@ -138,6 +139,13 @@ class Job:
                     frames.append(frame)
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
+    def chunk(self, number: int, pixels: torch.Tensor, forward: Forward) -> Chunk:
+        """Return a chunk, or its first images, on the device. pixels: (N, 3, H, W), preprocessed."""
+        first = self.slices[number].start
+        placed = pixels.to(self.device, memory_format=torch.channels_last)
+        rows = self.subset.rows[first : first + len(pixels)]
+        return Chunk(self.model, forward, number, first, rows, placed, self.config.seed, self.size.batch)
+
     def _missing(self, refused: dict[str, str]) -> dict[tuple[int, str], list[Choice]]:
         """Return the protocols still to do for each chunk of the shard and method, in the order of work."""
         work = {
@@ -185,10 +193,7 @@ class Job:
                 return logits
 
             for number, pixels in zip(numbers, images, strict=True):
-                rows = self.subset.rows[self.slices[number]]
-                placed = pixels.to(self.device, memory_format=torch.channels_last)
-                chunk = Chunk(self.model, seen, number, self.slices[number].start, rows, placed, self.config.seed,
-                              self.size.batch)  # fmt: skip
+                chunk = self.chunk(number, pixels, seen)
                 for label, wanted in ((label, wanted) for (n, label), wanted in todo.items() if n == number):
                     bar.set_description_str(f"{self.model.facts.name} · {label}")
                     if label not in refused:

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,20 +35,7 @@ def run(config: DictConfig) -> str:
     Raises RapbenchError for anything that the user can mend. Finished chunks stay in the store whatever happens.
     """
     started, clock = datetime.now(UTC), time.monotonic()
-    chosen_methods, chosen_protocols, shard = checked(config)
-    keep_memory()
-    device = device_called(config.device)
-    dataset = loaded_data(_settings(config.data))
-    model = loaded_model(_settings(config.model), str(device))
-    check_regions(chosen_protocols, model.transform.crop)
-    chosen_methods = [choice.with_files(model) for choice in chosen_methods]
-    store = Path(config.results) / STORE
-    subset = _subset(config, model, dataset, device, store)
-
-    def job_of(size: Size) -> Job:
-        return Job(config, model, dataset, subset, device, store, chosen_methods, chosen_protocols, shard, size)
-
-    job, refused = compute(job_of, Size(config.chunk, config.batch or default_batch(device)))
+    job, refused = compute(*prepared(config))
     if refused.keys() == job.methods.keys():
         raise RapbenchError(_reasons(refused))
     if unfinished := job.unfinished(refused):
@@ -61,6 +49,24 @@ def run(config: DictConfig) -> str:
         print(text)
         raise RapbenchError(f"{len(refused)} of {len(job.methods)} methods could not be used: {_reasons(refused)}")
     return text
+
+
+def prepared(config: DictConfig) -> tuple[Callable[[Size], Job], Size]:
+    """Load what a configuration asks for; return how its job is made, and its size. Raises RapbenchError."""
+    methods, protocols, shard = checked(config)
+    keep_memory()
+    device = device_called(config.device)
+    dataset = loaded_data(_settings(config.data))
+    model = loaded_model(_settings(config.model), str(device))
+    check_regions(protocols, model.transform.crop)
+    methods = [choice.with_files(model) for choice in methods]
+    store = Path(config.results) / STORE
+    subset = _subset(config, model, dataset, device, store)
+
+    def job_of(size: Size) -> Job:
+        return Job(config, model, dataset, subset, device, store, methods, protocols, shard, size)
+
+    return job_of, Size(config.chunk, config.batch or default_batch(device))
 
 
 def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datetime, seconds: float) -> str:

@@ -1,0 +1,60 @@
+"""The images of Figure 7a: those that only RAP's negative pixels can be taken from without harm."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from rapbench.errors import RapbenchError
+from rapbench.protocols.ranking import Sign
+from rapbench.report.tables import NAMES, counts, ordered
+from rapbench.report.verdict import CONTROLS
+
+OURS = "rap"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """files: the images, in the order to show. others: whom RAP was compared with. sentence: which images these are."""
+
+    files: list[str]
+    others: list[str]
+    sentence: str
+
+
+def choose(images: pd.DataFrame, k: str, count: int) -> Chosen:
+    """Choose up to `count` images that stay correct without the K most negative pixels by RAP, and by RAP only.
+
+    images: per-image results as `tables.table1` takes them. RAP is compared with all methods that have negative pixels,
+    but for the controls. Where there is no such image, those that most of the others fail on are taken. Raises
+    RapbenchError where the results do not tell, or RAP leaves no image correct.
+    """
+    part = removed(images, "negative", k)
+    correct = part.pivot(index="image", columns="method", values="correct")
+    correct = correct.loc[list(dict.fromkeys(part["image"]))]  # as in the subset
+    others = [name for name in ordered("method", part["method"]) if name not in (OURS, *CONTROLS)]
+    if OURS not in correct or not others:
+        raise RapbenchError(f"images are chosen by {OURS} and others with negative relevance: method=[{OURS},lrp_a2b1]")
+    wrong = (~correct.loc[correct[OURS].astype(bool), others].astype(bool)).sum(axis=1)
+    if wrong.empty:
+        raise RapbenchError(f"RAP leaves no image correct without its {k} most negative pixels: nothing to show")
+    wrong = wrong.sort_values(ascending=False, kind="stable")
+    alone = int((wrong == len(others)).sum())
+    files = list(wrong.index[: min(count, alone or count)])
+    names = ", ".join(NAMES.get(name, name) for name in others)
+    of = counts(pd.Series([len(correct)]))
+    if alone:
+        which = f"RAP alone, not {names}, leaves {alone} of {of} correct; {len(files)} of these are shown"
+    else:
+        failing = ", ".join(str(number) for number in wrong[files])
+        which = f"no image of {of} stays correct by RAP alone; of the {len(others)} others ({names}), {failing} fail"
+        which += " on those shown"
+    return Chosen([str(file) for file in files], others, f"Without the {k} most negative pixels, {which}.")
+
+
+def removed(images: pd.DataFrame, sign: Sign, k: str) -> pd.DataFrame:
+    """Return the rows for the removal of K pixels of a sign. Raises RapbenchError where the run has none."""
+    part = images[(images["perturbation"] == "removal") & (images["sign"] == sign)] if len(images) else images
+    known = ordered("k", part["k"]) if len(part) else []
+    if k not in known:
+        raise RapbenchError(f"the run has no removal of {k} {sign} pixels; its K: {', '.join(known) or 'none'}")
+    return part[part["k"] == k]

@@ -1,0 +1,90 @@
+"""A run that is over: its results, heatmaps and pictures again, from its folder and the store."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from rapbench.config import RunConfig
+from rapbench.data._images import load_images
+from rapbench.errors import RapbenchError
+from rapbench.report.provenance import provenance_of
+from rapbench.runner.gallery import classes_of, seen
+from rapbench.runner.run import prepared
+from rapbench.store.heatmaps import Heatmaps
+
+
+class Finished:
+    """What a run's folder tells of it. labels: its methods, but for those that could not be used."""
+
+    def __init__(self, folder: Path):
+        """Load the run's data and model. Raises RapbenchError where the folder holds no run."""
+        about = provenance_of(folder)
+        if not about:
+            raise RapbenchError(f"{folder} holds no provenance.json; name the folder that a run wrote")
+        config = DictConfig(OmegaConf.merge(OmegaConf.structured(RunConfig), about["config"]))
+        config.subset.manifest, config.shard = str(folder / "manifest.csv"), None
+        job_of, size = prepared(config)
+        self.folder, self.job = folder, job_of(size)
+        self.labels = [label for label in self.job.methods if label not in about["refused"]]
+        self.rows = self.job.subset.rows
+
+    def results(self, kind: str) -> pd.DataFrame:
+        """Return the per-image results of a kind of protocol, `perturbation` or `measure`, as the report takes them."""
+        for cell in self.job.cells.values():
+            cell.refresh()
+        return self.job.results(kind)
+
+    def class_name(self, index: int) -> str:
+        """Return what a class is called, its number where that is not known."""
+        return self._classes[index] if 0 <= index < len(self._classes) else f"class {index}"
+
+    def pictures(self, places: Sequence[int]) -> NDArray[np.uint8]:
+        """Return (P, H, W, 3) pictures, as the network sees them, of the images at some places of the subset."""
+        job = self.job
+        singles = load_images(job.subset, job.dataset, job.model.transform, [slice(at, at + 1) for at in places])
+        return np.concatenate([seen(job.model.transform, pixels) for pixels in singles])
+
+    def heatmaps(self, places: Sequence[int]) -> dict[str, NDArray[np.float32]]:
+        """Return each method's (P, H, W) maps of the images at some places of the subset, as the run ranked them.
+
+        They come from the store; one that the run did not keep is computed again, in its chunk, and kept.
+        """
+        job, size = self.job, self.job.size.chunk
+        kept = {label: job.kept.get(label) or Heatmaps(job.store, job.keys[label], "float32") for label in self.labels}
+        numbers = sorted({at // size for at in places})
+        found = {(label, number): kept[label].read(number) for label in self.labels for number in numbers}
+        missing = [key for key, maps in found.items() if maps is None]
+        lacking = sorted({number for _, number in missing})
+        pixels = load_images(job.subset, job.dataset, job.model.transform, [job.slices[number] for number in lacking])
+        with tqdm(total=len(missing), desc=f"{job.model.facts.name} · heatmaps", delay=2, leave=False) as bar:
+            for number, images in zip(lacking, pixels, strict=True):
+                chunk = job.chunk(number, images, job.model)
+                for label in (label for label, where in missing if where == number):
+                    found[label, number] = chunk.heatmaps(job.methods[label], kept[label])
+                    bar.update()
+        whole = {key: maps.cpu() for key, maps in found.items() if maps is not None}
+        return {label: torch.stack([whole[label, at // size][at % size] for at in places]).numpy()
+                for label in self.labels}  # fmt: skip
+
+    def predicted(self) -> dict[str, int]:
+        """Return the class that the model sees in each image, where the run knows: measured at K = 0, or when drawn."""
+        model = self.job.model
+        here = f"{model.facts.name}@{model.weights_sha256}"
+        known = {row.file: row.label for row in self.rows
+                 if here in (f"{row.model}@{row.weights_sha256}", *row.also.split())}  # fmt: skip
+        images = self.results("perturbation")
+        if len(images):
+            clean = images[images["k"] == "0"]
+            known |= dict(zip(clean["image"], clean["predicted"].map(int), strict=True))
+        return known
+
+    @cached_property
+    def _classes(self) -> list[str]:
+        return classes_of(self.job)
