@@ -171,3 +171,10 @@ def test_the_new_method_becomes_a_part_of_rapbench_as_the_page_says(home):
     done = subprocess.run([*tests, "tests/test_docs.py"], cwd=home, capture_output=True, text=True)
     assert done.returncode == 1
     assert "docs/methods.md has neither a heading nor a row for `blurred`" in done.stdout
+
+
+def test_the_readme_lists_the_settings_of_reproduce_table1():
+    listed = re.findall(r"^\| `([A-Z]+)=` \| `(?:data=imagenet )?([\w.]+=)", PAGES["README.md"], re.M)
+    given = re.findall(r"\$\(if \$\((\w+)\),(?:data=imagenet )?'?([\w.]+=)", (ROOT / "Makefile").read_text())
+    assert len(listed) == 8
+    assert sorted(listed) == sorted(given)

@@ -27,4 +27,4 @@ class Columns:
 
 def heading(method: str, width: float) -> str:
     """Return a method's name as the tables have it, broken into lines of about `width` inches."""
-    return fitted(NAMES.get(method, method).replace("*", "* "), width, 4).replace("* ", "*")
+    return fitted(NAMES.get(method, method).replace("*", "* "), width, 4, split=False).replace("* ", "*")

@@ -76,7 +76,7 @@ def _example(page: Sheet, y: float, columns: Columns, example: Example, ks: dict
             if mask := example.masks[sign].get(method):
                 page.picture(x, y, side, marked(example.image, mask.selected, sign))
                 symbol, colour = OUTCOME[mask.correct]
-                said = sheet.fitted(f"{symbol} {mask.predicted}", side, 2)
+                said = sheet.fitted(f"{symbol}\N{NO-BREAK SPACE}{mask.predicted}", side, 2)
                 page.words(centre, y + side + GAP, said, ha="center", color=colour)
             else:
                 page.words(centre, y + side / 2, f"no\n{sign}\nrelevance", ha="center", va="center", color=sheet.GREY)

@@ -71,10 +71,13 @@ def grey(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     return image @ np.array([0.299, 0.587, 0.114])
 
 
-def fitted(text: str, width: float, lines: int = 1, size: float = SIZE) -> str:
-    """Break a text into lines of about `width` inches in letters of `size` points; what is too long ends in dots."""
+def fitted(text: str, width: float, lines: int = 1, size: float = SIZE, split: bool = True) -> str:
+    """Break a text into lines of about `width` inches in letters of `size` points; what is too long ends in dots.
+
+    split: words too, where one is wider than that.
+    """
     letters = _letters(text, width, size)
-    return textwrap.fill(text, letters, max_lines=lines, placeholder="…", break_long_words=lines == 1)
+    return textwrap.fill(text, letters, max_lines=lines, placeholder="…", break_long_words=split)
 
 
 def shortened(name: str, width: float, size: float = SIZE) -> str:
