@@ -96,13 +96,19 @@ MUTATIONS = {
     "D_K: divided by K + 1": (
         "protocols/distance.py", "sums.gather(1, counts) / counts", "sums.gather(1, counts) / (counts + 1)",
         "controls", 1),
-    "evaluation: the clean image asked again": (
-        "runner/evaluate.py", "logits[rows, columns] = forward(perturbed)",
-        "logits[rows, columns] = forward(images[rows])",
+    "evaluation: no pixel is perturbed": (
+        "runner/evaluate.py", "selected[rows, columns], torch.tensor", "0 * selected[rows, columns], torch.tensor",
         "controls", 1),
     "evaluation: the best logit instead of the label's": (
-        "runner/evaluate.py", "target = logits.gather(2, labels[:, None, None].expand(-1, len(ks), 1))[:, :, 0]",
-        "target = logits.amax(2)", "controls", 1),
+        "runner/evaluate.py", "return logits.gather(1, labels[:, None])[:, 0]", "return logits.amax(1)", "controls", 1),
+    "regions: MoRF and LeRF exchanged": (
+        "protocols/regions.py", "(-relevance, relevance, drawn)", "(relevance, -relevance, drawn)", "rap", 1),
+    "regions: a step behind": (
+        "protocols/regions.py", "self.turns[order][rows] <= steps", "self.turns[order][rows] < steps", "controls", 1),
+    "regions: drawn beyond the range of pixel values": (
+        "protocols/regions.py", "((drawn + 1) / 2)", "drawn", "controls", 1),
+    "regions: a seed that ignores the image": (
+        "runner/chunk.py", "seed_of(self.seed, row.sha256, protocol", "seed_of(self.seed, protocol", "controls", 1),
     "chunks: every chunk begins at the first image": (
         "runner/chunk.py", 'columns.pop("row") + self.first', 'columns.pop("row")', "controls", 2),
     "preprocessing: another filter, in the code": (

@@ -25,8 +25,8 @@ def derive(run: Results, perturbed: list[Results]) -> pd.DataFrame:
 
     selected, logit, distance: of each image. predicted: how many images may be classified otherwise. Five times the
     largest deviation in the row, or the median row's of that protocol where that is more; of predictions at least one,
-    as nothing bounds the margin between two classes. K = 0, and rankings that do not look at the model: 1e-3 of the
-    value, no prediction. `selected` where every image has K pixels: five times the cell's own, usually 0.
+    as nothing bounds the margin between two classes. K = 0, and rankings that do not look at the model (regions' random
+    order too): 1e-3 of the value, no prediction. `selected` where every image has K pixels: five times the cell's own, usually 0.
     Raises RapbenchError for a run that is of something else, or perturbs nothing.
     """
     for other in perturbed:
@@ -35,7 +35,7 @@ def derive(run: Results, perturbed: list[Results]) -> pd.DataFrame:
     cells = seen.index.to_frame(index=False)
     values = run.values.groupby(level=CELL, sort=False)
     looks = {label: _looks_at_model(run, label) for label in run.identity["methods"]}
-    ranked = (cells["k"].ne("0") & cells["method"].map(looks)).to_numpy()
+    ranked = (cells["k"].ne("0") & cells["sign"].ne("random") & cells["method"].map(looks)).to_numpy()
     full = values["selected"].min() == pd.to_numeric(cells["k"], errors="coerce").to_numpy()
     rows = seen[ranked].groupby(level=ROW, sort=False).max()
     found = rows.reindex(pd.MultiIndex.from_frame(cells[ROW])).set_axis(seen.index)
