@@ -26,7 +26,8 @@ def derive(run: Results, perturbed: list[Results]) -> pd.DataFrame:
     selected, logit, distance: of each image. predicted: how many images may be classified otherwise. Five times the
     largest deviation in the row, or the median row's of that protocol where that is more; of predictions at least one,
     as nothing bounds the margin between two classes. K = 0, and rankings that do not look at the model (regions' random
-    order too): 1e-3 of the value, no prediction. `selected` where every image has K pixels: five times the cell's own, usually 0.
+    order too): 1e-3 of the value, no prediction. `selected` where every image has K pixels: five times the cell's own,
+    usually 0.
     Raises RapbenchError for a run that is of something else, or perturbs nothing.
     """
     for other in perturbed:
