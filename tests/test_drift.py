@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import pytest
 import yaml
 
 from rapbench.cli import main
+from rapbench.drift.results import read_run
+from rapbench.drift.tolerances import derive
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs/drift.md").read_text()
@@ -303,6 +306,17 @@ def test_tolerances_are_five_times_what_perturbing_did():
     assert stated["rap", "removal", "positive", "all"]["logit"] == 1.0
     assert stated["rap", "removal", "positive", "0"]["logit"] < 0.02
     assert [machine["threads"] for machine in known["perturbed"]] == [3, 4]
+
+
+def test_a_random_order_has_no_ranking_that_could_move(tmp_path):
+    run = read_run(Run().write(tmp_path / "run"))
+    run = replace(run, values=run.values.rename(index={"positive": "random"}, level="sign"))
+    moved = run.values.copy()
+    for sign in ("random", "negative"):
+        moved.loc[("rap", "removal", sign, "all", "b.jpg"), "logit"] += 0.2
+    found = derive(run, [replace(run, values=moved, platform=run.platform | {"threads": 3})])["logit"]
+    assert found["rap", "removal", "random", "all"] < 0.02
+    assert found["rap", "removal", "negative", "all"] == 1.0
 
 
 def test_at_home_tolerances_say_nothing():
