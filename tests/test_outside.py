@@ -1,5 +1,6 @@
 """Entries of a user's own modules: named as module:name, run as any other, refused in one line."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -30,6 +31,21 @@ def scaled(model, inputs, targets, *, factor: float = 2.0):
 @methods.register("noise", signs=("positive", "negative"), passes=1, random=True)
 def noise(model, inputs, targets, *, seeds: torch.Tensor | None = None):
     return methods["random"].function(model, inputs, targets, seeds=seeds)
+
+
+@methods.register("cropped", signs=("positive",), passes=1)
+def cropped(model, inputs, targets):
+    return inputs[..., 1:]
+
+
+@methods.register("nothing", signs=("positive",), passes=1)
+def nothing(model, inputs, targets):
+    return None
+
+
+@methods.register("attached", signs=("positive",), passes=1)
+def attached(model, inputs, targets):
+    return inputs.requires_grad_() * 2
 
 
 @protocols.register("white", kind="perturbation")
@@ -85,6 +101,20 @@ def test_a_method_outside_gives_the_numbers_of_the_same_inside_under_its_own_nam
 def test_an_option_is_checked_by_its_annotation(capsys):
     assert main([*RUN, "method=[users_own:scaled]", "method.scaled.factor=big"]) == 2
     assert "method 'users_own:scaled': option factor='big'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "got"), [("cropped", r"torch.float32 of shape \(2, 3, 224, 223\)"), ("nothing", "NoneType")]
+)
+def test_another_shape_is_refused(name, got, capsys):
+    assert main([*RUN, f"method=[users_own:{name},random]", "protocol=[distance]"]) == 2
+    wanted = rf"method 'users_own:{name}' must return relevance of shape \(2, 3, 224, 224\), returned {got}\n"
+    assert re.search(wanted, capsys.readouterr().err)
+    assert set(pd.read_parquet(FOLDER / "distances.parquet").method) == {"random"}
+
+
+def test_a_gradient_that_is_still_attached_does_no_harm():
+    assert main([*RUN, "method=[users_own:attached]", "protocol=[distance]"]) == 0
 
 
 def test_protocols_models_and_data_outside(capsys):
@@ -148,11 +178,12 @@ def test_what_is_installed_comes_before_the_working_directory(here):
     assert sys.path[-1] == str(here)
 
 
+OWN = "scaled, noise, cropped, nothing, attached"
 BAD = {
     "nowhere:scaled": "there is no module 'nowhere', neither installed nor in ",
     "users_own.deeper:scaled": "there is no module 'users_own.deeper'",
-    "users_own:other": "unknown method 'users_own:other': those that users_own registers: scaled, noise",
-    "users_own:rap": "unknown method 'users_own:rap': those that users_own registers: scaled, noise",
+    "users_own:other": f"unknown method 'users_own:other': those that users_own registers: {OWN}",
+    "users_own:rap": f"unknown method 'users_own:rap': those that users_own registers: {OWN}",
     "users_ow:scaled": "there is no module 'users_ow'",
     ":scaled": "name a module before the colon, as in my_methods:my_method",
     "users_own_broken:scaled": "importing users_own_broken fails: ZeroDivisionError: division by zero (",

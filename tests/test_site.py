@@ -27,6 +27,7 @@ def site(tmp_path_factory) -> Path:
     _, mkdocs, *words = made(["make", "docs"])
     assert mkdocs == ".venv/bin/mkdocs"
     assert "--strict" in words
+    assert not {"-q", "--quiet"} & set(words), "which also takes from --strict the warnings that it counts"
     command = [Path(sys.executable).parent / "mkdocs", *words, "--site-dir", str(folder)]
     done = subprocess.run(
         command, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True
