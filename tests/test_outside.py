@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 import rapbench
 from rapbench.cli import main
@@ -115,6 +116,8 @@ def test_another_shape_is_refused(name, got, capsys):
 
 def test_a_gradient_that_is_still_attached_does_no_harm():
     assert main([*RUN, "method=[users_own:attached]", "protocol=[distance]"]) == 0
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 10))
+    assert not rapbench.attribute(model, torch.ones(1, 3, 2, 2), 3, "users_own:attached").requires_grad
 
 
 def test_protocols_models_and_data_outside(capsys):
@@ -161,8 +164,6 @@ def test_it_stands_on_the_methods_that_it_may_call(here, monkeypatch):
 
 
 def test_it_is_listed_and_called_from_python():
-    import torch
-
     assert main(["list", "methods", "users_own:scaled"]) == 0
     x = torch.rand(1, 3, 32, 32)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 10))

@@ -110,3 +110,5 @@ def test_no_page_is_wider_than_a_phone(site, browser):
                                 {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True})  # fmt: skip
         browser.get(page.as_uri())
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 390, page
+        wide = "[...document.querySelectorAll('math[display=block]')].filter(m => m.scrollWidth > m.clientWidth)"
+        assert set(browser.execute_script(f"return {wide}.map(m => getComputedStyle(m).overflowX)")) <= {"auto"}
