@@ -1,10 +1,12 @@
 """Entries of a user's own modules: named as module:name, run as any other, refused in one line."""
 
+import re
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 import rapbench
 from rapbench.cli import main
@@ -30,6 +32,21 @@ def scaled(model, inputs, targets, *, factor: float = 2.0):
 @methods.register("noise", signs=("positive", "negative"), passes=1, random=True)
 def noise(model, inputs, targets, *, seeds: torch.Tensor | None = None):
     return methods["random"].function(model, inputs, targets, seeds=seeds)
+
+
+@methods.register("cropped", signs=("positive",), passes=1)
+def cropped(model, inputs, targets):
+    return inputs[..., 1:]
+
+
+@methods.register("nothing", signs=("positive",), passes=1)
+def nothing(model, inputs, targets):
+    return None
+
+
+@methods.register("attached", signs=("positive",), passes=1)
+def attached(model, inputs, targets):
+    return inputs.requires_grad_() * 2
 
 
 @protocols.register("white", kind="perturbation")
@@ -87,6 +104,22 @@ def test_an_option_is_checked_by_its_annotation(capsys):
     assert "method 'users_own:scaled': option factor='big'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "got"), [("cropped", r"torch.float32 of shape \(2, 3, 224, 223\)"), ("nothing", "NoneType")]
+)
+def test_another_shape_is_refused(name, got, capsys):
+    assert main([*RUN, f"method=[users_own:{name},random]", "protocol=[distance]"]) == 2
+    wanted = rf"method 'users_own:{name}' must return relevance of shape \(2, 3, 224, 224\), returned {got}\n"
+    assert re.search(wanted, capsys.readouterr().err)
+    assert set(pd.read_parquet(FOLDER / "distances.parquet").method) == {"random"}
+
+
+def test_a_gradient_that_is_still_attached_does_no_harm():
+    assert main([*RUN, "method=[users_own:attached]", "protocol=[distance]"]) == 0
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 10))
+    assert not rapbench.attribute(model, torch.ones(1, 3, 2, 2), 3, "users_own:attached").requires_grad
+
+
 def test_protocols_models_and_data_outside(capsys):
     chosen = ["model=users_own:mine", "data=users_own:few", "method=[gradient_x_input]"]
     wanted = ["protocol=[users_own:white,removal]", "protocol.removal.fill=zero"]
@@ -131,8 +164,6 @@ def test_it_stands_on_the_methods_that_it_may_call(here, monkeypatch):
 
 
 def test_it_is_listed_and_called_from_python():
-    import torch
-
     assert main(["list", "methods", "users_own:scaled"]) == 0
     x = torch.rand(1, 3, 32, 32)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 10))
@@ -148,11 +179,12 @@ def test_what_is_installed_comes_before_the_working_directory(here):
     assert sys.path[-1] == str(here)
 
 
+OWN = "scaled, noise, cropped, nothing, attached"
 BAD = {
     "nowhere:scaled": "there is no module 'nowhere', neither installed nor in ",
     "users_own.deeper:scaled": "there is no module 'users_own.deeper'",
-    "users_own:other": "unknown method 'users_own:other': those that users_own registers: scaled, noise",
-    "users_own:rap": "unknown method 'users_own:rap': those that users_own registers: scaled, noise",
+    "users_own:other": f"unknown method 'users_own:other': those that users_own registers: {OWN}",
+    "users_own:rap": f"unknown method 'users_own:rap': those that users_own registers: {OWN}",
     "users_ow:scaled": "there is no module 'users_ow'",
     ":scaled": "name a module before the colon, as in my_methods:my_method",
     "users_own_broken:scaled": "importing users_own_broken fails: ZeroDivisionError: division by zero (",

@@ -27,6 +27,7 @@ def site(tmp_path_factory) -> Path:
     _, mkdocs, *words = made(["make", "docs"])
     assert mkdocs == ".venv/bin/mkdocs"
     assert "--strict" in words
+    assert not {"-q", "--quiet"} & set(words), "which also takes from --strict the warnings that it counts"
     command = [Path(sys.executable).parent / "mkdocs", *words, "--site-dir", str(folder)]
     done = subprocess.run(
         command, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True
@@ -109,3 +110,5 @@ def test_no_page_is_wider_than_a_phone(site, browser):
                                 {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True})  # fmt: skip
         browser.get(page.as_uri())
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 390, page
+        wide = "[...document.querySelectorAll('math[display=block]')].filter(m => m.scrollWidth > m.clientWidth)"
+        assert set(browser.execute_script(f"return {wide}.map(m => getComputedStyle(m).overflowX)")) <= {"auto"}

@@ -28,7 +28,8 @@ def attribute(
     model: any nn.Module from (N, C, ...) to (N, classes) logits; it comes back as it was. inputs: preprocessed,
     floating point. targets: (N,) class indices, or one for all. image_ids, seed: what random draws hang on; without
     ids they hang on the inputs' bytes. options: the method's own (`rapbench list` shows them).
-    Raises RapbenchError for an unknown method or option, a target out of range, or a model the method cannot handle.
+    Raises RapbenchError for an unknown method or option, a target out of range, a model the method cannot handle, or a
+    method that returns another shape.
     """
     import torch
 
@@ -47,7 +48,11 @@ def attribute(
         options["seeds"] = _seeds(inputs, image_ids, seed, method)
     with torch.inference_mode(False), at_rest(model):  # methods need gradients, wherever they are called
         inputs, targets = (tensor.clone() if tensor.is_inference() else tensor.detach() for tensor in (inputs, targets))
-        return entry.function(model, inputs, targets.long(), **options)
+        relevance = entry.function(model, inputs, targets.long(), **options)
+    if not isinstance(relevance, torch.Tensor) or relevance.shape != inputs.shape:
+        got = _describe(relevance) if isinstance(relevance, torch.Tensor) else type(relevance).__name__
+        raise RapbenchError(f"method {method!r} must return relevance of shape {tuple(inputs.shape)}, returned {got}")
+    return relevance.detach()
 
 
 @contextmanager
