@@ -82,8 +82,15 @@ def overrides(words: list[str]) -> list[str] | None:
     if words[0] == "python" and (script := EXPERIMENT.fullmatch(words[1])):
         if script[1] == "drift":
             return words[4:] if words[2] == "freeze" else None
-        return [f"experiment={script[1]}", *words[2:]]
+        return [f"experiment={script[1]}", *(word for word in words[2:] if word not in drawing(words))]
     return words[2:] if words[:2] == ["rapbench", "run"] else None
+
+
+def drawing(words: list[str]) -> list[str]:
+    """Return the words of an experiment's command that are not Hydra's: options for drawing, with their values."""
+    flags = [place for place, word in enumerate(words) if word.startswith("--")]
+    values = [place + 1 for place in flags if words[place + 1 :] and not re.search("^--|=", words[place + 1])]
+    return [words[place] for place in sorted(flags + values)] if words[0] == "python" else []
 
 
 def understand(command: str) -> None:
@@ -92,7 +99,8 @@ def understand(command: str) -> None:
     given = overrides(words)
     if given is not None:
         assert words[0] != "python" or (ROOT / words[1]).is_file(), words[1]
-        for job in jobs(given):
+        several = ["-m"] if words[0] == "python" else []  # experiments that draw take models with commas between them
+        for job in jobs([*several, *given]):
             with initialize_config_dir(str(resource("configs")), version_base="1.3"):
                 checked(compose("run", [*job, "output=anywhere"]))
         return
@@ -147,7 +155,7 @@ def follow(command: str, home: Path, quick: bool = False) -> None:
         given += [f"{key}={value}" for key, value in small.items()]
         words = [*words[:2], *given] if words[0] == "python" else ["rapbench", "run", *given]
     if words[0] == "python" and given is not None:
-        script = [sys.executable, ROOT / words[1], *words[3:]]
+        script = [sys.executable, ROOT / words[1], *drawing(words_of(command)), *words[3:]]
         assert subprocess.run(script, cwd=home).returncode == 0, command
         return
     assert words[0] == "rapbench", command
