@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,16 +23,6 @@ class Words(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say it without the usage."""
         raise RapbenchError(message)
-
-
-def ended(draw: Callable[[], str]) -> int:
-    """Print what a drawing returns; return the exit code, where it cannot be drawn after one line that says why."""
-    try:
-        print(draw(), end="")
-    except RapbenchError as error:
-        print(f"rapbench: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.code
-    return 0
 
 
 def runs(experiment: str, overrides: list[str], *, same_images: bool = False) -> list[Path]:

@@ -11,9 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rapbench.cli import main
+from rapbench.cli import ended
+from rapbench.drift import command
 from rapbench.drift.baseline import read_baseline
-from rapbench.errors import RapbenchError
 
 RESULTS = Path("results/drift")
 THREADS = 2  # so many has every machine
@@ -27,35 +27,31 @@ PERTURBED: dict[str, tuple[int, dict[str, str], list[str]]] = {
 }
 
 
-def check(baseline: Path, overrides: list[str]) -> int:
-    """Run what a baseline is of and compare; returns the exit code."""
-    try:
-        frozen = read_baseline(baseline)
-    except RapbenchError as error:
-        print(f"drift: {error}", file=sys.stderr)
-        return error.code
+def check(baseline: Path, overrides: list[str]) -> str:
+    """Run what a baseline is of and compare; returns the report. Raises RapbenchError as `rapbench drift` does."""
+    frozen = read_baseline(baseline)
     known = [f"experiment={frozen.identity['experiment']}", f"model={frozen.identity['model']}"]
     device = ["device=cpu"] if frozen.platform["device"] == "cpu" else []
     threads = frozen.platform.get("threads", THREADS)
     folder = computed(RESULTS / baseline.stem / "check", threads, {}, [*known, *device, *overrides])
-    return main(["drift", str(folder), "--baseline", str(baseline)])
+    return command.check(folder, baseline)
 
 
-def freeze(baseline: Path, overrides: list[str]) -> int:
-    """Run a configuration as it is and perturbed, and freeze it; returns the exit code."""
+def freeze(baseline: Path, overrides: list[str]) -> str:
+    """Run a configuration as it is and perturbed, and freeze it; returns what changed."""
     place = RESULTS / baseline.stem
     run = computed(place / "frozen", THREADS, {}, overrides)
     perturbed = [computed(place / name, threads, kernels, [*overrides, *others])
                  for name, (threads, kernels, others) in PERTURBED.items()]  # fmt: skip
-    return main(["drift", str(run), "--baseline", str(baseline), "--update", "--perturbed", *map(str, perturbed)])
+    return command.update(run, baseline, perturbed)
 
 
 def computed(results: Path, threads: int, kernels: dict[str, str], overrides: list[str]) -> Path:
     """Run anew; return the folder that holds the results. Ends the program when the run does not succeed."""
     shutil.rmtree(results, ignore_errors=True)
-    command = [sys.executable, "-m", "rapbench.cli", "run", *overrides, f"results={results}"]
+    run = [sys.executable, "-m", "rapbench.cli", "run", *overrides, f"results={results}"]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)} | kernels
-    if code := subprocess.run(command, env=environment, stdout=subprocess.DEVNULL).returncode:
+    if code := subprocess.run(run, env=environment, stdout=subprocess.DEVNULL).returncode:
         sys.exit(code)
     (found,) = results.glob("*/**/provenance.json")
     return found.parent
@@ -63,4 +59,4 @@ def computed(results: Path, threads: int, kernels: dict[str, str], overrides: li
 
 if __name__ == "__main__":
     verb, name, *rest = sys.argv[1:]
-    sys.exit({"check": check, "freeze": freeze}[verb](Path(name), rest))
+    sys.exit(ended(lambda: {"check": check, "freeze": freeze}[verb](Path(name), rest), anew=True))

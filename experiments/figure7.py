@@ -2,8 +2,9 @@
 
 import sys
 
-from _runs import Words, ended, runs
+from _runs import Words, runs
 
+from rapbench.cli import ended
 from rapbench.errors import RapbenchError
 from rapbench.protocols.ranking import Sign
 

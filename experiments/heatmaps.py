@@ -5,8 +5,9 @@ Several models, `model=resnet50_keras,efficientnet_lite0`, are shown on the same
 
 import sys
 
-from _runs import Words, ended, runs
+from _runs import Words, runs
 
+from rapbench.cli import ended
 from rapbench.report.paper_figures.heatmaps import COLOURS, Look
 
 

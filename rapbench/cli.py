@@ -62,21 +62,32 @@ def main(arguments: list[str] | None = None) -> int:
             command.add_argument("--stale", action="store_true", help="also what other versions of the code computed")
             command.add_argument("--heatmaps", action="store_true", help="also the kept heatmaps")
             command.add_argument("--dry-run", action="store_true", help="only say what would be removed")
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
-    try:
+
+    def action() -> str:
         if arguments[:1] == ["run"]:
             from rapbench.hydra_app import run_hydra
 
-            print(run_hydra(arguments[1:]), end="")
-            return 0
+            return run_hydra(arguments[1:])
         if arguments[:1] in (["-sc"], ["--shell-completion"]):
             from rapbench.hydra_app import complete
 
             complete(arguments, sorted(["run", *COMMANDS]))
-            return 0
+            return ""
         options = vars(parser.parse_args(arguments))
-        print(COMMANDS[options.pop("command")](**options))
+        return COMMANDS[options.pop("command")](**options)
+
+    return ended(action, anew=arguments[:1] == ["patterns"])
+
+
+def ended(action: Callable[[], str], *, anew: bool = False) -> int:
+    """Print what an action returns; return the exit code, after one line on standard error where it failed.
+
+    anew: whether an action that was stopped, by Ctrl-C or SIGTERM, begins again from nothing.
+    """
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        text = action()
     except RapbenchError as error:
         print(f"rapbench: {' '.join(str(error).split())}", file=sys.stderr)
         return error.code
@@ -86,9 +97,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"rapbench: {cannot_write(error.filename or 'a file', error)}", file=sys.stderr)
         return RapbenchError.code
     except KeyboardInterrupt as stop:
-        again = "the same command begins anew" if arguments[:1] == ["patterns"] else RESUMED
+        again = (
+            "the same command begins anew" if anew else "finished chunks are kept, the same command goes on from there"
+        )
         print(f"rapbench: stopped; {again}", file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+    if text:
+        print(text, end="" if text.endswith("\n") else "\n")
     return 0
 
 
@@ -191,7 +206,6 @@ FAMILIES = {
     "<torchvision name>": "any other of torchvision's classification models, such as densenet121 (its hub)",
     "timm/<name>": "any of timm's models with ImageNet-1k weights, such as timm/resnet18 (Hugging Face hub)",
 }
-RESUMED = "finished chunks are kept, the same command goes on from there"
 COMMANDS: dict[str, Callable[..., str]] = {
     "list": list_configs,
     "report": report_again,

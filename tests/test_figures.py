@@ -2,8 +2,10 @@
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from matplotlib.textpath import TextPath
 from PIL import Image
 
 import rapbench
-from rapbench.cli import main
+from rapbench.cli import ended, main
 from rapbench.data.samples import samples
 from rapbench.hydra_app import composed
 from rapbench.paths import resource
@@ -334,7 +336,7 @@ def picture(file: str) -> Image.Image:
 def test_heatmaps_come_from_the_store_and_are_the_methods_own(somewhere, monkeypatch, lite, capsys):
     wanted = [*FEW, "method=[rap,rap/normal,rap/inversion,random]"]
     folder = Path("results/heatmaps/efficientnet_lite0")
-    assert _runs.ended(lambda: heatmaps.heatmaps(wanted)) == 0
+    assert ended(lambda: heatmaps.heatmaps(wanted)) == 0
     assert capsys.readouterr().out.endswith(f"Written to {folder}/heatmaps-*.png, .pdf\n")
     first = written(folder, "heatmaps")
     assert list(first) == ["heatmaps-1.pdf", "heatmaps-1.png"]
@@ -359,7 +361,7 @@ def test_heatmaps_come_from_the_store_and_are_the_methods_own(somewhere, monkeyp
 
     monkeypatch.setattr("rapbench.runner.chunk.attribute", never)
     (folder / "heatmaps-2.png").write_bytes(b"of an earlier, longer picture")
-    assert _runs.ended(lambda: heatmaps.heatmaps([*wanted, "--colours", "PuOr_r", "--overlay"])) == 0
+    assert ended(lambda: heatmaps.heatmaps([*wanted, "--colours", "PuOr_r", "--overlay"])) == 0
     assert written(folder, "heatmaps")["heatmaps-1.png"] != first["heatmaps-1.png"]
     paper_figures.draw_heatmaps([folder], Look(percentile=99.5))
     assert written(folder, "heatmaps") == first
@@ -394,7 +396,7 @@ def test_figure7s_masks_are_the_pixels_that_the_run_removed(somewhere, monkeypat
         "k.negative=[0,500,10000]",
     ]
     folder = Path("results/figure7/efficientnet_lite0")
-    assert _runs.ended(lambda: figure7.figure7([*wanted, "--images", "2"])) == 0
+    assert ended(lambda: figure7.figure7([*wanted, "--images", "2"])) == 0
     assert "Written to results/figure7/efficientnet_lite0/figure7b.png, .pdf\n" in capsys.readouterr().out
     first = written(folder, "figure7")
     assert list(first) == ["figure7a-1.pdf", "figure7a-1.png", "figure7b.pdf", "figure7b.png"]
@@ -420,7 +422,7 @@ def test_figure7s_masks_are_the_pixels_that_the_run_removed(somewhere, monkeypat
                 assert names.class_name(int(logits.argmax())) == mask.predicted
                 assert float(logits[row.label]) == pytest.approx(row.logit, abs=1e-3)
 
-    assert _runs.ended(lambda: figure7.figure7([*wanted, "--images", "2"])) == 0
+    assert ended(lambda: figure7.figure7([*wanted, "--images", "2"])) == 0
     assert written(folder, "figure7") == first
     with pytest.raises(rapbench.RapbenchError, match="no removal of 6000 negative pixels; its K: 0, 500, 10000"):
         paper_figures.draw_figure7(folder, {"positive": "4000", "negative": "6000"}, 2)
@@ -490,7 +492,7 @@ BAD = {
 )
 def test_bad_words_are_one_line_before_anything_is_run(experiment, words, says, somewhere, capsys):
     draw = {"heatmaps": heatmaps.heatmaps, "figure7": figure7.figure7}[experiment]
-    assert _runs.ended(lambda: draw(["model=efficientnet_lite0", *words])) == 2
+    assert ended(lambda: draw(["model=efficientnet_lite0", *words])) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"rapbench: {says}")
     assert not Path("results").exists()
@@ -511,10 +513,28 @@ def test_an_experiment_as_a_program_says_what_is_wrong_with_exit_code_2(name, tm
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_an_experiment_that_is_stopped_while_it_draws_says_so_in_one_line(tmp_path):
+    words = ["model=efficientnet_lite0", "subset.n=1", "method=[random]", "precision=fp32"]
+    command = [sys.executable, str(ROOT / "experiments/heatmaps.py"), *words]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as drawing:
+        while not (tmp_path / "results/heatmaps/efficientnet_lite0/provenance.json").exists():
+            assert drawing.poll() is None, drawing.communicate()
+            time.sleep(0.01)
+        drawing.send_signal(signal.SIGTERM)
+        _, said = drawing.communicate()
+    assert drawing.returncode == 128 + signal.SIGTERM
+    assert (
+        said.split("\r")[-1]
+        .splitlines()[-1]
+        .endswith("rapbench: stopped; finished chunks are kept, the same command goes on from there")
+    )
+    assert "Traceback" not in said
+
+
 @pytest.mark.slow
 def test_two_models_in_one_picture_on_the_same_images(somewhere):
     words = ["model=resnet50_keras,efficientnet_lite0", "subset.n=2", "method=[sensitivity,random]"]
-    assert _runs.ended(lambda: heatmaps.heatmaps(words)) == 0
+    assert ended(lambda: heatmaps.heatmaps(words)) == 0
     place = Path("results/heatmaps")
     assert list(written(place / "resnet50_keras+efficientnet_lite0", "heatmaps")) == [
         "heatmaps-1.pdf",

@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
+from rapbench import report
 from rapbench.report import plots, write_report
 from rapbench.report.region_curves import region_curves
 from rapbench.report.regions import aopc, aopc_blocks, by_cell, drop_curve
 from rapbench.report.statistics import bootstrap_means
 from rapbench.report.tables import markdown_blocks, terminal_blocks
-from tests.test_report import ink, rows
+from tests.test_report import both, distances, ink, rows
 
 FILES = ["regions.csv", "aopc.csv", "aopc.md", "regions.png", "regions.pdf", "report.html"]
 SCORES = {"a.JPEG": [10.0, 8.0, 3.0], "b.JPEG": [6.0, 7.0, 5.0], "c.JPEG": [4.0, 4.0, 4.0]}
@@ -123,6 +124,17 @@ def test_each_panel_draws_its_own_order_and_the_random_one(tmp_path):
         moved = table.copy()
         moved.loc[(table["order"] == "random") & (table["method"] == method), "value"] += 1
         assert (region_curves(moved, "a title") == region_curves(table, "a title")) == (method == "rap")
+
+
+def test_files_of_an_earlier_report_go_and_nothing_else_does(tmp_path):
+    (tmp_path / "notes.csv").write_text("mine")
+    images, means = both(), distances([1.0, 2.0])
+    write_report(tmp_path, images, means, [], many())
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.csv", *report.FILES}
+    write_report(tmp_path, None, None, [], many())
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.csv", *FILES}
+    write_report(tmp_path, images, means, [])
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.csv", "report.html", *set(report.FILES) - set(FILES)}
 
 
 def test_a_report_of_regions_alone_and_the_pages_table(tmp_path):

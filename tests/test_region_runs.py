@@ -108,6 +108,13 @@ def test_two_variants_in_one_run_and_what_exists_is_not_computed_again(somewhere
     assert len(cells) == 2
 
 
+def test_a_folder_holds_the_results_of_its_last_run_alone(somewhere):
+    folder = run("method=[random]")
+    assert main(["run", *SMALL[:1], *SMALL[3:], "method=[random]", "protocol=[distance]"]) == 0
+    tables = {path.name for path in folder.iterdir() if path.suffix in (".parquet", ".csv")}
+    assert tables == {"distances.parquet", "distance.csv", "manifest.csv"}
+
+
 @pytest.mark.parametrize(("overrides", "says"), [
     (["protocol.regions.steps=577"], "protocol 'regions': steps=577 is more than there are regions: 224 x 224 pixels "
                                      "have 576 of 9 x 9; take fewer steps or a smaller size"),

@@ -19,6 +19,13 @@ from rapbench.report.region_curves import region_curves
 from rapbench.report.regions import aopc, aopc_blocks, by_cell, drop_curve
 from rapbench.report.verdict import markdown_verdict, terminal_verdict, verdicts
 
+# Of a folder that a report is written to: those of another choice of protocols go, as nothing else there tells of them.
+FILES = (
+    *("table1.csv", "table1.md", "table1.tex", "intervals.md", "intervals.tex", "curves.png", "curves.pdf"),
+    *("tests.csv", "verdict.csv", "paper.csv", "distance.csv", "distance.png", "distance.pdf"),
+    *("regions.csv", "aopc.csv", "aopc.md", "regions.png", "regions.pdf", "report.html"),
+)
+
 
 def write_report(
     folder: Path,
@@ -31,7 +38,8 @@ def write_report(
 
     images, distances, regions: per-image results as `tables.table1`, `tables.distance_table` and `regions.by_cell` take
     them; what is None or empty is left out. header: sentences on what was run. A provenance.json and a gallery that lie
-    in the folder go into the page. Each file appears whole or not at all.
+    in the folder go into the page. Each file appears whole or not at all; those of an earlier report that are not
+    written again go.
     """
     title = header[0] if header else ""
     texts = ["\n".join(header) + "\n"] if header else []
@@ -92,4 +100,6 @@ def write_report(
             )
     for name, content in files.items():
         write_whole(folder / name, content.encode() if isinstance(content, str) else content)
+    for name in set(FILES) - files.keys():
+        (folder / name).unlink(missing_ok=True)
     return "\n".join(texts)

@@ -78,6 +78,8 @@ def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datet
     for name, frame in (("images", images), ("distances", distances), ("regions", regions)):
         if len(frame):
             write_whole(output / f"{name}.parquet", frame.to_parquet(index=False))
+        else:
+            (output / f"{name}.parquet").unlink(missing_ok=True)  # of an earlier run with other protocols
     header = _header(config, model, dataset, subset, refused)
     settings: Any = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     provenance = {
