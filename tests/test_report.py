@@ -289,6 +289,14 @@ def ink(path: Path):
     return {f"#{colour:06X}" for colour in np.unique(red * 65536 + green * 256 + blue)}
 
 
+def test_a_methods_style_does_not_hang_on_who_else_is_drawn():
+    alone = plots.method_styles(pd.Series(["rap", "random"]))
+    among = plots.method_styles(pd.Series(["random", "zebra", "rap", "mine", "sensitivity"]))
+    assert {name: among[name] for name in alone} == alone
+    looks = {(style["color"], style["marker"]) for style in among.values()}
+    assert len(looks) == 5
+
+
 def test_curves_draw_each_method_in_its_own_colour(tmp_path):
     images = [results(method=name, k=k) for name in ("rap", "sensitivity", "random") for k in ("0", "250", "all")]
     (tmp_path / "a.png").write_bytes(plots.curves(table1(pd.concat(images)), "a title"))

@@ -14,7 +14,8 @@ from rapbench.report.tables import FIRST, NAMES, ordered
 
 # Paul Tol's "muted" scheme: nine hues that colour-blind readers tell apart, one for each method known here; then black.
 COLOURS = ["#88CCEE", "#999933", "#44AA99", "#DDCC77", "#117733", "#AA4499", "#CC6677", "#882255", "#332288", "#000000"]
-MARKERS = "os^vDPX<>*hp"
+MARKERS = "os^vDPX<>*h"
+RANDOM = {"color": "#777777", "marker": "p"}
 DASHES = {"removal": "solid", "shuffling": "dashed"}
 PIXELS = "pixels perturbed (K)"
 
@@ -68,11 +69,11 @@ def distance_figure(table: pd.DataFrame, title: str) -> Figure:
 
 
 def method_styles(methods: pd.Series) -> dict[str, dict]:
-    """Give each method a colour and a marker; the paper's keep theirs in every figure, `random` is grey."""
+    """Give each method a colour and a marker; the paper's and `random` keep theirs in every figure."""
     styles: dict[str, dict] = {}
     for place, name in enumerate(ordered("method", [*FIRST["method"], *methods])):
-        colour = "#777777" if name == "random" else COLOURS[place % len(COLOURS)]
-        styles[name] = {"color": colour, "marker": MARKERS[place % len(MARKERS)], "markersize": 5}
+        own = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+        styles[name] = (RANDOM if name == "random" else own) | {"markersize": 5}
     return {name: styles[name] for name in ordered("method", methods)}
 
 
