@@ -243,7 +243,7 @@ def test_a_vanishing_total_drops_its_relevance_and_says_so():
 
 
 def dense_aaai(weights: Tensor, m: Tensor, relevance: Tensor, fully_connected: bool) -> Tensor:
-    """One sample through `rap_aaai`'s hidden layer, unit by unit, from the specification's formulas."""
+    """One sample through `rap_aaai`'s hidden layer, unit by unit, from the formulas."""
     z = m[:, None] * weights
     excitatory, inhibitory = z.clamp(min=0), -z.clamp(max=0)
     handed = torch.zeros(len(m)).double()

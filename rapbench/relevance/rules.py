@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Options:
-    """What the paper leaves open in RAP, each with the default that the protocol's specification gives it."""
+    """What the paper leaves open in RAP, each with its default."""
 
     inversion_sign: Literal["keep", "flip"] = "keep"
     mixed_sign: Literal["joint", "printed"] = "joint"
