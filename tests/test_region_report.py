@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from rapbench import report
+from rapbench import RapbenchError, report
 from rapbench.report import plots, write_report
 from rapbench.report.region_curves import region_curves
 from rapbench.report.regions import aopc, aopc_blocks, by_cell, drop_curve
@@ -69,6 +69,11 @@ def test_cells_are_in_the_order_of_table_one():
     names = [tuple(cell[["method", "order"]].iloc[0]) for cell in by_cell(many())]
     assert names == [(method, order) for method in ("sensitivity", "rap", "mine<b>", "random")
                      for order in ("morf", "lerf", "random")]  # fmt: skip
+
+
+def test_an_image_that_is_there_twice_is_refused():
+    with pytest.raises(RapbenchError, match=r"the results hold b\.JPEG twice; run again"):
+        by_cell(pd.concat([frame(), frame({"b.JPEG": [1.0, 1.0, 1.0]})]))
 
 
 def test_one_image_has_no_interval_and_a_score_that_is_no_number_shows():

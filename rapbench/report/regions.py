@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rapbench.errors import RapbenchError
 from rapbench.report.statistics import bootstrap_means
 from rapbench.report.tables import MISSING, Block, by_image, counts, ordered
 
@@ -22,7 +23,11 @@ def by_cell(regions: pd.DataFrame) -> list[pd.DataFrame]:
     """Return the rows of each perturbation, method and order, in the order of Table I.
 
     regions: a row for each image, perturbation, method, order and step, with `score`, f, and `output`, what f is.
+    Raises RapbenchError where a row is there twice.
     """
+    twice = regions.loc[regions.duplicated([*CELL, "image", "step"]), "image"]
+    if len(twice):
+        raise RapbenchError(f"region perturbation: the results hold {twice.iloc[0]} twice; run again")
     found = regions.groupby(CELL, sort=False)
     names = [ordered(name, regions[name]) for name in CELL[:2]]
     return [found.get_group(place) for place in product(*names, ORDER_NAMES) if place in found.groups]
