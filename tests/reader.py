@@ -149,6 +149,8 @@ def follow(command: str, home: Path, quick: bool = False) -> None:
         small = dict(SMALL)
         if experiment:  # has protocols of its own
             small.pop("protocol")
+        if experiment == "experiment=figure7":  # draws RAP's masks at its own K
+            small |= {"method": "[rap,gradient_x_input]", "k.positive": "", "k.negative": ""}
         if experiment == "experiment=table1":
             small |= {"model": "efficientnet_lite0", "protocol": "[removal]"} if quick else {"method": ""}
         small = {key: value for key, value in small.items() if value and key not in named}
