@@ -87,7 +87,8 @@ def ended(action: Callable[[], str], *, anew: bool = False) -> int:
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
     try:
-        text = action()
+        if text := action():
+            print(text, end="" if text.endswith("\n") else "\n")
     except RapbenchError as error:
         print(f"rapbench: {' '.join(str(error).split())}", file=sys.stderr)
         return error.code
@@ -102,8 +103,6 @@ def ended(action: Callable[[], str], *, anew: bool = False) -> int:
         )
         print(f"rapbench: stopped; {again}", file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
-    if text:
-        print(text, end="" if text.endswith("\n") else "\n")
     return 0
 
 
