@@ -1,7 +1,8 @@
 """What a whole Table I job costs beside its passes, and how quickly a finished one answers, in one run.
 
-Usage: python benchmarks/job.py [MODEL], on eight embedded images. The ratio is of times in one run; the seconds of the
-second part come after imports and depend on the disk.
+Usage: python benchmarks/job.py [MODEL [N [OVERRIDES]]], by default on eight embedded images. With more, in chunks of
+eight: `efficientnet_lite0 64 data=folder data.root=/path data.labels=predicted`. The ratio is of times in one run; the
+seconds of the second part come after imports and depend on the disk.
 """
 
 import contextlib
@@ -25,8 +26,10 @@ POSITIVE, NEGATIVE = 6, 6  # perturbed images of each sign in Table I
 TABLE = [method for method in table1_methods() if method != "integrated_gradients"]
 
 
-def main() -> None:
+def main(n: str = str(BATCH), *overrides: str) -> None:
     """Print both parts."""
+    if int(n) % BATCH:
+        sys.exit(f"N = {n} is not a multiple of {BATCH}, the images of a chunk")
     model, images, labels = real_batch(BATCH)
     name = model.facts.name
 
@@ -41,16 +44,18 @@ def main() -> None:
             model(images)
 
     def passes() -> float:
+        """Return the seconds of all chunks' passes, each taken to last as one's."""
         total = seconds(lambda: forwards(1))
         for method in TABLE:
             total += seconds(lambda method=method: attribute(model, images, labels, method))  # type: ignore[misc]
             signs = methods[method].facts["signs"]
             count = POSITIVE * ("positive" in signs) + NEGATIVE * ("negative" in signs)
             total += seconds(lambda count=count: forwards(2 * count))  # type: ignore[misc]
-        return total
+        return total * int(n) / BATCH
 
     with tempfile.TemporaryDirectory() as folder:
-        wanted = ["run", f"model={name}", f"subset.n={BATCH}", f"method=[{','.join(TABLE)}]", f"results={folder}"]
+        wanted = ["run", f"model={name}", f"subset.n={n}", f"method=[{','.join(TABLE)}]", f"results={folder}"]
+        wanted += overrides
         perturbing = "protocol=[removal,shuffling]"
         silently([*wanted, "method=[random]", "protocol=[distance]"])  # draws the subset, warms up
         alone = passes()
@@ -58,7 +63,7 @@ def main() -> None:
         silently([*wanted, perturbing])
         whole = time.perf_counter() - start
         alone = (alone + passes()) / 2
-        print(f"{name}, {BATCH} images, Table I with {len(TABLE)} methods; time, against its passes alone")
+        print(f"{name}, {n} images, Table I with {len(TABLE)} methods; time, against its passes alone")
         print(f"  whole run, tables and plots too  {whole / alone:6.2f}")
         again = seconds(lambda: silently([*wanted, perturbing]))
         print(f"  the same, asked again            {again / alone:6.2f}")
@@ -77,8 +82,8 @@ def main() -> None:
     print(f"  seconds of rapbench list         {time.perf_counter() - start:6.2f}")
 
     print("peak memory of a run in MB (efficientnet_lite0, removal)")
-    for n, ks in ((8, 2), (8, 40), (20, 2)):
-        print(f"  {n:3d} images, {ks:3d} K {peak(n, ks):23d}")
+    for few, ks in ((8, 2), (8, 40), (20, 2)):
+        print(f"  {few:3d} images, {ks:3d} K {peak(few, ks):23d}")
 
 
 def peak(n: int, ks: int) -> int:
@@ -103,4 +108,4 @@ def silently(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[2:])

@@ -9,6 +9,7 @@ from matplotlib.image import imread
 
 from rapbench import RapbenchError, report
 from rapbench.report import plots, write_report
+from rapbench.report.canvas import figure_files
 from rapbench.report.region_curves import region_curves
 from rapbench.report.regions import aopc, aopc_blocks, by_cell, drop_curve
 from rapbench.report.statistics import bootstrap_means
@@ -102,16 +103,20 @@ def test_the_layout_of_aopc():
     ]
 
 
+def drawn(table):
+    return figure_files(region_curves(table, "a title"), "a")
+
+
 def test_the_figure_draws_each_method_and_the_random_order_once(tmp_path):
     table = pd.concat([drop_curve(cell) for cell in by_cell(many())], ignore_index=True)
-    png, pdf = region_curves(table, "a title")
-    (tmp_path / "a.png").write_bytes(png)
+    files = drawn(table)
+    (tmp_path / "a.png").write_bytes(files["a.png"])
     assert imread(tmp_path / "a.png").shape == (720, 1560, 4)  # two orders at 150 dpi
     assert {plots.COLOURS[8], plots.COLOURS[0], "#777777", "#000000"} <= ink(tmp_path / "a.png")
-    assert pdf.startswith(b"%PDF")
-    assert region_curves(table, "a title") == (png, pdf)
+    assert files["a.pdf"].startswith(b"%PDF")
+    assert drawn(table) == files
     without = table[table["method"] != "rap"]
-    (tmp_path / "b.png").write_bytes(region_curves(without, "a title")[0])
+    (tmp_path / "b.png").write_bytes(drawn(without)["a.png"])
     assert plots.COLOURS[8] not in ink(tmp_path / "b.png")
 
 
@@ -120,15 +125,15 @@ def test_each_panel_draws_its_own_order_and_the_random_one(tmp_path):
     halves = {}
     for order in ("morf", "lerf"):
         table_of_one = table[(table["method"] != "sensitivity") | (table["order"] == order)]
-        (tmp_path / "a.png").write_bytes(region_curves(table_of_one, "a title")[0])
+        (tmp_path / "a.png").write_bytes(drawn(table_of_one)["a.png"])
         picture = np.rint(imread(tmp_path / "a.png")[:600, :, :3] * 255).astype(int)  # above the legend
-        drawn = (picture == [int(plots.COLOURS[0][at : at + 2], 16) for at in (1, 3, 5)]).all(2)
-        halves[order] = drawn[:, :780].any(), drawn[:, 780:].any()
+        inked = (picture == [int(plots.COLOURS[0][at : at + 2], 16) for at in (1, 3, 5)]).all(2)
+        halves[order] = inked[:, :780].any(), inked[:, 780:].any()
     assert halves == {"morf": (True, False), "lerf": (False, True)}
     for method in ("sensitivity", "rap"):  # the first method's is drawn, for all
         moved = table.copy()
         moved.loc[(table["order"] == "random") & (table["method"] == method), "value"] += 1
-        assert (region_curves(moved, "a title") == region_curves(table, "a title")) == (method == "rap")
+        assert (drawn(moved) == drawn(table)) == (method == "rap")
 
 
 def test_files_of_an_earlier_report_go_and_nothing_else_does(tmp_path):

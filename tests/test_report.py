@@ -12,6 +12,7 @@ from matplotlib.image import imread
 import rapbench
 from rapbench import paths
 from rapbench.report import plots, write_report
+from rapbench.report.canvas import figure_files
 from rapbench.report.paper import beside_paper, markdown_paper
 from rapbench.report.published import published_table1
 from rapbench.report.tables import NAMES, distance_table, distance_terminal, latex, markdown, ordered, table1, terminal
@@ -299,8 +300,9 @@ def test_a_methods_style_does_not_hang_on_who_else_is_drawn():
 
 def test_curves_draw_each_method_in_its_own_colour(tmp_path):
     images = [results(method=name, k=k) for name in ("rap", "sensitivity", "random") for k in ("0", "250", "all")]
-    (tmp_path / "a.png").write_bytes(plots.curves(table1(pd.concat(images)), "a title"))
-    (tmp_path / "b.png").write_bytes(plots.curves(table1(pd.concat(images[:3])), "a title"))
+    for stem, some in (("a", images), ("b", images[:3])):
+        figure = plots.curves(table1(pd.concat(some)), "a title")
+        (tmp_path / f"{stem}.png").write_bytes(figure_files(figure, stem)[f"{stem}.png"])
     rap, sensitivity = plots.COLOURS[8], plots.COLOURS[0]
     assert {rap, sensitivity} <= ink(tmp_path / "a.png")
     assert rap in ink(tmp_path / "b.png")

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from rapbench.files import write_whole
 from rapbench.report import plots, tables
+from rapbench.report.canvas import figure_files
 from rapbench.report.gallery import load_gallery
 from rapbench.report.intervals import intervals_latex, intervals_markdown
 from rapbench.report.page.build import page
@@ -47,7 +48,7 @@ def write_report(
     published = published_table1()
     shown: dict[str, Any] = dict.fromkeys(("table", "paper", "pairs", "verdict", "distance", "aopc", "images"))
     replaced = [] if regions is None or regions.empty else by_cell(regions)
-    work = 10 + 2 * len(replaced)
+    work = 8 + 2 * len(replaced)
     with tqdm(total=work, desc="report", delay=2, leave=False) as bar:  # of seconds: most reports need none
 
         def done(result: Any) -> Any:
@@ -67,16 +68,14 @@ def write_report(
             files["intervals.md"] = intervals_markdown(table, header)
             files["intervals.tex"] = done(intervals_latex(table, header))
             named = f"{title} {tables.counts(table['n'])}"
-            files["curves.png"] = done(plots.curves(table, named))
-            files["curves.pdf"] = done(plots.curves(table, named, "pdf"))
+            files |= done(figure_files(plots.curves(table, named), "curves"))
             texts.append(tables.terminal(table, published))
             shown |= {"table": table, "paper": cells, "pairs": pairs, "verdict": verdict, "images": images}
         if distances is not None and not distances.empty:
             means = done(tables.distance_table(distances))
             files["distance.csv"] = means.to_csv(index=False)
             named = f"{title} {tables.counts(means['n'])}"
-            files["distance.png"] = done(plots.distance_curves(means, named))
-            files["distance.pdf"] = done(plots.distance_curves(means, named, "pdf"))
+            files |= done(figure_files(plots.distance_curves(means, named), "distance"))
             texts.append(tables.distance_terminal(means))
             shown["distance"] = means
         if replaced:
@@ -86,8 +85,8 @@ def write_report(
             files["regions.csv"] = drops.to_csv(index=False)
             files["aopc.csv"] = areas.to_csv(index=False)
             files["aopc.md"] = "\n\n".join([*header, *tables.markdown_blocks(aopc_blocks(areas))]) + "\n"
-            drawn = region_curves(drops, f"{title} {tables.counts(areas['n'])}")
-            files |= zip(("regions.png", "regions.pdf"), drawn, strict=True)
+            named = f"{title} {tables.counts(areas['n'])}"
+            files |= figure_files(region_curves(drops, named), "regions")
             texts.append(tables.terminal_blocks(aopc_blocks(areas)))
             shown["aopc"] = areas
         if shown["verdict"] is not None and not shown["verdict"].empty:

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from rapbench.report.canvas import Kind, figure_bytes
 from rapbench.report.tables import FIRST, NAMES, ordered
 
 # Paul Tol's "muted" scheme: nine hues that colour-blind readers tell apart, one for each method known here; then black.
@@ -20,8 +19,8 @@ DASHES = {"removal": "solid", "shuffling": "dashed"}
 PIXELS = "pixels perturbed (K)"
 
 
-def curves(table: pd.DataFrame, title: str, kind: Kind = "png") -> bytes:
-    """Draw `table1`'s accuracy and score against K, as a PNG or PDF: a row of panels a sign, a line a method."""
+def curves(table: pd.DataFrame, title: str) -> Figure:
+    """Draw `table1`'s accuracy and score against K: a row of panels a sign, a line a method."""
     signs, metrics = ordered("sign", table["sign"]), ordered("metric", table["metric"])
     perturbations = ordered("perturbation", table["perturbation"])
     styles = method_styles(table["method"])
@@ -38,15 +37,10 @@ def curves(table: pd.DataFrame, title: str, kind: Kind = "png") -> bytes:
                     panel.plot(line["k"].map(places), line["value"], **style)
             panel.set(title=f"{sign} attributions", xlabel=PIXELS, ylabel=NAMES.get(metric, metric))
     strokes = [Line2D([], [], color="black", label=name, **_stroke(name, perturbations)) for name in perturbations]
-    return figure_bytes(with_legend(figure, styles, strokes), kind)
+    return with_legend(figure, styles, strokes)
 
 
-def distance_curves(table: pd.DataFrame, title: str, kind: Kind = "png") -> bytes:
-    """Draw `distance_table`'s D_K against K, as a PNG or PDF."""
-    return figure_bytes(distance_figure(table, title), kind)
-
-
-def distance_figure(table: pd.DataFrame, title: str) -> Figure:
+def distance_curves(table: pd.DataFrame, title: str) -> Figure:
     """Draw `distance_table`'s D_K against K: mean and a band of one standard error, a panel a sign."""
     signs = ordered("sign", table["sign"])
     styles = method_styles(table["method"])

@@ -4,9 +4,9 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from rapbench.report.canvas import figure_bytes
 from rapbench.report.plots import method_styles, panel_grid, with_legend
 from rapbench.report.regions import ORDER_NAMES, OUTPUTS
 from rapbench.report.tables import ordered
@@ -15,8 +15,8 @@ BASELINE: dict[str, Any] = {"color": "black", "linestyle": "dashed", "linewidth"
 POINTS = 10  # of a line, with a marker
 
 
-def region_curves(table: pd.DataFrame, title: str) -> tuple[bytes, bytes]:
-    """Draw the rows of `regions.drop_curve` as a PNG and a PDF: a row of panels a perturbation, a column an order.
+def region_curves(table: pd.DataFrame, title: str) -> Figure:
+    """Draw the rows of `regions.drop_curve`: a row of panels a perturbation, a column an order.
 
     A line a method with its 95 % band; the random order, one for all methods, in each panel.
     """
@@ -37,8 +37,7 @@ def region_curves(table: pd.DataFrame, title: str) -> tuple[bytes, bytes]:
             panel.grid(alpha=0.25)
             panel.spines[["top", "right"]].set_visible(False)
             panel.margins(x=0.02)
-    with_legend(figure, styles, [Line2D([], [], label=ORDER_NAMES["random"], **BASELINE)])
-    return figure_bytes(figure, "png"), figure_bytes(figure, "pdf")
+    return with_legend(figure, styles, [Line2D([], [], label=ORDER_NAMES["random"], **BASELINE)])
 
 
 def _draw(panel: Axes, line: pd.DataFrame, style: dict[str, Any]) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
@@ -124,20 +126,26 @@ class Job:
 
     def results(self, kind: str) -> pd.DataFrame:
         """Return the per-image results of all whole cells of a kind, labelled for the tables."""
-        frames = []
         which = "order" if kind == "regions" else "sign"
-        for method in self.methods:
-            for protocol in self.protocols:
-                cell = self.cells.get((method, protocol.label))
-                if cell and cell.table is not None and protocol.entry.facts["kind"] == kind:
-                    frame = cell.table.to_pandas().sort_values(which, kind="stable", key=lambda names: names.map(RANKS))
-                    rows = [self.subset.rows[row] for row in frame.pop("row")]
-                    frame.insert(0, "image", [row.file for row in rows])
-                    frame.insert(1, "label", [row.label for row in rows])
-                    frame.insert(2, "method", method)
-                    frame.insert(4, "perturbation", protocol.label)
-                    frames.append(frame)
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        wanted = [protocol for protocol in self.protocols if protocol.entry.facts["kind"] == kind]
+        whole = [
+            (method, protocol.label, cell.table)
+            for method in self.methods
+            for protocol in wanted
+            if (cell := self.cells.get((method, protocol.label))) and cell.table is not None
+        ]
+        if not whole:
+            return pd.DataFrame()
+        methods, perturbations, tables = zip(*whole, strict=True)
+        lengths = [len(table) for table in tables]
+        frame = pa.concat_tables(tables, promote_options="default").to_pandas()  # at once: there may be hundreds
+        rows = [self.subset.rows[row] for row in frame.pop("row")]
+        frame.insert(0, "image", [row.file for row in rows])
+        frame.insert(1, "label", [row.label for row in rows])
+        frame.insert(2, "method", np.repeat(methods, lengths))
+        frame.insert(4, "perturbation", np.repeat(perturbations, lengths))
+        cells = np.repeat(np.arange(len(whole)), lengths)
+        return frame.iloc[np.lexsort((frame[which].map(RANKS), cells))].reset_index(drop=True)
 
     def chunk(self, number: int, pixels: torch.Tensor, forward: Forward) -> Chunk:
         """Return a chunk, or its first images, on the device. pixels: (N, 3, H, W), preprocessed."""

@@ -9,12 +9,12 @@ import matplotlib
 from rapbench.errors import RapbenchError
 from rapbench.files import write_whole
 from rapbench.protocols.ranking import Sign
-from rapbench.report.canvas import KINDS, figure_bytes
+from rapbench.report.canvas import KINDS, figure_files
 from rapbench.report.paper_figures.chosen import choose, removed
 from rapbench.report.paper_figures.heatmaps import Block, Look, heatmap_sheets
 from rapbench.report.paper_figures.masks import Example, Mask, mask_sheets, selected_pixels
 from rapbench.report.paper_figures.sheet import DPI, WIDTH, Sheet
-from rapbench.report.plots import distance_figure
+from rapbench.report.plots import distance_curves
 from rapbench.report.tables import distance_table
 from rapbench.runner.finished import Finished
 
@@ -64,10 +64,10 @@ def draw_figure7(folder: Path, ks: dict[Sign, str], count: int) -> str:
     if distances.empty:
         return text
     with matplotlib.rc_context(PRINT):
-        figure = distance_figure(distance_table(distances), "")
+        figure = distance_curves(distance_table(distances), "")
         figure.set_size_inches(WIDTH, CURVES)
-        for kind in KINDS:
-            write_whole(folder / f"figure7b.{kind}", figure_bytes(figure, kind, DPI))
+        for name, data in figure_files(figure, "figure7b", DPI).items():
+            write_whole(folder / name, data)
     return text + f"Written to {folder}/figure7b.png, .pdf\n"
 
 

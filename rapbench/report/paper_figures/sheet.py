@@ -10,7 +10,7 @@ from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
 from PIL import Image
 
-from rapbench.report.canvas import KINDS, figure_bytes
+from rapbench.report.canvas import figure_files
 
 WIDTH, HEIGHT = 6.875, 8.875  # inches, the text of a two-column page (CVPR's)
 SIZE, SMALL = 6.0, 5.0  # points
@@ -52,7 +52,7 @@ class Sheet:
 
     def files(self, stem: str) -> dict[str, bytes]:
         """Return the sheet as a PNG and as a PDF."""
-        return {f"{stem}.{kind}": figure_bytes(self.figure, kind, DPI) for kind in KINDS}
+        return figure_files(self.figure, stem, DPI)
 
 
 def dots(values: NDArray[np.floating], side: float) -> NDArray[np.float32]:
