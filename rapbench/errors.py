@@ -1,5 +1,8 @@
 """What a user can mend: one line that says what is wrong, where, and what to do."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class RapbenchError(Exception):
     """Bad input or a missing resource. The console prints its text and exits with the code."""
@@ -13,3 +16,9 @@ class MethodError(RapbenchError):
 
 class Refused(BaseException):
     """Carries a RapbenchError past Hydra, which would print lines of its own about an Exception."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a question, in brackets after a space, that names what is spelt nearly alike; nothing without any."""
+    close = get_close_matches(name, sorted(known), n=3)
+    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""

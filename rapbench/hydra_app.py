@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import rapbench.config  # noqa: F401  the schema registers itself, in whatever process a launcher runs a job
-from rapbench import sweep
+from rapbench import settings, sweep
 from rapbench.config_source import has_no_file
 from rapbench.errors import RapbenchError, Refused
 from rapbench.paths import resource
@@ -23,19 +23,24 @@ from rapbench.registries import REGISTRIES
 
 def job(config: DictConfig) -> None:
     """Run one composed configuration; in a multirun, the sweep is told how it ends."""
+    given = HydraConfig.get()
+    if given.mode == RunMode.MULTIRUN:
+        with sweep.noted(Path(config.results), given.job.num, " ".join(given.overrides.task)):
+            _run(config)
+        return
+    try:
+        _run(config)
+    except RapbenchError as error:
+        raise Refused from error
+
+
+def _run(config: DictConfig) -> None:
+    settings.check_names(config)
     what = f"{', '.join(config.method)} on {config.model.name} and {config.data.name}"
     print(f"{what}: loading libraries and weights ...", file=sys.stderr)
     from rapbench.runner.run import run
 
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        given = HydraConfig.get()
-        with sweep.noted(Path(config.results), given.job.num, " ".join(given.overrides.task)):
-            print(run(config))
-        return
-    try:
-        print(run(config))
-    except RapbenchError as error:
-        raise Refused from error
+    print(run(config))
 
 
 def run_hydra(overrides: list[str]) -> str:
@@ -93,6 +98,8 @@ def _in_one_line() -> Iterator[None]:
         known = error.options or sorted(path.stem for path in resource("configs", group).glob("*.yaml"))
         raise RapbenchError(f"unknown {group} {name!r}; known: {', '.join(known)}") from error
     except (HydraException, OmegaConfBaseException) as error:
+        if missed := settings.NOT_OVERRIDDEN.match(str(error)):
+            raise settings.unknown(missed[1]) from error
         why = str(error.__cause__ or "").partition("\n")[0]
         raise RapbenchError(f"configuration: {error}" + (f" ({why})" if why else "")) from error
 

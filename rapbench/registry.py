@@ -12,12 +12,11 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from rapbench.errors import RapbenchError
+from rapbench.errors import RapbenchError, did_you_mean
 
 _ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)  # tensors are checked as such, not looked into
 
@@ -120,8 +119,7 @@ class Registry:
             if name in family.known():
                 return Entry(self.kind, name, functools.partial(family.function, name), family.facts(name))
         every = {*self._entries, *(known for family in families for known in family.known())}
-        close = get_close_matches(name, sorted(every), n=3)
-        hint = f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
+        hint = did_you_mean(name, every)
         raise RapbenchError(f"unknown {self.kind} {name!r}{hint}; known: {', '.join([*self, *self._families])}")
 
     def __iter__(self) -> Iterator[str]:

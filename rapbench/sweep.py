@@ -17,6 +17,7 @@ from omegaconf import DictConfig, open_dict
 from rapbench.errors import RapbenchError, Refused
 from rapbench.files import write_whole
 from rapbench.paths import STORE
+from rapbench.settings import check_names
 
 SWEEP = "RAPBENCH_SWEEP"
 SILENT = "ended without a word: killed, out of memory or out of time"
@@ -38,6 +39,7 @@ class CountJobs(Callback):
         from rapbench.runner.choice import checked
 
         try:
+            check_names(config)
             checked(config)  # now rather than in every job
         except RapbenchError as error:
             raise Refused from error

@@ -1,0 +1,55 @@
+"""The names of a run's settings: nothing misspelt is passed over, whichever way Hydra was told of it."""
+
+import re
+from dataclasses import fields
+from typing import Any
+
+from omegaconf import DictConfig
+
+from rapbench.config import RunConfig, SubsetConfig
+from rapbench.errors import RapbenchError, did_you_mean
+from rapbench.registries import REGISTRIES
+
+SETTINGS = {
+    "": [field.name for field in fields(RunConfig)],
+    "subset": [field.name for field in fields(SubsetConfig)],
+    "k": ["positive", "negative"],
+}
+GROUPS = ["experiment", "launch"]  # of configs/, no settings in themselves
+NOT_OVERRIDDEN = re.compile(r"Could not override '([^']+)'")
+
+
+def check_names(config: DictConfig) -> None:
+    """Raise RapbenchError for a setting that no run has (`+name=`), or that was taken away (`~name`).
+
+    Options of models, data, methods and protocols are checked where they are used.
+    """
+    given: dict[str, Any] = {"": config, "subset": config.get("subset"), "k": config.get("k")}
+    for place, known in SETTINGS.items():
+        names = [name for name in given[place] or {} if (place, name) != ("", "hydra")]
+        for name in names:
+            if name not in known:
+                raise unknown(f"{place}.{name}".lstrip("."))
+    if missing := set(SETTINGS[""]) - set(config):
+        raise RapbenchError(f"a run needs the setting {min(missing)!r}; do not remove it")
+
+
+def unknown(setting: str) -> RapbenchError:
+    """Return what to say of a setting that there is not; its name is the whole one, such as method.rap.flow."""
+    place, _, name = setting.rpartition(".")
+    group, _, label = place.partition(".")
+    if place in SETTINGS:
+        known = SETTINGS[place] + ([] if place else GROUPS)
+        where = f"the settings of {place}" if place else "the settings"
+    elif label and label in REGISTRIES.get(group, ()):
+        known = list(REGISTRIES[group][label].options)
+        where = f"the options of {label}"
+    elif group in REGISTRIES:
+        kind = group if group == "data" else f"{group}s"
+        return RapbenchError(
+            f"there is no setting {setting!r} of the chosen {group}; 'rapbench list {kind} NAME' tells the options"
+        )
+    else:
+        return RapbenchError(f"there is no setting {setting!r}")
+    hint = did_you_mean(name, known)
+    return RapbenchError(f"there is no setting {setting!r}{hint}; {where}: {', '.join(known) or 'none'}")
