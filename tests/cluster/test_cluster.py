@@ -1,5 +1,6 @@
 """A real sharded sweep through a real SLURM cluster: lost, requeued and resumed, it gives the bytes of one run."""
 
+import getpass
 import os
 import re
 import signal
@@ -36,6 +37,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         subprocess.run([sys.executable, CLUSTER, "down", folder], check=True)
 
 
+@pytest.fixture
+def queue(cluster: None) -> Iterator[None]:
+    """Leave no job to the next test: SLURM may run one again whose sweep is over."""
+    yield
+    subprocess.run(["scancel", f"--user={getpass.getuser()}"], env=ENVIRONMENT, check=True)
+    wait_for(lambda: not jobs())
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     place = tmp_path_factory.mktemp("whole")
@@ -65,16 +74,24 @@ def swept(place: Path) -> dict[str, bytes]:
     return tables(found.parent)
 
 
-def wait_for(what: Callable[[], object], process: subprocess.Popen) -> None:
+def wait_for(what: Callable[[], object]) -> None:
     deadline = time.monotonic() + 200
-    while not what() and process.poll() is None and time.monotonic() < deadline:
+    while not what():
+        assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
+def under_way(process: subprocess.Popen, place: Path) -> None:
+    """Wait for a sweep's first chunk: most of its jobs' work is still to do."""
+    wait_for(lambda: chunks(place) or process.poll() is not None)
+    assert process.poll() is None
+
+
 def jobs(*states: str) -> list[str]:
+    """Return the jobs of some states, or all that the queue shows."""
     command = ["squeue", "-h", "-r", "-o", "%i %T"]
     lines = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout.split("\n")
-    return [line.split()[0] for line in lines if line and line.split()[1] in states]
+    return [line.split()[0] for line in lines if line and (not states or line.split()[1] in states)]
 
 
 def tasks() -> list[int]:
@@ -96,9 +113,9 @@ def chunks(place: Path) -> int:
     return len(list((place / "results").rglob("*.parts/*.parquet")))
 
 
-def test_a_sharded_sweep_that_loses_a_job_says_so_and_does_the_rest_when_asked_again(cluster, whole, tmp_path):
+def test_a_sharded_sweep_that_loses_a_job_says_so_and_does_the_rest_when_asked_again(queue, whole, tmp_path):
     process = start(tmp_path, *SHARDS)
-    wait_for(lambda: chunks(tmp_path) >= 4, process)
+    under_way(process, tmp_path)
     assert tasks()
     os.kill(tasks()[0], signal.SIGKILL)
     _, error, code = finished(process)
@@ -114,20 +131,22 @@ def test_a_sharded_sweep_that_loses_a_job_says_so_and_does_the_rest_when_asked_a
     assert swept(tmp_path) == whole
 
 
-def test_a_job_that_is_put_back_into_the_queue_goes_on(cluster, whole, tmp_path):
+def test_a_job_that_is_put_back_into_the_queue_goes_on(queue, whole, tmp_path):
     process = start(tmp_path, *SHARDS)
-    wait_for(lambda: chunks(tmp_path) >= 4, process)
+    under_way(process, tmp_path)
     victim = jobs("RUNNING")[0]
     subprocess.run(["scontrol", "requeue", victim], env=ENVIRONMENT, check=True)
     out, error, code = finished(process)
     assert code == 0, error
+    (log,) = (tmp_path / "results").rglob(f"{victim}_*_log.err")
+    assert log.read_text().count("loading libraries") == 2
     assert out.endswith("All 3 jobs are done.\n")
     assert swept(tmp_path) == whole
 
 
-def test_a_preempted_job_puts_itself_back(cluster, whole, tmp_path):
+def test_a_preempted_job_puts_itself_back(queue, whole, tmp_path):
     process = start(tmp_path, *SHARDS)
-    wait_for(lambda: chunks(tmp_path) >= 4, process)
+    under_way(process, tmp_path)
     subprocess.run(["scancel", "--signal=USR2", jobs("RUNNING")[0]], env=ENVIRONMENT, check=True)
     _, error, code = finished(process)
     assert code == 0, error
@@ -136,7 +155,7 @@ def test_a_preempted_job_puts_itself_back(cluster, whole, tmp_path):
     assert "Requeued job" in logs
 
 
-def test_a_job_that_is_refused_is_named_with_its_reason(cluster, tmp_path):
+def test_a_job_that_is_refused_is_named_with_its_reason(queue, tmp_path):
     process = start(tmp_path, *SHARDS[:2], "hydra.launcher.mem_gb=2", "hydra.launcher.cpus_per_task=1",
                     "data=imagenet", "data.root=/nowhere", "seed=0,1")  # fmt: skip
     _, error, code = finished(process)
