@@ -1,6 +1,7 @@
 """The names of a run's settings: nothing misspelt is passed over, whichever way Hydra was told of it."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -24,11 +25,14 @@ def check_names(config: DictConfig) -> None:
 
     Options of models, data, methods and protocols are checked where they are used.
     """
-    given: dict[str, Any] = {"": config, "subset": config.get("subset"), "k": config.get("k")}
-    for place, known in SETTINGS.items():
-        names = [name for name in given[place] or {} if (place, name) != ("", "hydra")]
+    given: dict[str, Iterable[Any]] = {
+        "": [name for name in config if name != "hydra"],
+        "subset": config.get("subset") or (),
+        "k": config.get("k") or (),
+    }
+    for place, names in given.items():
         for name in names:
-            if name not in known:
+            if name not in SETTINGS[place]:
                 raise unknown(f"{place}.{name}".lstrip("."))
     if missing := set(SETTINGS[""]) - set(config):
         raise RapbenchError(f"a run needs the setting {min(missing)!r}; do not remove it")
