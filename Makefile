@@ -40,8 +40,11 @@ setup: .venv/.ready
 reproduce-table1: setup
 	@$(BIN)/python experiments/table1.py $(OVERRIDES)
 
+# Test processes side by side, each with one thread: twice as fast on two cores.
+JOBS ?= 2
+
 test: setup lint
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 test-slow: setup
 	@$(BIN)/python -m pytest -m slow
