@@ -159,10 +159,10 @@ def test_d_k_by_hand():
     # on a map 4 wide: r_1 = (0, 0), then (0, 3), then (4, 0): distances 0, 3, 4
     order = torch.tensor([[0, 3, 16] + [i for i in range(20) if i not in (0, 3, 16)]])
     counts = torch.tensor([[1, 2, 3, 0]])
-    got = distance(order, counts, 4)[0].tolist()
+    got = distance(order, counts, (5, 4))[0].tolist()
     assert got[:3] == pytest.approx([0, 1.5, 7 / 3])
     assert math.isnan(got[3])
-    assert distance(order, counts, 4, norm="squared")[0, :3].tolist() == pytest.approx([0, 4.5, 25 / 3])
+    assert distance(order, counts, (5, 4), norm="squared")[0, :3].tolist() == pytest.approx([0, 4.5, 25 / 3])
 
 
 @pytest.mark.parametrize("batch", [1, 4, 100])

@@ -19,6 +19,7 @@ from rapbench.data._dataset import UNLABELLED, Dataset, Sample
 from rapbench.data._decode import Decoded, decode_ahead, in_batches, leave_out, refuse_broken, stacked
 from rapbench.data._manifest import Row, Subset
 from rapbench.errors import RapbenchError
+from rapbench.layout import channels_last
 from rapbench.store.sealed import Damaged, read_sealed, sealed_in, set_aside, write_sealed
 from rapbench.zoo._model import ZooModel
 
@@ -117,7 +118,7 @@ def _verdicts(
 @torch.inference_mode()
 def _judge(model: ZooModel, images: list[Decoded], device: torch.device) -> list[Verdict]:
     good = [image for image in images if image.pixels is not None]
-    logits = iter(model(stacked(good).to(device, memory_format=torch.channels_last)).cpu() if good else ())
+    logits = iter(model(channels_last(stacked(good).to(device))).cpu() if good else ())
     verdicts = []
     for image in images:
         sample = image.sample

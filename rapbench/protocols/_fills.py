@@ -11,28 +11,29 @@ Normalisation = tuple[Tensor, Tensor]
 
 
 def fill_values(images: Tensor, fill: Fill, normalisation: Normalisation | None) -> Tensor:
-    """Return what removed pixels become, (P, 1 or C, 1, 1).
+    """Return what removed pixels become, (P, 1 or C, 1, ...); images: (P, C, *space).
 
     image_min: the scalar minimum of the preprocessed tensor. channel_min: each channel's. pixel_space_min: the image's
     darkest value before preprocessing. mean: each channel's mean. zero: 0 in the network's input space.
     """
+    image, channel = (tuple(range(first, images.dim())) for first in (1, 2))
     match fill:
         case "image_min":
-            return images.amin((1, 2, 3), keepdim=True)
+            return images.amin(image, keepdim=True)
         case "channel_min":
-            return images.amin((2, 3), keepdim=True)
+            return images.amin(channel, keepdim=True)
         case "mean":
-            return images.mean((2, 3), keepdim=True)
+            return images.mean(channel, keepdim=True)
         case "zero":
-            return images.new_zeros(len(images), 1, 1, 1)
+            return images.new_zeros(len(images), *[1] * len(image))
     mean, std = moments(images, normalisation, fill)
-    darkest = (images * std + mean).amin((1, 2, 3), keepdim=True)
+    darkest = (images * std + mean).amin(image, keepdim=True)
     return (darkest - mean) / std
 
 
 def moments(images: Tensor, normalisation: Normalisation | None, fill: str) -> Normalisation:
-    """Return the channels' mean and deviation, (1, C, 1, 1), as `images`. Raises RapbenchError when not given."""
+    """Return the channels' mean and deviation, (1, C, 1, ...), as `images`. Raises RapbenchError when not given."""
     if normalisation is None:
         raise RapbenchError(f"fill={fill} needs the model's channel means and deviations")
-    mean, std = (values.to(images).view(1, -1, 1, 1) for values in normalisation)
+    mean, std = (values.to(images).view(1, -1, *[1] * (images.dim() - 2)) for values in normalisation)
     return mean, std

@@ -1,5 +1,6 @@
 """Ranked pixels as rows of a table, so that perturbing touches them alone and not whole images."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,22 +17,23 @@ class Pixels:
     shape: torch.Size
 
     def images(self) -> Tensor:
-        """Return (P, C, H, W) images of the rows, channels-last."""
-        count, channels, height, width = self.shape
-        whole = self.rows.view(count, height * width + 1, channels)[:, :-1]
-        return whole.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        """Return (P, C, *space) images of the rows, channels-last."""
+        count, channels, *space = self.shape
+        whole = self.rows.view(count, math.prod(space) + 1, channels)[:, :-1]
+        return whole.transpose(1, 2).unflatten(2, space)
 
 
 def ranked_pixels(images: Tensor, order: Tensor, counts: Tensor) -> Pixels:
     """Return the images' pixels, and where each one's first `counts` of `order` are.
 
-    images: (P, C, H, W). order: (P, n) positions by rank, n at least the largest count. counts: (P,).
+    images: (P, C, *space). order: (P, n) positions by rank, n at least the largest count. counts: (P,).
     """
-    count, channels, height, width = images.shape
-    table = images.new_empty(count, height * width + 1, channels)
-    table[:, :-1] = images.permute(0, 2, 3, 1).flatten(1, 2)
+    count, channels = images.shape[:2]
+    pixels = images[0, 0].numel()
+    table = images.new_empty(count, pixels + 1, channels)
+    table[:, :-1] = images.flatten(2).transpose(1, 2)
     ranks = torch.arange(order.shape[1], device=order.device)
     beyond = ranks >= counts[:, None]
-    first = torch.arange(count, device=order.device)[:, None] * (height * width + 1)
-    places = order.masked_fill(beyond, height * width) + first
+    first = torch.arange(count, device=order.device)[:, None] * (pixels + 1)
+    places = order.masked_fill(beyond, pixels) + first
     return Pixels(table.flatten(0, 1), places, beyond, images.shape)

@@ -13,7 +13,7 @@ Sign = Literal["positive", "negative"]
 
 @dataclass(frozen=True)
 class Ranking:
-    """order: (N, H*W) int64, the pixel position at each rank. count: (N,) how many pixels have the sign asked for."""
+    """order: (N, n) int64, the pixel position at each rank. count: (N,) how many pixels have the sign asked for."""
 
     order: Tensor
     count: Tensor
@@ -26,7 +26,7 @@ class Ranking:
 def rank_pixels(heatmaps: Tensor, sign: Sign) -> Ranking:
     """Rank each map's pixels of one sign; the others follow them. Ties keep the order of position.
 
-    heatmaps: (N, H, W) relevance summed over channels.
+    heatmaps: (N, *space) relevance summed over channels.
     """
     relevance = heatmaps.flatten(1) if sign == "positive" else -heatmaps.flatten(1)
     order = relevance.argsort(dim=1, descending=True, stable=True)
@@ -50,5 +50,5 @@ def check_ks(name: str, ks: object) -> dict[Sign, list[int | str]]:
 
 
 def heatmaps_of(relevance: Tensor) -> Tensor:
-    """Return (N, H, W) relevance summed over channels; relevance: (N, C, H, W)."""
+    """Return (N, *space) relevance summed over channels; relevance: (N, C, *space)."""
     return torch.sum(relevance, dim=1)

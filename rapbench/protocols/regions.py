@@ -1,21 +1,23 @@
-"""Region perturbation: square regions are replaced one after another, most or least relevant first, or at random.
+"""Region perturbation: regions are replaced one after another, most or least relevant first, or at random.
 
 Samek, Binder, Montavon, Lapuschkin, Müller: Evaluating the visualization of what a deep neural network has learned,
 IEEE TNNLS 28(11), 2017. With x_k the image after k steps, AOPC is the mean over images of
 1/(L+1) sum_{k=0..L} (f(x_0) - f(x_k)).
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from pydantic import PositiveInt
 from torch import Tensor
-from torch.nn.functional import pad
-from torchvision.transforms.functional import gaussian_blur
+from torch.nn.functional import conv1d, pad
 
 from rapbench.draws import random_keys, random_uniform
 from rapbench.errors import RapbenchError
+from rapbench.layout import channels_last
 from rapbench.protocols import protocols
 from rapbench.protocols._fills import Fill, Normalisation, fill_values, moments
 
@@ -29,10 +31,10 @@ Output = Literal["logit", "probability"]
 
 @dataclass(frozen=True)
 class Regions:
-    """Images with what replaces them and when; its size does not hang on the number of steps.
+    """Images with what replaces them and when; its size does not depend on the number of steps.
 
-    images, fills: (N, C, H, W), before and after. turns: for each of ORDERS (N, 1, H, W) int32, the step at which each
-    pixel is replaced, from 1; NEVER beside the regions.
+    images, fills: (N, C, *space), before and after. turns: for each of ORDERS (N, 1, *space) int32, the step at which
+    each pixel is replaced, from 1; NEVER beside the regions.
     """
 
     images: Tensor
@@ -41,8 +43,8 @@ class Regions:
     output: Output
 
     def after(self, order: str, rows: list[int], steps: Tensor) -> Tensor:
-        """Return (P, C, H, W): the images numbered `rows`, each after its (P,) steps in an order."""
-        replaced = self.turns[order][rows] <= steps.view(-1, 1, 1, 1)
+        """Return (P, C, *space): the images numbered `rows`, each after its (P,) steps in an order."""
+        replaced = self.turns[order][rows] <= steps.view(-1, *[1] * (self.images.dim() - 1))
         return torch.where(replaced, self.fills[rows], self.images[rows])
 
     def score(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -65,36 +67,41 @@ def regions(
 ) -> Regions:
     """Return the images with the order in which their regions are replaced, and by what.
 
-    images: (N, C, H, W) preprocessed. heatmaps: (N, H, W) relevance summed over channels; a region has the sum of its
-    pixels'. seeds: (N,), on which the random order and the random values hang. size: of a square region in pixels; the
-    regions lie in the middle, what is left over at the border is never replaced. steps: L, how many regions are
-    replaced. fill: uniform, each pixel and channel drawn over the range of pixel values; blur, the image through a
+    images: (N, C, *space) preprocessed. heatmaps: (N, *space) relevance summed over channels; a region has the sum of
+    its pixels'. seeds: (N,), of the random order and the random values. size: of a region in pixels, along every
+    dimension; the regions lie in the middle, what remains at the border is never replaced. steps: L, how many regions
+    are replaced. fill: uniform, each pixel and channel drawn over the range of pixel values; blur, the image through a
     Gaussian of 3 pixels; or as in removal. output: f is the label's logit or its probability. normalisation: the
     (mean, std) of the channels for pixel values in 0..1, which `uniform` and `pixel_space_min` need.
     Raises RapbenchError when there are fewer regions than steps.
     """
-    height, width = heatmaps.shape[1:]
-    check_steps(steps, size, height, width)
-    rows, columns = height // size, width // size
-    top, left = (height - rows * size) // 2, (width - columns * size) // 2
-    whole = heatmaps[:, top : top + rows * size, left : left + columns * size].double()
-    relevance = whole.unflatten(2, (columns, size)).unflatten(1, (rows, size)).sum((2, 4)).flatten(1)
-    drawn = random_keys(seeds, rows * columns)
+    space = heatmaps.shape[1:]
+    check_steps(steps, size, space)
+    counts = [length // size for length in space]
+    border: list[int] = []  # before and after each dimension, the last one first
+    whole = heatmaps.double()
+    for axis, (length, count) in reversed(list(enumerate(zip(space, counts, strict=True), start=1))):
+        before = (length - count * size) // 2
+        border += [before, length - before - count * size]
+        whole = whole.narrow(axis, before, count * size).unflatten(axis, (count, size))
+    relevance = whole.sum(tuple(range(2, whole.dim(), 2))).flatten(1)
+    drawn = random_keys(seeds, math.prod(counts))
     turns = {}
     for order, values in zip(ORDERS, (-relevance, relevance, drawn), strict=True):
-        places = values.argsort(dim=1, stable=True).argsort(dim=1).int() + 1
-        pixels = places.view(-1, 1, rows, columns).repeat_interleave(size, 2).repeat_interleave(size, 3)
-        border = (left, width - left - columns * size, top, height - top - rows * size)
+        pixels = (values.argsort(dim=1, stable=True).argsort(dim=1).int() + 1).view(-1, 1, *counts)
+        for axis in range(2, pixels.dim()):
+            pixels = pixels.repeat_interleave(size, axis)
         turns[order] = pad(pixels, border, value=NEVER)
-    return Regions(images, _fills(images, fill, seeds, rows * columns, normalisation), turns, output)
+    return Regions(images, _fills(images, fill, seeds, math.prod(counts), normalisation), turns, output)
 
 
-def check_steps(steps: int, size: int, height: int, width: int) -> None:
-    """Raise RapbenchError when an image has fewer regions than are to be replaced; height, width: its own."""
-    count = (height // size) * (width // size)
+def check_steps(steps: int, size: int, space: Sequence[int]) -> None:
+    """Raise RapbenchError when an image has fewer regions than are to be replaced; space: its shape."""
+    count = math.prod(length // size for length in space)
     if steps > count:
+        whole, region = " x ".join(map(str, space)), " x ".join([str(size)] * len(space))
         raise RapbenchError(
-            f"steps={steps} is more than there are regions: {height} x {width} pixels have {count} of {size} x {size}; "
+            f"steps={steps} is more than there are regions: {whole} pixels have {count} of {region}; "
             "take fewer steps or a smaller size"
         )
 
@@ -102,9 +109,33 @@ def check_steps(steps: int, size: int, height: int, width: int) -> None:
 def _fills(images: Tensor, fill: RegionFill, seeds: Tensor, skip: int, normalisation: Normalisation | None) -> Tensor:
     """Return the images with everything replaced; the first `skip` draws of each seed are taken already."""
     if fill == "blur":
-        return gaussian_blur(images, [2 * round(4 * SIGMA) + 1] * 2, [SIGMA] * 2)
+        return gaussian_blur(images, SIGMA)
     if fill == "uniform":
         mean, std = moments(images, normalisation, fill)
         drawn = random_uniform(seeds, skip + images[0].numel())[:, skip:].to(images.dtype)
-        return ((drawn + 1) / 2).view(images.shape).sub(mean).div(std).to(memory_format=torch.channels_last)
+        return channels_last(((drawn + 1) / 2).view(images.shape).sub(mean).div(std))
     return fill_values(images, fill, normalisation).expand_as(images)
+
+
+def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
+    """Return (N, C, *space) images convolved with a Gaussian, cut off at 4 sigma, along every dimension of space.
+
+    Beyond the border an image is mirrored, as often as that takes.
+    """
+    reach = round(4 * sigma)
+    places = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
+    kernel = torch.exp(-0.5 * (places / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).view(1, 1, -1)
+    for axis in range(2, images.dim()):
+        lines = images.movedim(axis, -1)
+        mirrored = lines[..., _mirrored(lines.shape[-1], reach).to(images.device)]
+        blurred = conv1d(mirrored.reshape(-1, 1, mirrored.shape[-1]), kernel)
+        images = blurred.view(lines.shape).movedim(-1, axis)
+    return images
+
+
+def _mirrored(length: int, reach: int) -> Tensor:
+    """Return the places 0 to length - 1 with `reach` more at each end, mirrored at the first and the last."""
+    period = max(1, 2 * (length - 1))
+    places = torch.arange(-reach, length + reach) % period
+    return torch.where(places < length, places, period - places)

@@ -19,7 +19,7 @@ def removal(
 ) -> Tensor:
     """Return the images with each one's first `counts` pixels of `order` filled.
 
-    images: (P, C, H, W) preprocessed. order: (P, n) positions by rank, n at least the largest count. counts, seeds:
+    images: (P, C, *space) preprocessed. order: (P, n) positions by rank, n at least the largest count. counts, seeds:
     (P,). normalisation: the (mean, std) of the channels, which `pixel_space_min` needs.
     """
     pixels = ranked_pixels(images, order, counts)

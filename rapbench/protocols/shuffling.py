@@ -12,7 +12,7 @@ from rapbench.protocols._pixels import ranked_pixels
 def shuffling(images: Tensor, order: Tensor, counts: Tensor, seeds: Tensor) -> Tensor:
     """Return the images with each one's first `counts` pixels of `order` permuted, by a draw that hangs on its seed.
 
-    images: (P, C, H, W). order: (P, n) positions by rank, n at least the largest count. counts, seeds: (P,).
+    images: (P, C, *space). order: (P, n) positions by rank, n at least the largest count. counts, seeds: (P,).
     """
     pixels = ranked_pixels(images, order, counts)
     keys = random_keys(seeds, order.shape[1]).masked_fill(pixels.beyond, torch.iinfo(torch.int64).max)

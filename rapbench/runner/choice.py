@@ -86,7 +86,7 @@ def check_regions(protocols: list[Choice], pixels: int) -> None:
     for protocol in protocols:
         if protocol.entry.facts["kind"] == "regions":
             try:
-                check_steps(protocol.set_to("steps"), protocol.set_to("size"), pixels, pixels)
+                check_steps(protocol.set_to("steps"), protocol.set_to("size"), (pixels, pixels))
             except RapbenchError as error:
                 raise RapbenchError(f"protocol {protocol.label!r}: {error}") from error
 

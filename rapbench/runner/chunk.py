@@ -65,7 +65,7 @@ class Chunk:
             yield protocol, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def heatmaps(self, method: Choice, kept: Heatmaps | Tap | None) -> Tensor:
-        """Return (N, H, W) heatmaps: kept ones, or computed and kept. Raises RapbenchError as `evaluate` does."""
+        """Return (N, *space) heatmaps: kept ones, or computed and kept. Raises RapbenchError as `evaluate` does."""
         if kept and (known := kept.read(self.number)) is not None:
             return known.to(self.images.device)
         ids = [row.sha256 for row in self.rows]
@@ -85,7 +85,7 @@ class Chunk:
     ) -> dict[str, np.ndarray]:
         function = self._function(protocol)
         if protocol.entry.facts["kind"] == "measure":
-            return measure(function, ranking, ks, self.images.shape[-1], protocol.entry.name)
+            return measure(function, ranking, ks, self.images.shape[2:], protocol.entry.name)
 
         def seed(row: int, k: int | str) -> int:
             return seed_of(self.seed, self.rows[row].sha256, method.entry.name, sign, k)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rapbench.config import Precision
+from rapbench.layout import channels_last
 from rapbench.protocols.ranking import Ranking
 from rapbench.protocols.regions import Regions
 
@@ -15,7 +16,7 @@ Forward = Callable[[Tensor], Tensor]
 
 
 def forward_of(network: nn.Module, precision: Precision) -> Forward:
-    """Return images (N, 3, H, W) float32 -> logits (N, classes) float32, computed channels-last in `precision`.
+    """Return images (N, C, *space) float32 -> logits (N, classes) float32, computed channels-last in `precision`.
 
     The network itself is not changed: bf16 works on a copy.
     """
@@ -25,7 +26,7 @@ def forward_of(network: nn.Module, precision: Precision) -> Forward:
         network = copy.deepcopy(network).to(dtype)
 
     def forward(images: Tensor) -> Tensor:
-        return network(images.to(dtype, memory_format=torch.channels_last)).float()
+        return network(channels_last(images.to(dtype))).float()
 
     return forward
 
@@ -48,7 +49,7 @@ def perturb_and_predict(
 ) -> dict[str, np.ndarray]:
     """Perturb each image at each K and ask the model again.
 
-    images: (N, C, H, W). labels: (N,). clean: (N, classes) logits of the images as they are, the answer for K = 0.
+    images: (N, C, *space). labels: (N,). clean: (N, classes) logits of the images as they are, the answer for K = 0.
     seed: (index in the chunk, K) -> what a random draw hangs on. Returns (N * number of K,) columns, K by K within an
     image: row (index in the chunk), k, selected, predicted, correct, logit.
     """
@@ -86,12 +87,15 @@ def replace_and_predict(
 
 @torch.inference_mode()
 def measure(
-    of: Callable[..., Tensor], ranking: Ranking, ks: list[int | str], width: int, name: str
+    of: Callable[..., Tensor], ranking: Ranking, ks: list[int | str], space: Sequence[int], name: str
 ) -> dict[str, np.ndarray]:
-    """Measure a ranking at each K: columns row, k, selected and the measure's own, like `perturb_and_predict`'s."""
+    """Measure rankings of maps of shape `space` at each K.
+
+    Returns columns row, k, selected and the measure's own, like `perturb_and_predict`'s.
+    """
     count = len(ranking.order)
     selected = torch.stack([ranking.selected(k) for k in ks], 1)
-    values = of(ranking.order, selected, width).cpu().numpy()
+    values = of(ranking.order, selected, space).cpu().numpy()
     return {
         "row": np.repeat(np.arange(count, dtype=np.int32), len(ks)),
         "k": np.tile(np.array([str(k) for k in ks]), count),

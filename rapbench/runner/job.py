@@ -19,6 +19,7 @@ from rapbench.data._dataset import Dataset
 from rapbench.data._images import load_images
 from rapbench.data._manifest import Subset
 from rapbench.errors import MethodError, RapbenchError
+from rapbench.layout import channels_last
 from rapbench.protocols.regions import ORDERS
 from rapbench.runner.choice import Choice, lists
 from rapbench.runner.chunk import Chunk
@@ -148,9 +149,9 @@ class Job:
         return frame.iloc[np.lexsort((frame[which].map(RANKS), cells))].reset_index(drop=True)
 
     def chunk(self, number: int, pixels: torch.Tensor, forward: Forward) -> Chunk:
-        """Return a chunk, or its first images, on the device. pixels: (N, 3, H, W), preprocessed."""
+        """Return a chunk, or its first images, on the device. pixels: (N, C, *space), preprocessed."""
         first = self.slices[number].start
-        placed = pixels.to(self.device, memory_format=torch.channels_last)
+        placed = channels_last(pixels.to(self.device))
         rows = self.subset.rows[first : first + len(pixels)]
         return Chunk(self.model, forward, number, first, rows, placed, self.config.seed, self.size.batch)
 

@@ -15,6 +15,7 @@ from rapbench.data._decode import decode_ahead, in_batches, stacked
 from rapbench.data._draw import BATCH
 from rapbench.data._manifest import Row, Subset, load_manifest
 from rapbench.errors import RapbenchError
+from rapbench.layout import channels_last
 from rapbench.runner.choice import options_of
 from rapbench.runner.device import device_called
 from rapbench.zoo import load_model
@@ -106,7 +107,7 @@ def _check(
             wanted = {row.file for row in good}
             if good:
                 pixels = stacked(image for image in batch if image.sample.file in wanted)
-                logits = model(pixels.to(device, memory_format=torch.channels_last)).cpu()
+                logits = model(channels_last(pixels.to(device))).cpu()
                 for row, scores in zip(good, logits, strict=True):
                     _compare(model, row, scores, problems)
             bar.update(len(batch))
