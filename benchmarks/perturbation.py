@@ -40,7 +40,7 @@ def main() -> None:
 
             def job(perturb: Callable[..., torch.Tensor] = perturb) -> object:
                 return perturb_and_predict(
-                    forward, perturb, images, labels, clean, ranking, KS, lambda row, k: row, BATCH
+                    forward, perturb, images, labels, clean, ranking, KS, torch.arange(BATCH), BATCH
                 )
 
             print(f"  {protocol:22s} {passes(job, one, 5) / len(KS):6.2f}")

@@ -21,8 +21,12 @@ def random_keys(seeds: Tensor, count: int) -> Tensor:
 
     seeds: (B,) int64, on the device where the keys are wanted. A longer row begins with the shorter one.
     """
-    index = torch.arange(1, count + 1, device=seeds.device)
-    z = seeds[:, None] + index * _GAMMA
+    return keys_at(seeds, torch.arange(count, device=seeds.device)[None])
+
+
+def keys_at(seeds: Tensor, index: Tensor) -> Tensor:
+    """Return the keys at some places of the rows of `random_keys`, shaped like index: (B, n) or (1, n), from 0."""
+    z = seeds[:, None] + (index + 1) * _GAMMA
     z = (z ^ _shift(z, 30)) * _MIX1
     z = (z ^ _shift(z, 27)) * _MIX2
     return z ^ _shift(z, 31)

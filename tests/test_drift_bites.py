@@ -25,8 +25,8 @@ METHODS = {
     "controls": "[random,edge]",
 }
 PER_CHANNEL = (
-    "pixels.rows[pixels.places] = torch.stack([pixels.rows[pixels.places.gather(1, random_keys(seeds + channel, "
-    "order.shape[1]).masked_fill(pixels.beyond, torch.iinfo(torch.int64).max).argsort(dim=1, stable=True))]"
+    "pixels.rows[pixels.places] = torch.stack([pixels.rows[pixels.places.gather(1, keys_at(seeds + channel, "
+    "ascending).masked_fill(pixels.beyond, torch.iinfo(torch.int64).max).argsort(dim=1, stable=True))]"
     "[..., channel] for channel in range(images.shape[1])], -1)"
 )
 # what -> (file, line's part, what it becomes, on which methods, exit code)
@@ -89,15 +89,17 @@ MUTATIONS = {
     "shuffling: each channel for itself": (
         "protocols/shuffling.py", "pixels.rows[pixels.places] = pixels.rows[source]", PER_CHANNEL, "controls", 1),
     "shuffling: a seed that ignores the image": (
-        "runner/chunk.py", "seed_of(self.seed, self.rows[row].sha256, method", "seed_of(self.seed, method",
-        "controls", 1),
+        "runner/chunk.py", "seed_of(self.seed, row.sha256) for", "seed_of(self.seed) for", "controls", 1),
+    "shuffling: keys by rank": (
+        "protocols/shuffling.py", "keys_at(seeds, ascending)",
+        "keys_at(seeds, torch.arange(ascending.shape[1], device=seeds.device)[None])", "controls", 1),
     "D_K: from the second pixel": (
         "protocols/distance.py", "(rows - rows[:, :1])", "(rows - rows[:, 1:2])", "controls", 1),
     "D_K: divided by K + 1": (
         "protocols/distance.py", "sums.gather(1, counts) / counts", "sums.gather(1, counts) / (counts + 1)",
         "controls", 1),
     "evaluation: no pixel is perturbed": (
-        "runner/evaluate.py", "selected[rows, columns], torch.tensor", "0 * selected[rows, columns], torch.tensor",
+        "runner/evaluate.py", "selected[rows, columns], seeds[rows]", "0 * selected[rows, columns], seeds[rows]",
         "controls", 1),
     "evaluation: the best logit instead of the label's": (
         "runner/evaluate.py", "return logits.gather(1, labels[:, None])[:, 0]", "return logits.amax(1)", "controls", 1),

@@ -7,13 +7,18 @@ import pytest
 import torch
 
 import rapbench
+from rapbench.data._manifest import Row
 from rapbench.draws import random_keys, random_uniform, seed_of
+from rapbench.methods import methods
 from rapbench.protocols import protocols
 from rapbench.protocols.distance import distance
 from rapbench.protocols.ranking import check_ks, rank_pixels
 from rapbench.protocols.removal import removal
 from rapbench.protocols.shuffling import shuffling
+from rapbench.runner.choice import Choice
+from rapbench.runner.chunk import Chunk
 from rapbench.runner.evaluate import perturb_and_predict
+from rapbench.zoo._model import Facts, Preprocess, ZooModel
 
 PERTURBATIONS = [name for name in protocols if protocols[name].facts["kind"] == "perturbation"]
 
@@ -133,6 +138,48 @@ def test_shuffling_permutes_whole_pixels_among_the_selected_positions():
             assert moved.float().mean() > 0.8
 
 
+def splitmix64(seed: int, index: int) -> int:
+    """The published generator's output number `index`, from 1, in Python's integers; signed as int64 is."""
+    z = (seed + index * 0x9E3779B97F4A7C15) % 2**64
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+    z ^= z >> 31
+    return z - 2**64 if z >= 2**63 else z
+
+
+@pytest.mark.parametrize("sign", ["positive", "negative"])
+def test_shuffling_is_by_position_as_written_out(sign):
+    images, heatmaps = case(count=6, size=9)
+    ranking = rank_pixels(heatmaps, sign)
+    counts = torch.tensor([0, 1, 2, 17, 30, 81]).minimum(ranking.count)
+    seeds = [seed_of("image", index) for index in range(6)]
+    got = shuffling(images, ranking.order[:, : counts.max()], counts, torch.tensor(seeds)).flatten(2)
+    for index in range(6):
+        want = images[index].flatten(1).clone()
+        chosen = sorted(ranking.order[index, : counts[index]].tolist())
+        by_key = sorted(chosen, key=lambda position: splitmix64(seeds[index], position + 1))
+        for to, where in zip(chosen, by_key, strict=True):
+            want[:, to] = images[index].flatten(1)[:, where]
+        assert torch.equal(got[index], want)
+
+
+def test_equal_selections_are_shuffled_into_equal_images_whatever_the_ranks():
+    images, heatmaps = case(count=3, size=16)
+    order = rank_pixels(heatmaps, "positive").order
+    counts, seeds = torch.tensor([5, 100, 256]), torch.tensor([seed_of(i) for i in range(3)])
+    want = shuffling(images, order, counts, seeds)
+    assert not torch.equal(want, images)
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(5):
+        other = order.clone()
+        for index, count in enumerate(counts.tolist()):
+            other[index, :count] = order[index, torch.randperm(count, generator=generator)]
+        assert torch.equal(shuffling(images, other, counts, seeds), want)
+    # and whatever K it is that selects them, beside others in the batch or not
+    assert torch.equal(shuffling(images[1:2], order[1:2, :100], counts[1:2], seeds[1:2])[0], want[1])
+    assert not torch.equal(shuffling(images, order, counts, seeds + 1)[1], want[1])
+
+
 def test_every_permutation_is_equally_likely():
     order = torch.arange(3).repeat(6000, 1)
     images = torch.arange(3.0).repeat(6000, 1).view(6000, 1, 1, 3)
@@ -175,7 +222,7 @@ def test_many_pairs_in_one_pass_give_what_one_at_a_time_gives(batch):
     ranking, ks = rank_pixels(heatmaps, "positive"), [0, 2, 9, "all"]
     with torch.no_grad():
         clean = net(images)
-    rows = perturb_and_predict(net, removal, images, labels, clean, ranking, ks, lambda row, k: seed_of(row, k), batch)
+    rows = perturb_and_predict(net, removal, images, labels, clean, ranking, ks, torch.arange(5), batch)
     at = 0
     for index in range(5):
         for k in ks:
@@ -204,5 +251,34 @@ def test_the_clean_answer_costs_no_forward_pass():
 
     ranking = rank_pixels(heatmaps, "positive")
     perturb_and_predict(forward, shuffling, images, torch.zeros(5, dtype=torch.int64), torch.zeros(5, 3), ranking,
-                        [0, 1, 2, "all"], lambda row, k: 0, 8)  # fmt: skip
+                        [0, 1, 2, "all"], torch.zeros(5, dtype=torch.int64), 8)  # fmt: skip
     assert passes == [8, 7]
+
+
+def test_methods_that_select_the_same_pixels_are_asked_of_the_same_shuffled_images(monkeypatch):
+    """At K = all of an image whose relevance is positive everywhere, and of one that is so and of negative sign."""
+    monkeypatch.setattr(methods, "_entries", dict(methods._entries))
+    size, signs = 12, ("positive", "negative")
+    methods.register("rising", signs=signs, passes=1)(lambda model, inputs, targets: inputs.square() + 1)
+    methods.register("falling", signs=signs, passes=1)(lambda model, inputs, targets: 1 / (inputs.square() + 1))
+    methods.register("below", signs=signs, passes=1)(lambda model, inputs, targets: -inputs.square() - 1)
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * size**2, 7))
+    model = ZooModel(network, Preprocess((0.0,) * 3, (1.0,) * 3), Facts("small", "", "", ""))
+    images, _ = case(3, size)
+    rows = [Row(f"{i}.jpg", i, f"sha of {i}", 0.0, "small", "") for i in range(3)]
+    chunk = Chunk(model, model, 0, 0, rows, images, seed=5, batch=4)
+    ks = {"positive": [0, 20, "all"], "negative": [0, size**2, "all"]}
+    protocol = Choice("shuffling", protocols["shuffling"], {}, ks)
+    found = {}
+    for name in ("rising", "falling", "below"):
+        ((_, columns),) = chunk.evaluate(Choice(name, methods[name], {}, {}), [protocol], None)
+        keys = zip(columns["row"], columns["sign"], columns["k"], columns["selected"], strict=True)
+        found[name] = {(*key,): logit for key, logit in zip(keys, columns["logit"], strict=True)}
+    for row in range(3):
+        every = [found[name][row, sign, "all", size**2] for name, sign in
+                 (("rising", "positive"), ("falling", "positive"), ("below", "negative"))]  # fmt: skip
+        every.append(found["below"][row, "negative", str(size**2), size**2])
+        assert len(set(every)) == 1
+        assert every[0] != found["rising"][row, "positive", "0", 0]
+        assert found["rising"][row, "positive", "20", 20] != found["falling"][row, "positive", "20", 20]

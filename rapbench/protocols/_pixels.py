@@ -37,3 +37,19 @@ def ranked_pixels(images: Tensor, order: Tensor, counts: Tensor) -> Pixels:
     first = torch.arange(count, device=order.device)[:, None] * (pixels + 1)
     places = order.masked_fill(beyond, pixels) + first
     return Pixels(table.flatten(0, 1), places, beyond, images.shape)
+
+
+def by_position(order: Tensor, counts: Tensor, size: int) -> Tensor:
+    """Return (P, n): each row's first `counts` of `order`, ascending, then `size`. size: positions in an image.
+
+    Counted into their places, several times quicker than a sort.
+    """
+    count, most = order.shape
+    beyond = torch.arange(most, device=order.device) >= counts[:, None]
+    chosen = torch.zeros(count, size + 1, dtype=torch.bool, device=order.device)
+    chosen.scatter_(1, order.masked_fill(beyond, size), True)
+    chosen[:, size] = False  # where what lies beyond was put
+    places = torch.where(chosen, chosen.cumsum(1) - 1, most)
+    ascending = order.new_full((count, most + 1), size)
+    ascending.scatter_(1, places, torch.arange(size + 1, device=order.device).expand(count, -1))
+    return ascending[:, :most]

@@ -12,7 +12,7 @@ from rapbench.data._manifest import Row
 from rapbench.draws import seed_of
 from rapbench.errors import MethodError, RapbenchError
 from rapbench.methods import attribute
-from rapbench.protocols.ranking import Ranking, Sign, heatmaps_of, rank_pixels
+from rapbench.protocols.ranking import Ranking, heatmaps_of, rank_pixels
 from rapbench.runner.choice import Choice, lists
 from rapbench.runner.evaluate import Forward, measure, perturb_and_predict, replace_and_predict
 from rapbench.store.heatmaps import Heatmaps, Tap
@@ -43,6 +43,11 @@ class Chunk:
         with torch.inference_mode():
             return self.forward(self.images)
 
+    @functools.cached_property
+    def seeds(self) -> Tensor:
+        """(N,) what an image's draws in a perturbation depend on: the run's seed and its content, and nothing else."""
+        return torch.tensor([seed_of(self.seed, row.sha256) for row in self.rows], device=self.images.device)
+
     def evaluate(
         self, method: Choice, wanted: list[Choice], kept: Heatmaps | Tap | None
     ) -> Iterator[tuple[Choice, dict[str, np.ndarray]]]:
@@ -56,7 +61,7 @@ class Chunk:
             if protocol.entry.facts["kind"] == "regions":
                 which, found = "order", self._regions(method, protocol, heatmaps)
             else:
-                which, found = "sign", {sign: self._protocol(method, protocol, sign, ranked(sign), ks)
+                which, found = "sign", {sign: self._protocol(protocol, ranked(sign), ks)
                                         for sign, ks in lists(method, protocol).items()}  # fmt: skip
             parts = []
             for name, columns in found.items():
@@ -80,18 +85,12 @@ class Chunk:
                 raise MethodError(f"NaN or infinite relevance for image {row.file}")
         return kept.write(self.number, heatmaps) if kept else heatmaps
 
-    def _protocol(
-        self, method: Choice, protocol: Choice, sign: Sign, ranking: Ranking, ks: list[int | str]
-    ) -> dict[str, np.ndarray]:
+    def _protocol(self, protocol: Choice, ranking: Ranking, ks: list[int | str]) -> dict[str, np.ndarray]:
         function = self._function(protocol)
         if protocol.entry.facts["kind"] == "measure":
             return measure(function, ranking, ks, self.images.shape[2:], protocol.entry.name)
-
-        def seed(row: int, k: int | str) -> int:
-            return seed_of(self.seed, self.rows[row].sha256, method.entry.name, sign, k)
-
         return perturb_and_predict(
-            self.forward, function, self.images, self.labels, self.clean, ranking, ks, seed, self.batch
+            self.forward, function, self.images, self.labels, self.clean, ranking, ks, self.seeds, self.batch
         )
 
     def _regions(self, method: Choice, protocol: Choice, heatmaps: Tensor) -> dict[str, dict[str, np.ndarray]]:

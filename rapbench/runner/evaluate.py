@@ -44,24 +44,21 @@ def perturb_and_predict(
     clean: Tensor,
     ranking: Ranking,
     ks: list[int | str],
-    seed: Callable[[int, int | str], int],
+    seeds: Tensor,
     batch: int,
 ) -> dict[str, np.ndarray]:
     """Perturb each image at each K and ask the model again.
 
     images: (N, C, *space). labels: (N,). clean: (N, classes) logits of the images as they are, the answer for K = 0.
-    seed: (index in the chunk, K) -> what a random draw hangs on. Returns (N * number of K,) columns, K by K within an
-    image: row (index in the chunk), k, selected, predicted, correct, logit.
+    seeds: (N,), what random draws depend on. Returns (N * number of K,) columns, K by K within an image: row (index in
+    the chunk), k, selected, predicted, correct, logit.
     """
     selected = torch.stack([ranking.selected(k) for k in ks], 1)
     counts = selected.tolist()
 
     def perturbed(rows: list[int], columns: list[int]) -> Tensor:
-        seeds = [seed(row, ks[column]) for row, column in zip(rows, columns, strict=True)]
         most = max(counts[row][column] for row, column in zip(rows, columns, strict=True))
-        return perturb(
-            images[rows], ranking.order[rows, :most], selected[rows, columns], torch.tensor(seeds, device=images.device)
-        )
+        return perturb(images[rows], ranking.order[rows, :most], selected[rows, columns], seeds[rows])
 
     predicted, logit = _answers(forward, perturbed, label_logits, labels, clean, ks, batch)
     k = np.array([str(k) for k in ks])
