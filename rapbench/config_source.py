@@ -46,7 +46,7 @@ class RegistrySource(ConfigSource):
             raise ConfigLoadError(f"no config {config_path}")
         group = config_path.partition("/")[0]
         config: dict[str, Any] = {"name": entry.name} | entry.options
-        if group == "protocol":
+        if group == "protocol" and "k" in entry.options:
             config["k"] = "${k}"
         label = entry.name.rpartition(":")[2]
         return ConfigResult(

@@ -3,6 +3,7 @@
 An entry of a user's own module, outside the package, is called `module:name`.
 """
 
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -33,6 +34,9 @@ class Entry:
     @property
     def options(self) -> dict[str, Any]:
         """The option names and their defaults."""
+        if dataclasses.is_dataclass(self.function):  # whose signature does not tell what a factory makes
+            fields, missing = dataclasses.fields(self.function), dataclasses.MISSING
+            return {it.name: it.default if it.default_factory is missing else it.default_factory() for it in fields}
         return {name: parameter.default for name, parameter in self._parameters().items()}
 
     def check(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -77,9 +81,11 @@ class Family:
 class Registry:
     """Names to entries. The built-in ones are the public modules of `package`, imported at the first look-up."""
 
-    def __init__(self, kind: str, package: str):
+    def __init__(self, kind: str, package: str, check: Callable[[str, Any], None] | None = None):
+        """Take what the entries are, and the package of the built-in ones; `check` raises for one that is none."""
         self.kind = kind
         self.package = package
+        self.check = check
         self._entries: dict[str, Entry] = {}
         self._families: dict[str, Family] = {}
         self._loaded = False
@@ -91,6 +97,8 @@ class Registry:
             known = self._entries.get(name)
             if known and known.function.__module__ != function.__module__:
                 raise RapbenchError(f"{self.kind} {name!r} is registered already, by {known.function.__module__}")
+            if self.check:
+                self.check(name, function)
             self._entries[name] = Entry(self.kind, name, function, facts)
             return function
 

@@ -15,14 +15,15 @@ from rapbench.draws import random_keys, random_uniform, seed_of
 from rapbench.methods import methods
 from rapbench.protocols import protocols
 from rapbench.protocols.distance import distance
+from rapbench.protocols.perturbation import Perturbation
 from rapbench.protocols.ranking import heatmaps_of, rank_pixels
 from rapbench.protocols.regions import ORDERS, gaussian_blur, regions
-from rapbench.protocols.removal import removal
+from rapbench.protocols.removal import Removal
 
 SPACES = [(7,), (13,), (5, 6), (1, 9), (4, 3, 5), (2, 8, 2)]
 CHANNELS = [1, 4]
 FILLS = ["image_min", "channel_min", "mean", "zero", "pixel_space_min"]
-PERTURBATIONS = [name for name in protocols if protocols[name].facts["kind"] == "perturbation"]
+PERTURBATIONS = [name for name in protocols if issubclass(protocols[name].function, Perturbation)]
 
 pytestmark = pytest.mark.parametrize("space", SPACES, ids=str)
 
@@ -58,7 +59,7 @@ def test_removal(space, channels, sign, fill):
     ranking = rank_pixels(heatmaps, sign)
     counts = torch.tensor([0, 2, 1000]).minimum(ranking.count)
     mean, std = moments(channels)
-    got = removal(images, ranking.order, counts, counts, fill=fill, normalisation=(mean, std))
+    got = Removal(fill=fill).perturbed(images, ranking.order, counts, counts, (mean, std))
     assert got.shape == images.shape
     for image, heatmap, count, found in zip(images, heatmaps, counts.tolist(), got, strict=True):
         want = image.clone()
@@ -81,8 +82,9 @@ def test_a_perturbation_changes_whole_pixels_and_those_selected_alone(space, nam
     ranking = rank_pixels(heatmaps, "positive")
     counts = torch.tensor([0, 3, 1000]).minimum(ranking.count)
     seeds = torch.tensor([seed_of(number) for number in range(3)])
-    got = protocols[name].function(images, ranking.order, counts, seeds)
-    flat = protocols[name].function(images.flatten(2), ranking.order, counts, seeds)
+    protocol = protocols[name].function()
+    got = protocol.perturbed(images, ranking.order, counts, seeds, None)
+    flat = protocol.perturbed(images.flatten(2), ranking.order, counts, seeds, None)
     assert torch.equal(got.flatten(2), flat)  # a pixel is a position, wherever it lies
     for image, heatmap, count, found in zip(images, heatmaps, counts.tolist(), got, strict=True):
         chosen = set(ranked(heatmap, "positive")[:count])

@@ -15,11 +15,15 @@ from rapbench.runner.identity import code_version
 
 MODULE = '''
 """What a user might write."""
+from dataclasses import dataclass
+
 import torch
 import rapbench
 from rapbench.data import datasets, load_data
 from rapbench.methods import methods
 from rapbench.protocols import protocols
+from rapbench.protocols.perturbation import Perturbation
+from rapbench.protocols.removal import Removal
 from rapbench.zoo import load_model, models
 
 
@@ -49,12 +53,15 @@ def attached(model, inputs, targets):
     return inputs.requires_grad_() * 2
 
 
-@protocols.register("white", kind="perturbation")
-def white(images, order, counts, seeds, *, value: float = 0.0):
+@protocols.register("white")
+@dataclass(frozen=True, kw_only=True)
+class White(Perturbation):
     """Set the pixels to a value, as removal does."""
-    from rapbench.protocols.removal import removal
 
-    return removal(images - value, order, counts, seeds, fill="zero") + value
+    value: float = 0.0
+
+    def perturbed(self, images, order, counts, seeds, normalisation):
+        return Removal(fill="zero").perturbed(images - self.value, order, counts, seeds) + self.value
 
 
 @models.register("mine")

@@ -11,16 +11,18 @@ from rapbench.data._manifest import Row
 from rapbench.draws import random_keys, random_uniform, seed_of
 from rapbench.methods import methods
 from rapbench.protocols import protocols
+from rapbench.protocols.batch import Batch
 from rapbench.protocols.distance import distance
-from rapbench.protocols.ranking import check_ks, rank_pixels
-from rapbench.protocols.removal import removal
-from rapbench.protocols.shuffling import shuffling
+from rapbench.protocols.perturbation import Perturbation, check_ks
+from rapbench.protocols.ranking import rank_pixels
+from rapbench.protocols.removal import Removal
+from rapbench.protocols.shuffling import Shuffling
 from rapbench.runner.choice import Choice
 from rapbench.runner.chunk import Chunk
-from rapbench.runner.evaluate import perturb_and_predict
+from rapbench.runner.evaluate import table_of
 from rapbench.zoo._model import Facts, Preprocess, ZooModel
 
-PERTURBATIONS = [name for name in protocols if protocols[name].facts["kind"] == "perturbation"]
+PERTURBATIONS = [name for name in protocols if issubclass(protocols[name].function, Perturbation)]
 
 
 def case(count=5, size=12, seed=0):
@@ -82,17 +84,19 @@ def test_k_takes_what_there_is():
     ({"negative": [0, 2.5]}, "whole numbers"),
     ({"both": [0]}, "lists for positive and/or negative"),
     ([0, 250], "lists for positive and/or negative"),
+    ({"positive": "all"}, "must be a list"),
+    ({"positive": [0, True]}, "whole numbers"),
 ])  # fmt: skip
 def test_k_lists_that_do_not_ascend_are_refused(ks, says):
     with pytest.raises(rapbench.RapbenchError, match=says):
-        check_ks("removal", ks)
+        check_ks(ks)
 
 
 def test_removal_fills_whole_pixels_with_the_images_minimum():
     images, heatmaps = case()
     ranking = rank_pixels(heatmaps, "positive")
     counts = torch.tensor([0, 1, 7, 30, 1000]).minimum(ranking.count)
-    got = removal(images, ranking.order, counts, torch.zeros(5, dtype=torch.int64))
+    got = Removal().perturbed(images, ranking.order, counts, torch.zeros(5, dtype=torch.int64))
     for index in range(5):
         want = images[index].clone().flatten(1)
         for position in ranking.order[index, : counts[index]]:
@@ -113,11 +117,11 @@ def test_each_fill_by_hand():
         "pixel_space_min": [1, -4.5, -1.9],  # pixels are 11, 15; 16, 28; 30, 60: the darkest, 11, in each channel
     }
     for fill, values in want.items():
-        got = removal(image, order, counts, counts, fill=fill, normalisation=(mean, std))
+        got = Removal(fill=fill).perturbed(image, order, counts, counts, (mean, std))
         torch.testing.assert_close(got[0, :, 0, 1], torch.tensor(values).float())
         assert torch.equal(got[0, :, 0, 0], image[0, :, 0, 0])
     with pytest.raises(rapbench.RapbenchError, match="pixel_space_min needs"):
-        removal(image, order, counts, counts, fill="pixel_space_min")
+        Removal(fill="pixel_space_min").perturbed(image, order, counts, counts)
 
 
 def test_shuffling_permutes_whole_pixels_among_the_selected_positions():
@@ -125,7 +129,7 @@ def test_shuffling_permutes_whole_pixels_among_the_selected_positions():
     ranking = rank_pixels(heatmaps, "negative")
     counts = torch.tensor([0, 1, 60, 400]).minimum(ranking.count)
     seeds = torch.tensor([seed_of(i) for i in range(4)])
-    got = shuffling(images, ranking.order, counts, seeds).flatten(2)
+    got = Shuffling().perturbed(images, ranking.order, counts, seeds).flatten(2)
     flat = images.flatten(2)
     for index in range(4):
         chosen = ranking.order[index, : counts[index]]
@@ -153,7 +157,7 @@ def test_shuffling_is_by_position_as_written_out(sign):
     ranking = rank_pixels(heatmaps, sign)
     counts = torch.tensor([0, 1, 2, 17, 30, 81]).minimum(ranking.count)
     seeds = [seed_of("image", index) for index in range(6)]
-    got = shuffling(images, ranking.order[:, : counts.max()], counts, torch.tensor(seeds)).flatten(2)
+    got = Shuffling().perturbed(images, ranking.order[:, : counts.max()], counts, torch.tensor(seeds)).flatten(2)
     for index in range(6):
         want = images[index].flatten(1).clone()
         chosen = sorted(ranking.order[index, : counts[index]].tolist())
@@ -167,24 +171,24 @@ def test_equal_selections_are_shuffled_into_equal_images_whatever_the_ranks():
     images, heatmaps = case(count=3, size=16)
     order = rank_pixels(heatmaps, "positive").order
     counts, seeds = torch.tensor([5, 100, 256]), torch.tensor([seed_of(i) for i in range(3)])
-    want = shuffling(images, order, counts, seeds)
+    want = Shuffling().perturbed(images, order, counts, seeds)
     assert not torch.equal(want, images)
     generator = torch.Generator().manual_seed(3)
     for _ in range(5):
         other = order.clone()
         for index, count in enumerate(counts.tolist()):
             other[index, :count] = order[index, torch.randperm(count, generator=generator)]
-        assert torch.equal(shuffling(images, other, counts, seeds), want)
+        assert torch.equal(Shuffling().perturbed(images, other, counts, seeds), want)
     # and whatever K it is that selects them, beside others in the batch or not
-    assert torch.equal(shuffling(images[1:2], order[1:2, :100], counts[1:2], seeds[1:2])[0], want[1])
-    assert not torch.equal(shuffling(images, order, counts, seeds + 1)[1], want[1])
+    assert torch.equal(Shuffling().perturbed(images[1:2], order[1:2, :100], counts[1:2], seeds[1:2])[0], want[1])
+    assert not torch.equal(Shuffling().perturbed(images, order, counts, seeds + 1)[1], want[1])
 
 
 def test_every_permutation_is_equally_likely():
     order = torch.arange(3).repeat(6000, 1)
     images = torch.arange(3.0).repeat(6000, 1).view(6000, 1, 1, 3)
     seeds = torch.tensor([seed_of("draw", i) for i in range(6000)])
-    drawn = shuffling(images, order, torch.full((6000,), 3), seeds).view(6000, 3)
+    drawn = Shuffling().perturbed(images, order, torch.full((6000,), 3), seeds).view(6000, 3)
     _, counts = np.unique(drawn.numpy(), axis=0, return_counts=True)
     assert len(counts) == 6
     assert ((counts - 1000) ** 2 / 1000).sum() < 20.5  # chi-square, 5 degrees of freedom, p = 0.001
@@ -196,10 +200,11 @@ def test_a_perturbation_does_not_depend_on_the_batch(name):
     ranking = rank_pixels(heatmaps, "positive")
     seeds = torch.tensor([seed_of(i) for i in range(5)])
     counts = torch.tensor([3, 20, 20, 0, 9]).minimum(ranking.count)
-    together = protocols[name].function(images, ranking.order, counts, seeds)
+    perturbed = protocols[name].function().perturbed
+    together = perturbed(images, ranking.order, counts, seeds, None)
     for i in range(5):
         s = slice(i, i + 1)
-        assert torch.equal(protocols[name].function(images[s], ranking.order[s], counts[s], seeds[s])[0], together[i])
+        assert torch.equal(perturbed(images[s], ranking.order[s], counts[s], seeds[s], None)[0], together[i])
 
 
 def test_d_k_by_hand():
@@ -222,7 +227,8 @@ def test_many_pairs_in_one_pass_give_what_one_at_a_time_gives(batch):
     ranking, ks = rank_pixels(heatmaps, "positive"), [0, 2, 9, "all"]
     with torch.no_grad():
         clean = net(images)
-    rows = perturb_and_predict(net, removal, images, labels, clean, ranking, ks, torch.arange(5), batch)
+    given = Batch(images, labels, heatmaps, net, clean, list("abcde"), size=batch)
+    rows = table_of(given, Removal(), {"positive": ks})
     at = 0
     for index in range(5):
         for k in ks:
@@ -235,7 +241,7 @@ def test_many_pairs_in_one_pass_give_what_one_at_a_time_gives(batch):
             assert rows["k"][at] == str(k)
             assert rows["selected"][at] == count
             assert rows["predicted"][at] == logits.argmax()
-            assert rows["correct"][at] == (logits.argmax() == labels[index])
+            assert rows["accuracy"][at] == (logits.argmax() == labels[index])
             assert rows["logit"][at] == pytest.approx(logits[labels[index]].item(), rel=1e-6)
             at += 1
     assert at == len(rows["row"])
@@ -249,10 +255,29 @@ def test_the_clean_answer_costs_no_forward_pass():
         passes.append(len(batch))
         return torch.zeros(len(batch), 3)
 
-    ranking = rank_pixels(heatmaps, "positive")
-    perturb_and_predict(forward, shuffling, images, torch.zeros(5, dtype=torch.int64), torch.zeros(5, 3), ranking,
-                        [0, 1, 2, "all"], torch.zeros(5, dtype=torch.int64), 8)  # fmt: skip
+    given = Batch(images, torch.zeros(5, dtype=torch.int64), heatmaps, forward, torch.zeros(5, 3), list("abcde"))
+    table_of(given, Shuffling(), {"positive": [0, 1, 2, "all"]})
     assert passes == [8, 7]
+
+
+@pytest.mark.parametrize(("zero", "asked"), [("clean", 10), ("asked", 15)])
+def test_step_zero_is_the_clean_input_or_asked_like_any_other(zero, asked):
+    images, heatmaps = case()
+    seen = []
+
+    def forward(batch):
+        seen.extend(batch)
+        return batch.flatten(1)[:, :3]
+
+    clean = images.flatten(1)[:, :3]
+    given = Batch(images, torch.zeros(5, dtype=torch.int64), heatmaps, forward, clean, list("abcde"), size=4)
+    answers = given.ask(lambda rows, columns: -images[rows], [0, 1, 2], zero=zero)
+    assert len(seen) == asked
+    want = clean if zero == "clean" else -clean
+    assert torch.equal(answers.logit[:, 0], want[:, 0])
+    assert torch.equal(answers.predicted[:, 0], want.argmax(1))
+    torch.testing.assert_close(answers.probability[:, 0], want.softmax(1)[:, 0])
+    assert torch.equal(answers.correct, answers.predicted == 0)
 
 
 def test_methods_that_select_the_same_pixels_are_asked_of_the_same_shuffled_images(monkeypatch):
@@ -269,11 +294,11 @@ def test_methods_that_select_the_same_pixels_are_asked_of_the_same_shuffled_imag
     rows = [Row(f"{i}.jpg", i, f"sha of {i}", 0.0, "small", "") for i in range(3)]
     chunk = Chunk(model, model, 0, 0, rows, images, seed=5, batch=4)
     ks = {"positive": [0, 20, "all"], "negative": [0, size**2, "all"]}
-    protocol = Choice("shuffling", protocols["shuffling"], {}, ks)
+    protocol = Choice("shuffling", protocols["shuffling"], {"k": ks})
     found = {}
     for name in ("rising", "falling", "below"):
-        ((_, columns),) = chunk.evaluate(Choice(name, methods[name], {}, {}), [protocol], None)
-        keys = zip(columns["row"], columns["sign"], columns["k"], columns["selected"], strict=True)
+        ((_, columns),) = chunk.evaluate(Choice(name, methods[name], {}), [protocol], None)
+        keys = zip(columns["row"], columns["variant"], columns["k"], columns["selected"], strict=True)
         found[name] = {(*key,): logit for key, logit in zip(keys, columns["logit"], strict=True)}
     for row in range(3):
         every = [found[name][row, sign, "all", size**2] for name, sign in

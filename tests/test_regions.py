@@ -9,8 +9,9 @@ from scipy.ndimage import gaussian_filter
 
 import rapbench
 from rapbench.draws import random_keys, random_uniform, seed_of
-from rapbench.protocols.regions import ORDERS, regions
-from rapbench.runner.evaluate import replace_and_predict
+from rapbench.protocols.batch import Batch
+from rapbench.protocols.regions import ORDERS, RegionPerturbation, regions
+from rapbench.runner.evaluate import table_of
 
 FILLS = ["uniform", "blur", "mean", "image_min", "channel_min", "pixel_space_min", "zero"]
 MOMENTS = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.5])
@@ -26,6 +27,11 @@ def case(count=5, height=29, width=34, seed=0):
 def linear(height=29, width=34):
     torch.manual_seed(0)
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * height * width, 7)).double()
+
+
+def batch_of(net, images, heatmaps, labels, size, names=range(5)):
+    ids = [f"image {name}" for name in names]
+    return Batch(images, labels, heatmaps, net, net(images), ids, 0, MOMENTS, size)
 
 
 def test_four_regions_by_hand():
@@ -97,23 +103,25 @@ def replaced_one_by_one(image, heatmap, seed, order, size, steps, fill, moments=
 def test_every_option_against_a_loop_over_steps(order, fill, size, steps, output):
     images, heatmaps = case()
     labels, net = torch.tensor([0, 6, 3, 2, 5]), linear()
-    made = regions(images, heatmaps, SEEDS, size=size, steps=steps, fill=fill, output=output, normalisation=MOMENTS)
     with torch.no_grad():
-        clean = net(images)
-        found = replace_and_predict(net, made, order, list(range(steps + 1)), labels, clean, 8)
+        given = batch_of(net, images, heatmaps, labels, 8)
+        protocol = RegionPerturbation(size=size, steps=steps, fill=fill, output=output)
+        found = table_of(given, protocol, {order: list(range(steps + 1))})
+        made = protocol.made(given)
         for row in range(5):
-            states = replaced_one_by_one(images[row], heatmaps[row], int(SEEDS[row]), order, size, steps, fill)
+            states = replaced_one_by_one(
+                images[row], heatmaps[row], int(given.seeds("regions")[row]), order, size, steps, fill
+            )
             got = made.after(order, [row] * len(states), torch.arange(len(states)))
             torch.testing.assert_close(got, states, rtol=0, atol=1e-6 if fill == "blur" else 1e-12)
             logits = net(states)
             wanted = logits.softmax(1) if output == "probability" else logits
             part = slice(row * (steps + 1), (row + 1) * (steps + 1))
-            assert found["step"][part].tolist() == list(range(steps + 1))
+            assert found["k"][part].tolist() == list(map(str, range(steps + 1)))
             assert (found["row"][part] == row).all()
-            assert found["score"][part] == pytest.approx(wanted[:, labels[row]].numpy(), rel=1e-5, abs=1e-6)
+            assert found[output][part] == pytest.approx(wanted[:, labels[row]].numpy(), rel=1e-5, abs=1e-6)
             assert (found["predicted"][part] == logits.argmax(1).numpy()).all()
-            assert (found["correct"][part] == (logits.argmax(1) == labels[row]).numpy()).all()
-    assert set(found["output"]) == {output}
+            assert (found["accuracy"][part] == (logits.argmax(1) == labels[row]).numpy()).all()
 
 
 def test_uniform_values_span_the_range_of_pixels():
@@ -164,13 +172,12 @@ def test_random_orders_differ_from_image_to_image_and_are_uniform():
 def test_batches_are_singles_and_a_shorter_run_begins_a_longer_one(fill, batch):
     images, heatmaps = case()
     labels, net = torch.tensor([0, 6, 3, 2, 5]), linear()
-    options = {"size": 5, "fill": fill, "normalisation": MOMENTS}
 
     def run(rows, steps, batch):
-        made = regions(images[rows], heatmaps[rows], SEEDS[rows], steps=steps, **options)
         with torch.no_grad():
-            return replace_and_predict(net, made, "random", list(range(steps + 1)), labels[rows], net(images[rows]),
-                                       batch)["score"].reshape(-1, steps + 1)  # fmt: skip
+            given = batch_of(net, images[rows], heatmaps[rows], labels[rows], batch, rows)
+            protocol = RegionPerturbation(steps=steps, size=5, fill=fill)
+            return table_of(given, protocol, {"random": list(range(steps + 1))})["logit"].reshape(-1, steps + 1)
 
     whole = run([0, 1, 2, 3, 4], 20, batch)
     for row in range(5):
@@ -187,9 +194,8 @@ def test_passes_are_full_batches_and_nothing_grows_with_the_steps():
         sizes.append(len(batch))
         return torch.zeros(len(batch), 3)
 
-    made = regions(images, heatmaps, SEEDS, size=2, steps=200, fill="zero")
-    labels, clean = torch.zeros(5, dtype=torch.int64), torch.zeros(5, 3)
-    replace_and_predict(forward, made, "morf", list(range(201)), labels, clean, 8)
+    given = Batch(images, torch.zeros(5, dtype=torch.int64), heatmaps, forward, torch.zeros(5, 3), list("abcde"))
+    table_of(given, RegionPerturbation(size=2, steps=200, fill="zero"), {"morf": list(range(201))})
     assert sizes == [8] * 125
     small, large = (regions(images, heatmaps, SEEDS, size=2, steps=steps, fill="zero") for steps in (1, 200))
     for one, other in zip((small.fills, *small.turns.values()), (large.fills, *large.turns.values()), strict=True):

@@ -1,9 +1,16 @@
-"""Evaluation protocols: what is done with a ranking of pixels.
+"""Evaluation protocols: what is done with a method's heatmaps to get a number or a curve per input.
 
-A perturbation changes the ranked pixels and asks the model again; a measure looks at the ranking alone. `regions` ranks
-squares of pixels instead, replaces one after another and asks after each.
+`removal` and `shuffling` change the ranked pixels and ask the model again; `regions` replaces squares one after another
+and asks after each; `distance` looks at the ranking alone.
 """
 
 from rapbench.registry import Registry
 
-protocols = Registry("protocol", "rapbench.protocols")
+
+def _check(name: str, made: object) -> None:
+    from rapbench.protocols.protocol import check_protocol  # with it comes torch
+
+    check_protocol(name, made)
+
+
+protocols = Registry("protocol", "rapbench.protocols", _check)

@@ -1,15 +1,48 @@
 """D_K: how far the most relevant pixels lie from the most relevant one (RAP eq. 12, Fig. 7b)."""
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from rapbench.protocols import protocols
+from rapbench.protocols.batch import Batch, Step
+from rapbench.protocols.perturbation import Ks, Ranked
+from rapbench.protocols.protocol import Metric
+
+KS: Ks = {
+    "positive": (10, 50, 100, 250, 500, 1000, 2000, 4000, "all"),
+    "negative": (10, 50, 100, 500, 1000, 2000, 4000, 6000, 8000, 10000, "all"),
+}
 
 
-@protocols.register("distance", kind="measure")
+@protocols.register("distance")
+@dataclass(frozen=True, kw_only=True)
+class Distance(Ranked):
+    """norm: euclidean, as the text and the figure's scale say, or squared, as the equation is printed."""
+
+    metrics: ClassVar[Sequence[Metric]] = (
+        Metric("selected", title="pixels", decimals=0, detail=True),
+        Metric("distance", title="distance D_K", unit="pixels"),
+    )
+
+    k: Ks = field(default_factory=lambda: KS)
+    norm: Literal["euclidean", "squared"] = "euclidean"
+
+    def evaluate(self, batch: Batch, variant: str, steps: list[Step]) -> dict[str, Tensor]:
+        """Return selected and distance, NaN where there is no pixel, (N, number of K) each."""
+        ranking = batch.ranking(variant)  # type: ignore[arg-type]
+        selected = torch.stack([ranking.selected(k) for k in steps], 1)  # type: ignore[arg-type]
+        found = distance(ranking.order, selected, batch.heatmaps.shape[1:], norm=self.norm)
+        return {"selected": selected, "distance": found}
+
+    def asked(self, signs: Sequence[str]) -> int:
+        """Return 0: the ranking is all that is looked at."""
+        return 0
+
+
 def distance(
     order: Tensor, counts: Tensor, space: Sequence[int], *, norm: Literal["euclidean", "squared"] = "euclidean"
 ) -> Tensor:

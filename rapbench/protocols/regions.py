@@ -8,7 +8,7 @@ IEEE TNNLS 28(11), 2017. With x_k the image after k steps, AOPC is the mean over
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import PositiveInt
@@ -20,8 +20,11 @@ from rapbench.errors import RapbenchError
 from rapbench.layout import channels_last
 from rapbench.protocols import protocols
 from rapbench.protocols._fills import Fill, Normalisation, fill_values, moments
+from rapbench.protocols.batch import Batch, Step
+from rapbench.protocols.protocol import Better, Metric, Protocol
 
 ORDERS = ("morf", "lerf", "random")  # most relevant first, least relevant first, drawn
+BETTER: dict[str, Better] = {"morf": "lower", "lerf": "higher"}  # of f
 SIGMA = 3.0  # of the blur, in pixels
 NEVER = torch.iinfo(torch.int32).max
 
@@ -40,20 +43,58 @@ class Regions:
     images: Tensor
     fills: Tensor
     turns: dict[str, Tensor]
-    output: Output
 
     def after(self, order: str, rows: list[int], steps: Tensor) -> Tensor:
         """Return (P, C, *space): the images numbered `rows`, each after its (P,) steps in an order."""
         replaced = self.turns[order][rows] <= steps.view(-1, *[1] * (self.images.dim() - 1))
         return torch.where(replaced, self.fills[rows], self.images[rows])
 
-    def score(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return f, (P,): the labels' logits, or their probabilities. logits: (P, classes). labels: (P,)."""
-        values = logits.softmax(1) if self.output == "probability" else logits
-        return values.gather(1, labels[:, None])[:, 0]
+
+@protocols.register("regions")
+@dataclass(frozen=True, kw_only=True)
+class RegionPerturbation(Protocol):
+    """size: of a square region, in pixels. steps: L, how many are replaced. fill: by what. output: f, the label's."""
+
+    step_name: ClassVar[str] = "regions replaced"
+
+    size: PositiveInt = 9
+    steps: PositiveInt = 100
+    fill: RegionFill = "uniform"
+    output: Output = "logit"
+
+    @property
+    def metrics(self) -> Sequence[Metric]:  # type: ignore[override]
+        """f, and what is predicted."""
+        title = {"logit": "target logit", "probability": "probability of the target"}[self.output]
+        return (
+            Metric("predicted", title="predicted class", decimals=0, detail=True),
+            Metric("accuracy", BETTER, unit="%", kind="share", decimals=1, detail=True),
+            Metric(self.output, BETTER, title=title, decimals=3),
+        )
+
+    def variants(self, signs: Sequence[str]) -> dict[str, list[Step]]:
+        """Return the steps 0 to L of each order, whatever the signs: a region has the sum over both."""
+        return {order: list(range(self.steps + 1)) for order in ORDERS}
+
+    def evaluate(self, batch: Batch, variant: str, steps: list[Step]) -> dict[str, Tensor]:
+        """Return predicted, accuracy (0 or 1) and f, (N, L + 1) each."""
+        made = batch.once(self, lambda: self.made(batch))
+        counts = torch.tensor(steps, device=batch.inputs.device)
+        answers = batch.ask(lambda rows, columns: made.after(variant, rows, counts[columns]), steps)
+        values = answers.probability if self.output == "probability" else answers.logit
+        return {"predicted": answers.predicted, "accuracy": answers.correct, self.output: values}
+
+    def made(self, batch: Batch) -> "Regions":
+        """Return the batch's images with what replaces their regions, and when."""
+        seeds = batch.seeds("regions")
+        return regions(batch.inputs, batch.heatmaps, seeds, size=self.size, steps=self.steps, fill=self.fill,
+                       normalisation=batch.normalisation)  # fmt: skip
+
+    def check(self, space: Sequence[int]) -> None:
+        """Raise RapbenchError when inputs have fewer regions than are to be replaced."""
+        check_steps(self.steps, self.size, space)
 
 
-@protocols.register("regions", kind="regions", random=True)
 def regions(
     images: Tensor,
     heatmaps: Tensor,
@@ -62,7 +103,6 @@ def regions(
     size: PositiveInt = 9,
     steps: PositiveInt = 100,
     fill: RegionFill = "uniform",
-    output: Output = "logit",
     normalisation: Normalisation | None = None,
 ) -> Regions:
     """Return the images with the order in which their regions are replaced, and by what.
@@ -71,7 +111,7 @@ def regions(
     its pixels'. seeds: (N,), of the random order and the random values. size: of a region in pixels, along every
     dimension; the regions lie in the middle, what remains at the border is never replaced. steps: L, how many regions
     are replaced. fill: uniform, each pixel and channel drawn over the range of pixel values; blur, the image through a
-    Gaussian of 3 pixels; or as in removal. output: f is the label's logit or its probability. normalisation: the
+    Gaussian of 3 pixels; or as in removal. normalisation: the
     (mean, std) of the channels for pixel values in 0..1, which `uniform` and `pixel_space_min` need.
     Raises RapbenchError when there are fewer regions than steps.
     """
@@ -92,7 +132,7 @@ def regions(
         for axis in range(2, pixels.dim()):
             pixels = pixels.repeat_interleave(size, axis)
         turns[order] = pad(pixels, border, value=NEVER)
-    return Regions(images, _fills(images, fill, seeds, math.prod(counts), normalisation), turns, output)
+    return Regions(images, _fills(images, fill, seeds, math.prod(counts), normalisation), turns)
 
 
 def check_steps(steps: int, size: int, space: Sequence[int]) -> None:

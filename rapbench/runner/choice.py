@@ -1,7 +1,8 @@
 """A run's choice of methods and protocols, each with its options checked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,8 +12,8 @@ from rapbench.errors import RapbenchError
 from rapbench.files import file_hash
 from rapbench.methods import methods
 from rapbench.protocols import protocols
-from rapbench.protocols.ranking import Sign, check_ks
-from rapbench.protocols.regions import ORDERS, check_steps
+from rapbench.protocols.batch import Step
+from rapbench.protocols.protocol import Protocol
 from rapbench.registry import Entry, Registry
 from rapbench.runner.identity import code_version
 from rapbench.runner.shard import Shard
@@ -25,8 +26,15 @@ class Choice:
     label: str
     entry: Entry
     options: dict[str, Any]
-    ks: dict[Sign, list[int | str]]
     files: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def protocol(self) -> Protocol:
+        """The protocol, made with its options. Raises RapbenchError for options that make no sense together."""
+        try:
+            return self.entry.function(**self.options)
+        except RapbenchError as error:
+            raise RapbenchError(f"protocol {self.label!r}: {error}") from error
 
     def with_files(self, model: nn.Module) -> "Choice":
         """Return the choice with `files`: the SHA-256 of each file that an option names, or stands for by default.
@@ -45,14 +53,15 @@ class Choice:
     @property
     def identity(self) -> dict[str, Any]:
         """What a result depends on; of a file, its content, wherever it lies."""
-        options = self.options | self.files
-        return {"name": self.entry.name, "options": options, "k": self.ks, "code": code_version(self.entry)}
+        options = {name: value for name, value in (self.options | self.files).items() if name != "k"}
+        k = self.options.get("k", {})
+        return {"name": self.entry.name, "options": options, "k": k, "code": code_version(self.entry)}
 
 
 def choices(section: DictConfig, registry: Registry) -> list[Choice]:
-    """Return what a config section asks for: a label, the registry name, options, and for protocols K lists.
+    """Return what a config section asks for: a label, the registry name and options.
 
-    Raises RapbenchError for an unknown name, an unknown option, a value of the wrong type or a K list out of order.
+    Raises RapbenchError for an unknown name, an unknown option, or a value that it cannot have.
     """
     chosen = []
     sections: Any = OmegaConf.to_container(section, resolve=True)
@@ -62,33 +71,27 @@ def choices(section: DictConfig, registry: Registry) -> list[Choice]:
         entry = registry[settings["name"]]
         options = options_of(settings)
         entry.check(options)
-        if "k" in settings and entry.facts.get("kind") == "regions":
-            raise RapbenchError(f"protocol {label!r} has no k, it replaces regions one by one: set its steps")
-        ks = check_ks(label, settings["k"]) if "k" in settings else {}
-        chosen.append(Choice(label, entry, options, ks))
+        chosen.append(Choice(label, entry, options))
     return chosen
 
 
 def options_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options among a config's settings: what is neither its name, nor its summary, nor a K list."""
-    return {key: value for key, value in settings.items() if key not in ("name", "summary", "k")}
+    """Return the options among a config's settings: what is neither its name nor its summary."""
+    return {key: value for key, value in settings.items() if key not in ("name", "summary")}
 
 
-def lists(method: Choice, protocol: Choice) -> dict[Any, list[Any]]:
-    """Return a protocol's K lists for the signs that a method has; of regions, the steps 0 to L in each order."""
-    if protocol.entry.facts["kind"] == "regions":
-        return {order: list(range(protocol.set_to("steps") + 1)) for order in ORDERS}
-    return {sign: ks for sign, ks in protocol.ks.items() if sign in method.entry.facts["signs"]}
+def variants(method: Choice, protocol: Choice) -> dict[str, list[Step]]:
+    """Return the steps of each variant of a protocol that a method has."""
+    return protocol.protocol.variants(method.entry.facts["signs"])
 
 
-def check_regions(protocols: list[Choice], pixels: int) -> None:
-    """Raise RapbenchError for a protocol that replaces more regions than there are in a square image of `pixels`."""
-    for protocol in protocols:
-        if protocol.entry.facts["kind"] == "regions":
-            try:
-                check_steps(protocol.set_to("steps"), protocol.set_to("size"), (pixels, pixels))
-            except RapbenchError as error:
-                raise RapbenchError(f"protocol {protocol.label!r}: {error}") from error
+def check_space(protocols: list[Choice], space: Sequence[int]) -> None:
+    """Raise RapbenchError for a protocol that cannot evaluate inputs with these spatial dimensions."""
+    for choice in protocols:
+        try:
+            choice.protocol.check(space)
+        except RapbenchError as error:
+            raise RapbenchError(f"protocol {choice.label!r}: {error}") from error
 
 
 def checked(config: DictConfig) -> tuple[list[Choice], list[Choice], Shard]:
@@ -97,6 +100,8 @@ def checked(config: DictConfig) -> tuple[list[Choice], list[Choice], Shard]:
     Raises RapbenchError for whatever in it makes no sense.
     """
     chosen_methods, chosen_protocols = choices(config.method, methods), choices(config.protocol, protocols)
+    for choice in chosen_protocols:
+        _ = choice.protocol  # which checks its options together
     if not chosen_methods or not chosen_protocols:
         raise RapbenchError("nothing to run: choose at least one method and one protocol, as in method=[rap]")
     if config.chunk < 1 or (config.batch is not None and config.batch < 1) or config.subset.n < 1:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from rapbench.data._manifest import Row
-from rapbench.draws import seed_of
 from rapbench.errors import MethodError, RapbenchError
 from rapbench.methods import attribute
-from rapbench.protocols.ranking import Ranking, heatmaps_of, rank_pixels
-from rapbench.runner.choice import Choice, lists
-from rapbench.runner.evaluate import Forward, measure, perturb_and_predict, replace_and_predict
+from rapbench.protocols.batch import Batch, Forward
+from rapbench.protocols.ranking import heatmaps_of
+from rapbench.runner.choice import Choice, variants
+from rapbench.runner.evaluate import table_of
 from rapbench.store.heatmaps import Heatmaps, Tap
 from rapbench.zoo._model import ZooModel
 
@@ -43,31 +43,20 @@ class Chunk:
         with torch.inference_mode():
             return self.forward(self.images)
 
-    @functools.cached_property
-    def seeds(self) -> Tensor:
-        """(N,) what an image's draws in a perturbation depend on: the run's seed and its content, and nothing else."""
-        return torch.tensor([seed_of(self.seed, row.sha256) for row in self.rows], device=self.images.device)
-
     def evaluate(
         self, method: Choice, wanted: list[Choice], kept: Heatmaps | Tap | None
     ) -> Iterator[tuple[Choice, dict[str, np.ndarray]]]:
-        """Attribute once, then yield each wanted protocol's columns, over all signs that the method has or all orders.
+        """Attribute once, then yield each wanted protocol's columns, over all variants that it has for the method.
 
         kept: where heatmaps are looked for and kept. Raises RapbenchError when the method cannot be used.
         """
-        heatmaps = self.heatmaps(method, kept)
-        ranked = functools.cache(functools.partial(rank_pixels, heatmaps))
+        batch = Batch(
+            self.images, self.labels, self.heatmaps(method, kept), self.forward, self.clean,
+            [row.sha256 for row in self.rows], self.seed, self.model.transform.normalisation, self.batch,
+        )  # fmt: skip
         for protocol in wanted:
-            if protocol.entry.facts["kind"] == "regions":
-                which, found = "order", self._regions(method, protocol, heatmaps)
-            else:
-                which, found = "sign", {sign: self._protocol(protocol, ranked(sign), ks)
-                                        for sign, ks in lists(method, protocol).items()}  # fmt: skip
-            parts = []
-            for name, columns in found.items():
-                names = np.full(len(columns["row"]), name)
-                parts.append({"row": columns.pop("row") + self.first, which: names} | columns)
-            yield protocol, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            columns = table_of(batch, protocol.protocol, variants(method, protocol))
+            yield protocol, columns | {"row": columns["row"] + self.first}
 
     def heatmaps(self, method: Choice, kept: Heatmaps | Tap | None) -> Tensor:
         """Return (N, *space) heatmaps: kept ones, or computed and kept. Raises RapbenchError as `evaluate` does."""
@@ -84,26 +73,3 @@ class Chunk:
             if not fine:
                 raise MethodError(f"NaN or infinite relevance for image {row.file}")
         return kept.write(self.number, heatmaps) if kept else heatmaps
-
-    def _protocol(self, protocol: Choice, ranking: Ranking, ks: list[int | str]) -> dict[str, np.ndarray]:
-        function = self._function(protocol)
-        if protocol.entry.facts["kind"] == "measure":
-            return measure(function, ranking, ks, self.images.shape[2:], protocol.entry.name)
-        return perturb_and_predict(
-            self.forward, function, self.images, self.labels, self.clean, ranking, ks, self.seeds, self.batch
-        )
-
-    def _regions(self, method: Choice, protocol: Choice, heatmaps: Tensor) -> dict[str, dict[str, np.ndarray]]:
-        # Neither method nor order: a region becomes the same in all of them, and the random order is one.
-        seeds = [seed_of(self.seed, row.sha256, protocol.entry.name) for row in self.rows]
-        regions = self._function(protocol)(self.images, heatmaps, torch.tensor(seeds, device=self.images.device))
-        return {
-            order: replace_and_predict(self.forward, regions, order, steps, self.labels, self.clean, self.batch)
-            for order, steps in lists(method, protocol).items()
-        }
-
-    def _function(self, protocol: Choice) -> functools.partial:
-        """Return a protocol's function with its options, and with what it asks for of the model."""
-        moments = {"normalisation": self.model.transform.normalisation}
-        given = {name: value for name, value in moments.items() if name in protocol.entry.options}
-        return functools.partial(protocol.entry.function, **protocol.options | given)

@@ -20,10 +20,12 @@ from rapbench.data._images import load_images
 from rapbench.data._manifest import Subset
 from rapbench.errors import MethodError, RapbenchError
 from rapbench.layout import channels_last
+from rapbench.protocols.batch import Forward
 from rapbench.protocols.regions import ORDERS
-from rapbench.runner.choice import Choice, lists
+from rapbench.runner.choice import Choice, variants
 from rapbench.runner.chunk import Chunk
-from rapbench.runner.evaluate import Forward, forward_of
+from rapbench.runner.columns import kind_of, named
+from rapbench.runner.evaluate import forward_of
 from rapbench.runner.identity import bf16_unit, machine_kind, versions
 from rapbench.runner.shard import Shard
 from rapbench.say import say
@@ -92,7 +94,7 @@ class Job:
             )
             for label, method in self.methods.items()
             for protocol in protocols
-            if lists(method, protocol)
+            if variants(method, protocol)
         }
         if not self.cells:
             raise RapbenchError("nothing to run: no method has relevance of a sign that a protocol lists K for")
@@ -127,8 +129,7 @@ class Job:
 
     def results(self, kind: str) -> pd.DataFrame:
         """Return the per-image results of all whole cells of a kind, labelled for the tables."""
-        which = "order" if kind == "regions" else "sign"
-        wanted = [protocol for protocol in self.protocols if protocol.entry.facts["kind"] == kind]
+        wanted = [protocol for protocol in self.protocols if kind_of(protocol.protocol) == kind]
         whole = [
             (method, protocol.label, cell.table)
             for method in self.methods
@@ -146,7 +147,8 @@ class Job:
         frame.insert(2, "method", np.repeat(methods, lengths))
         frame.insert(4, "perturbation", np.repeat(perturbations, lengths))
         cells = np.repeat(np.arange(len(whole)), lengths)
-        return frame.iloc[np.lexsort((frame[which].map(RANKS), cells))].reset_index(drop=True)
+        frame = frame.iloc[np.lexsort((frame["variant"].map(RANKS), cells))].reset_index(drop=True)
+        return named(frame, kind)
 
     def chunk(self, number: int, pixels: torch.Tensor, forward: Forward) -> Chunk:
         """Return a chunk, or its first images, on the device. pixels: (N, C, *space), preprocessed."""
@@ -232,7 +234,7 @@ class Job:
                 self.cells[label, protocol.label].write(chunk.number, columns)
 
     def _protocol_key(self, protocol: Choice) -> dict[str, Any]:
-        if protocol.entry.facts["kind"] == "measure":
+        if not protocol.protocol.asked(("positive", "negative")):
             return {"protocol": protocol.identity}
         evaluated = {"precision": self.config.precision.name, "batch": self.size.batch}
         unit = {"unit": bf16_unit(self.device)} if self.config.precision is Precision.bf16 else {}
@@ -243,10 +245,5 @@ class Job:
 
     def _passes(self, method: Choice, wanted: list[Choice]) -> float:
         """Forward passes an image, for the progress bar."""
-        perturbed = sum(
-            len(ks)
-            for protocol in wanted
-            if protocol.entry.facts["kind"] != "measure"
-            for ks in lists(method, protocol).values()
-        )
-        return method.entry.facts["passes"] + perturbed
+        signs = method.entry.facts["signs"]
+        return method.entry.facts["passes"] + sum(protocol.protocol.asked(signs) for protocol in wanted)

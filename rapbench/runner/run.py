@@ -19,7 +19,7 @@ from rapbench.files import write_whole
 from rapbench.paths import STORE
 from rapbench.report import write_report
 from rapbench.runner.allocator import keep_memory
-from rapbench.runner.choice import check_regions, checked, options_of
+from rapbench.runner.choice import check_space, checked, options_of
 from rapbench.runner.device import default_batch, device_called
 from rapbench.runner.gallery import write_gallery
 from rapbench.runner.identity import git_state, machine_kind, processor, versions
@@ -58,7 +58,7 @@ def prepared(config: DictConfig) -> tuple[Callable[[Size], Job], Size]:
     device = device_called(config.device)
     dataset = loaded_data(_settings(config.data))
     model = loaded_model(_settings(config.model), str(device))
-    check_regions(protocols, model.transform.crop)
+    check_space(protocols, (model.transform.crop, model.transform.crop))
     methods = [choice.with_files(model) for choice in methods]
     store = Path(config.results) / STORE
     subset = _subset(config, model, dataset, device, store)

@@ -1,0 +1,95 @@
+"""Protocols over K ranked pixels, of one sign at a time; and those among them that change the pixels and ask again."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from rapbench.errors import RapbenchError
+from rapbench.protocols._fills import Normalisation
+from rapbench.protocols.batch import Batch, Step
+from rapbench.protocols.protocol import Metric, Protocol
+from rapbench.protocols.ranking import Sign
+
+Ks = Mapping[Sign, Sequence[int | str]]
+
+# Of the paper's Table I.
+PAPER: Ks = {
+    "positive": (0, 250, 500, 1000, 2000, 4000, "all"),
+    "negative": (0, 2000, 4000, 6000, 8000, 10000, "all"),
+}
+# Without the positive pixels lower is better, without the negative ones higher.
+SIGNED: dict[str, Literal["higher", "lower"]] = {"positive": "lower", "negative": "higher"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranked(Protocol):
+    """A protocol over numbers of pixels, most relevant or most negative first."""
+
+    k: Ks = field(default_factory=lambda: PAPER)
+
+    def __post_init__(self) -> None:
+        check_ks(self.k)
+
+    def variants(self, signs: Sequence[str]) -> dict[str, list[Step]]:
+        """Return the K of each sign that the method has."""
+        return {sign: list(ks) for sign, ks in self.k.items() if sign in signs}
+
+
+class Perturbation(Ranked):
+    """Changes the K pixels that are ranked first and asks the model again; K = 0 is the image as it is."""
+
+    table: ClassVar[str] = "Table I"
+    metrics: ClassVar[Sequence[Metric]] = (
+        Metric("selected", title="pixels perturbed", decimals=0, detail=True),
+        Metric("predicted", title="predicted class", decimals=0, detail=True),
+        Metric("accuracy", SIGNED, unit="%", kind="share", decimals=1),
+        Metric("logit", SIGNED, title="mean target logit"),
+    )
+
+    @abstractmethod
+    def perturbed(
+        self, images: Tensor, order: Tensor, counts: Tensor, seeds: Tensor, normalisation: Normalisation | None
+    ) -> Tensor:
+        """Return the images with each one's first pixels of `order` changed.
+
+        images: (P, C, *space). order: (P, n) positions by rank, n at least the largest count. counts: (P,). seeds:
+        (P,), each image's own. normalisation: the (mean, std) of the channels for pixel values in 0..1, or None.
+        """
+
+    def evaluate(self, batch: Batch, variant: str, steps: list[Step]) -> dict[str, Tensor]:
+        """Return selected, predicted, accuracy (0 or 1) and logit, (N, number of K) each."""
+        ranking = batch.ranking(variant)  # type: ignore[arg-type]
+        selected = torch.stack([ranking.selected(k) for k in steps], 1)  # type: ignore[arg-type]
+        most = selected.amax(0).tolist()
+        seeds = batch.seeds()
+
+        def changed(rows: list[int], columns: list[int]) -> Tensor:
+            order = ranking.order[rows, : max(most[column] for column in columns)]
+            return self.perturbed(batch.inputs[rows], order, selected[rows, columns], seeds[rows], batch.normalisation)
+
+        answers = batch.ask(changed, steps)
+        return {
+            "selected": selected,
+            "predicted": answers.predicted,
+            "accuracy": answers.correct,
+            "logit": answers.logit,
+        }
+
+
+def check_ks(ks: object) -> None:
+    """Raise RapbenchError for K lists that are not by sign, or do not ascend with `all` last."""
+    if not isinstance(ks, Mapping) or not set(ks) <= {"positive", "negative"} or not ks:
+        raise RapbenchError(f"k must give lists for positive and/or negative, got {ks!r}")
+    for sign, values in ks.items():
+        shown = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else values
+        if not isinstance(shown, list):
+            raise RapbenchError(f"k.{sign} must be a list, got {values!r}")
+        numbers = [value for value in shown if value != "all"]
+        if not all(isinstance(value, int) and not isinstance(value, bool) and value >= 0 for value in numbers):
+            raise RapbenchError(f"k.{sign} must hold whole numbers of pixels or all, got {shown}")
+        if numbers != sorted(set(numbers)) or shown != numbers + ["all"] * ("all" in shown) or not shown:
+            raise RapbenchError(f"k.{sign} must ascend, with all last, got {shown}")
