@@ -24,6 +24,14 @@ class Number(Enum):
     float16 = "float16"
 
 
+class Paper(Enum):
+    """Whether the paper's Table I stands beside the results: auto where they can be compared."""
+
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
 @dataclass
 class SubsetConfig:
     """The correct-prediction subset: n images drawn with a seed, or those of a manifest written before.
@@ -56,6 +64,7 @@ class RunConfig:
     shard: str | None = None
     heatmaps: Number | None = None
     gallery: int = 4
+    paper: Paper = Paper.auto
     results: str = "results"
     output: str = "???"
 

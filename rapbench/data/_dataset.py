@@ -19,8 +19,9 @@ class Sample:
 class Dataset:
     """Image files below `root`, sorted by name. description: for the reports. embedded: installed with rapbench.
 
-    upright: whether an image is turned as its EXIF orientation says. Archives override `read`; they are pickled and
-    forked into the processes that decode.
+    upright: whether an image is turned as its EXIF orientation says. classes: how many there are for the labels, also
+    those without an image; None where that is not known. Archives override `read`; they are pickled and forked into the
+    processes that decode.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Dataset:
     description: str
     embedded: bool = False
     upright: bool = False
+    classes: int | None = None
 
     @property
     def identity(self) -> str:

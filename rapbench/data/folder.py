@@ -30,14 +30,15 @@ def folder(
         found = unlabelled_below(place)
         if not found:
             raise RapbenchError(f"{place} holds no images ({', '.join(SUFFIXES)})")
-        description = f"{len(found):,} below {place}"
+        classes: list[str] = []
+        description = f"{len(found):,} below {place.name}/"
     else:
         classes = [entry.name for entry in entries(place) if entry.is_dir() and not entry.name.startswith(".")]
         if not classes:
             raise RapbenchError(f"{place} has no class folders; data.labels=predicted takes images without labels")
         found = [sample for label, name in enumerate(classes) for sample in _class(place, name, label)]
-        description = f"{len(found):,} in the {len(classes):,} class folders of {place}"
-    return Dataset("folder", place, found, description, upright=exif == "apply")
+        description = f"{len(found):,} in the {len(classes):,} class folders of {place.name}/"
+    return Dataset("folder", place, found, description, upright=exif == "apply", classes=len(classes) or None)
 
 
 def _class(place: Path, name: str, label: int) -> list[Sample]:

@@ -11,7 +11,7 @@ from rapbench.data._dataset import UNLABELLED, Dataset, Sample
 from rapbench.data._folder import entries, images_in, unlabelled_below
 from rapbench.data._labels import NAMES, find_labels, from_label_file
 from rapbench.data._parquet import open_parquet
-from rapbench.data._synsets import WNID, in_class_folders, refuse_unknown
+from rapbench.data._synsets import CLASSES, WNID, in_class_folders, refuse_unknown
 from rapbench.data._tar import open_tar
 from rapbench.errors import RapbenchError
 
@@ -62,7 +62,8 @@ def imagenet(
         source = f", labels from {file.name}"
     name = found.root.name + ("/" if found.root.is_dir() else "")
     description = f"{len(found.samples):,} {'ImageNet ' if given else ''}images in {name}{source}"
-    return replace(found, name="imagenet", description=description, upright=exif == "apply")
+    return replace(found, name="imagenet", description=description, upright=exif == "apply",
+                   classes=CLASSES if given else None)  # fmt: skip
 
 
 def _unpacked(root: Path, given: bool) -> Dataset | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rapbench.data import datasets
 from rapbench.data._dataset import Dataset, Sample
+from rapbench.data._synsets import CLASSES
 from rapbench.errors import RapbenchError
 
 
@@ -20,4 +21,5 @@ def samples() -> Dataset:
     found = [Sample(name, int(match[1])) for name, match in named if match]
     if not found:
         raise RapbenchError(f"no sample images in {root}; install foolbox 3.3.4 (make setup)")
-    return Dataset("samples", root, found, f"{len(found)} embedded ImageNet images (package foolbox)", embedded=True)
+    description = f"{len(found)} embedded ImageNet images (package foolbox)"
+    return Dataset("samples", root, found, description, embedded=True, classes=CLASSES)

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from rapbench.files import write_whole
 from rapbench.report import plots, tables
+from rapbench.report.about import About
 from rapbench.report.canvas import figure_files
 from rapbench.report.gallery import load_gallery
 from rapbench.report.intervals import intervals_latex, intervals_markdown
@@ -18,7 +19,8 @@ from rapbench.report.provenance import provenance_of
 from rapbench.report.published import published_table1
 from rapbench.report.region_curves import region_curves
 from rapbench.report.regions import aopc, aopc_blocks, by_cell, drop_curve
-from rapbench.report.verdict import markdown_verdict, terminal_verdict, verdicts
+from rapbench.report.remarks import clean_remark, exhausted_remarks
+from rapbench.report.verdict import markdown_verdict, nothing, terminal_verdict, verdicts
 
 # Of a folder that a report is written to: those of another choice of protocols go, as nothing else there tells of them.
 FILES = (
@@ -34,19 +36,26 @@ def write_report(
     distances: pd.DataFrame | None,
     header: list[str],
     regions: pd.DataFrame | None = None,
+    about: About | None = None,
 ) -> str:
     """Write the tables, figures and the page of a run into `folder` and return their text for a terminal.
 
     images, distances, regions: per-image results as `tables.table1`, `tables.distance_table` and `regions.by_cell` take
-    them; what is None or empty is left out. header: sentences on what was run. A provenance.json and a gallery that lie
-    in the folder go into the page. Each file appears whole or not at all; those of an earlier report that are not
-    written again go.
+    them, or None. header: sentences on what was run. about: what else is to be known of the run; by default what the
+    folder's provenance.json tells, which goes into the page too, as does a gallery that lies there. Each file appears
+    whole or not at all; those of an earlier report that are not written again go.
     """
+    provenance = provenance_of(folder)
+    about = about or About.of(provenance)
     title = header[0] if header else ""
+    caption = list(about.caption)
+    if images is not None and not images.empty and (clean := clean_remark(images)):
+        header, caption = [*header, clean], [*caption, clean]
     texts = ["\n".join(header) + "\n"] if header else []
     files: dict[str, str | bytes] = {}
-    published = published_table1()
+    published = about.paper.of(published_table1())
     shown: dict[str, Any] = dict.fromkeys(("table", "paper", "pairs", "verdict", "distance", "aopc", "images"))
+    shown |= {"why": "", "remarks": {}, "aside": ""}
     replaced = [] if regions is None or regions.empty else by_cell(regions)
     work = 8 + 2 * len(replaced)
     with tqdm(total=work, desc="report", delay=2, leave=False) as bar:  # of seconds: most reports need none
@@ -56,23 +65,27 @@ def write_report(
             return result
 
         if images is not None and not images.empty:
-            table, verdict, pairs = (done(of(images)) for of in (tables.table1, verdicts, pair_tests))
-            cells = beside_paper(table, published)
+            table, pairs = (done(of(images)) for of in (tables.table1, pair_tests))
+            verdict, why = done(verdicts(images, about.controls)), nothing(images, about.controls)
+            cells, remarks = beside_paper(table, published), exhausted_remarks(images)
             files["table1.csv"] = table.to_csv(index=False)
             files["tests.csv"] = pairs.to_csv(index=False)
             files["verdict.csv"] = verdict.to_csv(index=False)
-            files["paper.csv"] = cells.to_csv(index=False)
-            beside = [text for text in [markdown_paper(cells)] if text]
-            files["table1.md"] = tables.markdown(table, published, [*header, markdown_verdict(verdict), *beside])
-            files["table1.tex"] = tables.latex(table, published, header)
+            if not cells.empty:
+                files["paper.csv"] = cells.to_csv(index=False)
+            beside = [text for text in [about.paper.reason, markdown_paper(cells)] if text]
+            above = [*header, markdown_verdict(verdict, why), *beside]
+            files["table1.md"] = tables.markdown(table, published, above, remarks)
+            files["table1.tex"] = tables.latex(table, published, header, caption, remarks)
             files["intervals.md"] = intervals_markdown(table, header)
-            files["intervals.tex"] = done(intervals_latex(table, header))
+            files["intervals.tex"] = done(intervals_latex(table, header, caption))
             named = f"{title} {tables.counts(table['n'])}"
             files |= done(figure_files(plots.curves(table, named), "curves"))
-            texts.append(tables.terminal(table, published))
+            texts.append(tables.terminal(table, published, remarks))
             shown |= {"table": table, "paper": cells, "pairs": pairs, "verdict": verdict, "images": images}
+            shown |= {"why": why, "remarks": remarks, "aside": about.paper.reason}
         if distances is not None and not distances.empty:
-            means = done(tables.distance_table(distances))
+            means = done(tables.distance_table(distances, about.distance))
             files["distance.csv"] = means.to_csv(index=False)
             named = f"{title} {tables.counts(means['n'])}"
             files |= done(figure_files(plots.distance_curves(means, named), "distance"))
@@ -89,13 +102,13 @@ def write_report(
             files |= figure_files(region_curves(drops, named), "regions")
             texts.append(tables.terminal_blocks(aopc_blocks(areas)))
             shown["aopc"] = areas
-        if shown["verdict"] is not None and not shown["verdict"].empty:
-            texts.append(terminal_verdict(shown["verdict"]))
+        if shown["verdict"] is not None:
+            texts.append(terminal_verdict(shown["verdict"]) or f"{shown['why']}\n")
         if files:
             name = title.partition(":")[0] or folder.resolve().name
-            about, gallery = provenance_of(folder), load_gallery(folder)
+            gallery = load_gallery(folder)
             files["report.html"] = done(
-                page(name, header, published=published, gallery=gallery, provenance=about, **shown)
+                page(name, header, published=published, gallery=gallery, provenance=provenance, **shown)
             )
     for name, content in files.items():
         write_whole(folder / name, content.encode() if isinstance(content, str) else content)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from rapbench.report.tables import LATEX, MINUS, NAMES, Block, counts, latex_blocks, markdown_blocks, ordered
+from rapbench.report.tables import LATEX, METRIC_NAMES, MINUS, Block, counts, latex_blocks, markdown_blocks, ordered
 
 ENDS = {"accuracy": 0, "score": 1}  # decimals
 HOW = {"accuracy": "Wilson's interval", "score": "by the bootstrap over images"}
@@ -13,9 +13,9 @@ def intervals_markdown(table: pd.DataFrame, header: list[str]) -> str:
     return "\n\n".join([*header, *markdown_blocks(_blocks(table))]) + "\n"
 
 
-def intervals_latex(table: pd.DataFrame, header: list[str]) -> str:
+def intervals_latex(table: pd.DataFrame, header: list[str], caption: list[str]) -> str:
     """Lay out `table1`'s result, each interval below its value, one table environment a block, to be included."""
-    return latex_blocks(_blocks(table), header, _stacked)
+    return latex_blocks(_blocks(table), header, caption, _stacked)
 
 
 def _blocks(table: pd.DataFrame) -> list[Block]:
@@ -30,8 +30,10 @@ def _blocks(table: pd.DataFrame) -> list[Block]:
                 ks = ordered("k", part["k"])
                 rows = [(method, [cells.get((method, k), "") for k in ks]) for method in ordered(
                     "method", part["method"])]  # fmt: skip
-                title = f"{sign.capitalize()} attributions, {perturbation}: {NAMES.get(metric, metric)}"
-                caption = f"Cells: value [95 % interval, {HOW[metric]}]; {counts(part['n'])}."
+                title = f"{sign.capitalize()} attributions, {perturbation}: {METRIC_NAMES.get(metric, metric)}"
+                known = part["low"].notna().any()
+                cell = f"value [95 % interval, {HOW[metric]}]" if known else "value, without an interval"
+                caption = f"Cells: {cell}; {counts(part['n'])}."
                 blocks.append(Block(title, caption, ks, rows, []))
     return blocks
 

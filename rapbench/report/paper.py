@@ -60,6 +60,8 @@ def sentence(counted: pd.DataFrame) -> str:
     total = counted.iloc[-1]
     left = int(total["misprints"])
     out = f"; {left} misprinted cell{' is' if left == 1 else 's are'} left out" if left else ""
+    if not total["cells"]:
+        return f"No cell above K = 0 has both an interval here and a value in the paper{out}."
     return (
         f"The paper's value lies in the 95 % interval of ours in {total['inside']} of {total['cells']} cells, and "
         f"agrees in {total['agrees']} when the sampling error of its own {IMAGES} images is counted too{out}. Its "

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from rapbench.report.tables import FIRST, NAMES, ordered
+from rapbench.report.tables import FIRST, METRIC_NAMES, NAMES, ordered
 
 # Paul Tol's "muted" scheme: nine hues that colour-blind readers tell apart, one for each method known here; then black.
 COLOURS = ["#88CCEE", "#999933", "#44AA99", "#DDCC77", "#117733", "#AA4499", "#CC6677", "#882255", "#332288", "#000000"]
@@ -35,7 +35,7 @@ def curves(table: pd.DataFrame, title: str) -> Figure:
                 style = styles[method] | _stroke(perturbation, perturbations)
                 for line in _broken(whole):
                     panel.plot(line["k"].map(places), line["value"], **style)
-            panel.set(title=f"{sign} attributions", xlabel=PIXELS, ylabel=NAMES.get(metric, metric))
+            panel.set(title=f"{sign} attributions", xlabel=PIXELS, ylabel=METRIC_NAMES.get(metric, metric))
     strokes = [Line2D([], [], color="black", label=name, **_stroke(name, perturbations)) for name in perturbations]
     return with_legend(figure, styles, strokes)
 
@@ -56,9 +56,9 @@ def distance_curves(table: pd.DataFrame, title: str) -> Figure:
                 panel.plot(x, line["mean"], **style)
                 panel.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
                 panel.vlines(x, low, high, color=style["color"], alpha=0.5)  # a band needs two points, 'all' is one
-        panel.set(
-            title=f"{sign} attributions", xlabel="most relevant pixels (K)", ylabel="mean distance $D_K$ (pixels)"
-        )
+        first = {"positive": "most relevant", "negative": "most negative"}.get(sign, sign)
+        name = METRIC_NAMES[part["metric"].iloc[0]]
+        panel.set(title=f"{sign} attributions", xlabel=f"{first} pixels (K)", ylabel=f"$D_K$: {name}")
     return with_legend(figure, styles, [])
 
 

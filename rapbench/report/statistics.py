@@ -23,14 +23,16 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
 def bootstrap_means(values: Array) -> tuple[Array, Array]:
     """Return the BCa bootstrap intervals (Efron 1987) of each column's mean: rows are images, drawn with replacement.
 
-    values: (images, columns). All columns see the same draws, from a fixed seed. Where all images have the same value,
-    both ends are that value; a single image, or a value that is not finite, has no interval (NaN).
+    values: (images, columns). All columns see the same draws, from a fixed seed. Where all images have the same value
+    (to DIGITS, as means are compared), both ends are that value; a single image, or a value that is not finite, has no
+    interval (NaN).
     """
     low, high = np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
     if len(values) < 2:
         return low, high
     finite, first = np.isfinite(values).all(0), values[0]
-    same = finite & (values == first).all(0)
+    with np.errstate(invalid="ignore"):  # infinity less itself
+        same = finite & (np.round(values - first, DIGITS) == 0).all(0)
     low[same] = high[same] = first[same]
     rest = finite & ~same
     if not rest.any():

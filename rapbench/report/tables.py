@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from rapbench.errors import RapbenchError
 from rapbench.report.statistics import bootstrap_means, wilson
 
 KEYS = ["sign", "method", "metric", "perturbation", "k"]
@@ -53,8 +54,12 @@ NAMES = {
     "rap_aaai": "RAP (AAAI)",
     "edge": "Edges",
     "random": "Random",
+}
+METRIC_NAMES = {
     "accuracy": "accuracy (%)",
     "score": "mean target logit",
+    "distance": "mean distance (pixels)",
+    "squared_distance": "mean squared distance (pixels²)",
 }
 PAPER = "paper (VGG-16)"
 LATEX_NAMES = {
@@ -77,6 +82,7 @@ LATEX = str.maketrans(
         "†": r"$^\dagger$",
         "±": r"$\pm$",
         "–": "--",  # noqa: RUF001
+        "×": r"$\times$",  # noqa: RUF001
     }
 )
 MINUS = str.maketrans({"-": "$-$"})
@@ -96,8 +102,10 @@ def table1(images: pd.DataFrame) -> pd.DataFrame:
 
     images: a row for each image, method, sign, perturbation and k, with `correct` and `logit`. Accuracy is in per cent,
     score the mean logit of the label; a logit that is not a number makes its mean one too. n: images. low, high: the
-    95 % interval, Wilson's for accuracy, the bootstrap over images for scores (NaN where one image is all).
+    95 % interval, Wilson's for accuracy, the bootstrap over images for scores (NaN where one image is all). Raises
+    RapbenchError where an image is in a cell twice.
     """
+    refuse_twice(images, CELL)
     values = images.assign(accuracy=100.0 * images["correct"], score=images["logit"].astype(float)).melt(
         id_vars=["sign", "method", "perturbation", "k"], value_vars=["accuracy", "score"], var_name="metric"
     )
@@ -112,20 +120,30 @@ def table1(images: pd.DataFrame) -> pd.DataFrame:
     return _in_order(table)
 
 
-def distance_table(distances: pd.DataFrame) -> pd.DataFrame:
-    """Average per-image distances D_K: sign, method, metric='distance', k, mean, std, n, low, high, as Table I's order.
+def distance_table(distances: pd.DataFrame, metric: str = "distance") -> pd.DataFrame:
+    """Average per-image distances D_K: sign, method, metric, k, mean, std, n, low, high, as Table I's order.
 
-    Images without a pixel of the sign (distance NaN) are left out of all; std is the sample's (n - 1). low, high: the
-    95 % interval of the mean, by the bootstrap over images.
+    metric: `distance`, or `squared_distance` as equation 12 is printed. Images without a pixel of the sign (distance
+    NaN) do not count; std is the sample's (n - 1). low, high: the 95 % interval of the mean, by the bootstrap over
+    images. Raises RapbenchError where an image is there twice.
     """
+    refuse_twice(distances, ["sign", "method", "k"])
     cell = ["sign", "method", "k"]
     means = distances.groupby(cell, sort=False)["distance"].agg(["mean", "std", "count"])
     table = means.rename(columns={"count": "n"}).reset_index()
     ends = _bootstrapped(distances, cell, "distance")
     nothing = (np.nan, np.nan)
     table[["low", "high"]] = [ends.get(key, nothing) for key in table[cell].itertuples(index=False, name=None)]
-    table.insert(2, "metric", "distance")
+    table.insert(2, "metric", metric)
     return _in_order(table)
+
+
+def refuse_twice(frame: pd.DataFrame, cell: list[str]) -> None:
+    """Raise RapbenchError where a cell holds an image twice: its mean would be of another set of images."""
+    if (twice := frame.duplicated([*cell, "image"])).any():
+        first = frame[twice].iloc[0]
+        place = ", ".join(str(first[key]) for key in cell)
+        raise RapbenchError(f"the results hold {first['image']} twice ({place}); run again")
 
 
 def by_image(frame: pd.DataFrame, cell: list[str], value: str) -> pd.DataFrame:
@@ -145,9 +163,12 @@ def _bootstrapped(frame: pd.DataFrame, cell: list[str], value: str) -> dict[tupl
     return ends
 
 
-def markdown(table: pd.DataFrame, published: pd.DataFrame, header: list[str]) -> str:
-    """Lay out `table1`'s result beside the paper's numbers; header: sentences that go on top, a paragraph each."""
-    return "\n\n".join([*header, *markdown_blocks(_blocks(table, published))]) + "\n"
+def markdown(table: pd.DataFrame, published: pd.DataFrame, header: list[str], notes: "Notes | None" = None) -> str:
+    """Lay out `table1`'s result beside the paper's numbers; header: sentences that go on top, a paragraph each.
+
+    notes: further ones below each sign's tables.
+    """
+    return "\n\n".join([*header, *markdown_blocks(_blocks(table, published, notes))]) + "\n"
 
 
 def markdown_blocks(blocks: "list[Block]") -> list[str]:
@@ -164,9 +185,9 @@ def markdown_name(method: str) -> str:
     return NAMES.get(method, method).replace("*", r"\*").replace("|", r"\|")
 
 
-def terminal(table: pd.DataFrame, published: pd.DataFrame) -> str:
+def terminal(table: pd.DataFrame, published: pd.DataFrame, notes: "Notes | None" = None) -> str:
     """Lay out `table1`'s result beside the paper's numbers, for a terminal."""
-    return terminal_blocks(_blocks(table, published))
+    return terminal_blocks(_blocks(table, published, notes))
 
 
 def terminal_blocks(blocks: "list[Block]") -> str:
@@ -179,16 +200,27 @@ def terminal_blocks(blocks: "list[Block]") -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def latex(table: pd.DataFrame, published: pd.DataFrame, header: list[str]) -> str:
+def latex(
+    table: pd.DataFrame,
+    published: pd.DataFrame,
+    header: list[str],
+    caption: list[str],
+    notes: "Notes | None" = None,
+) -> str:
     """Lay out `table1`'s result beside the paper's numbers, one table environment a block, to be included."""
-    return latex_blocks(_blocks(table, published), header, lambda cell: cell.translate(LATEX | MINUS))
+    blocks = _blocks(table, published, notes)
+    return latex_blocks(blocks, header, caption, lambda cell: cell.translate(LATEX | MINUS))
 
 
-def latex_blocks(blocks: "list[Block]", header: list[str], cell: Callable[[str], str]) -> str:
-    """Return blocks in LaTeX, one table environment each, to be included; cell: a cell's text to its LaTeX."""
+def latex_blocks(blocks: "list[Block]", header: list[str], caption: list[str], cell: Callable[[str], str]) -> str:
+    """Return blocks in LaTeX, one table environment each, to be included.
+
+    header: sentences on the run, as comments. caption: those of them that are for print. cell: a cell's text to its
+    LaTeX.
+    """
     lines = [r"% Needs \usepackage{booktabs}.", *(f"% {' '.join(line.split())}" for line in header)]
     for block in blocks:
-        caption = " ".join([*header, f"{block.title}.", block.caption, *block.notes])
+        printed = " ".join([*caption, f"{block.title}.", block.caption, *block.notes])
         rows = []
         for name, cells in block.rows:
             label = LATEX_NAMES.get(name) or NAMES.get(name, name).translate(LATEX)
@@ -197,7 +229,7 @@ def latex_blocks(blocks: "list[Block]", header: list[str], cell: Callable[[str],
             "",
             r"\begin{table}",
             r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
-            rf"\caption{{{caption.translate(LATEX)}}}",
+            rf"\caption{{{printed.translate(LATEX)}}}",
             rf"\begin{{tabular}}{{l{'r' * len(block.ks)}}}",
             r"\toprule",
             " & ".join(["$K$", *block.ks]) + r" \\",
@@ -222,7 +254,7 @@ def distance_terminal(table: pd.DataFrame) -> str:
         }
         methods = ordered("method", part["method"])
         rows = [[NAMES.get(method, method), *(cells.get((method, k), "") for k in ks)] for method in methods]
-        title = f"{sign.capitalize()} attributions: distance D_K"
+        title = f"{sign.capitalize()} attributions: D_K, {METRIC_NAMES[part['metric'].iloc[0]]}"
         caption = f"Cells: mean ± standard error; {counts(part['n'])}."
         parts.append("\n".join([title, caption, _tabulate(rows, ks, "simple")]))
     return "\n\n".join(parts) + "\n"
@@ -239,7 +271,10 @@ class Block(NamedTuple):
     head: str = "K"
 
 
-def _blocks(table: pd.DataFrame, published: pd.DataFrame) -> list[Block]:
+Notes = dict[str, list[str]]  # by sign
+
+
+def _blocks(table: pd.DataFrame, published: pd.DataFrame, notes_of: Notes | None) -> list[Block]:
     """Lay out each sign and metric: below each of our rows the paper's own, where it has one for a K of ours."""
     ours = table.set_index(KEYS)["value"].to_dict()
     paper = published.set_index(KEYS)["value"].to_dict()
@@ -264,8 +299,8 @@ def _blocks(table: pd.DataFrame, published: pd.DataFrame) -> list[Block]:
             caption = f"{what}; {counts(part['n'])}."
             if any(name == PAPER for name, _ in rows):
                 caption += f" The rows {PAPER} are the paper's Table I, on 500 images of its own."
-            title = f"{sign.capitalize()} attributions: {NAMES.get(metric, metric)}"
-            blocks.append(Block(title, caption, ks, rows, list(footnotes)))
+            title = f"{sign.capitalize()} attributions: {METRIC_NAMES.get(metric, metric)}"
+            blocks.append(Block(title, caption, ks, rows, [*footnotes, *(notes_of or {}).get(sign, [])]))
     return blocks
 
 

@@ -1,48 +1,83 @@
-"""Each method against the controls: whether it finds pixels any better than chance, or than the image's edges."""
+"""Each method against the controls: whether it finds pixels any better than chance, or than the image's edges.
 
-from typing import Any
+`verdicts` decides; the CSV, the Markdown, the terminal and the page only lay out what it returns.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from rapbench.report.statistics import ALPHA, holm, wilcoxon
+from rapbench.report.statistics import ALPHA, EXACT, holm, wilcoxon
 from rapbench.report.tables import NAMES, by_image, markdown_name, ordered
 
 CONTROLS = ("random", "edge")
 # The better method's accuracy and score: lower without the positive pixels, higher without the negative ones.
 DIRECTION = {"positive": -1, "negative": 1}
 METRICS = {"accuracy": "correct", "score": "logit"}
-SYMBOLS = {"better": "✓", "no better": "≈", "worse": "✗", "mixed": "±"}
+BETTER, WORSE, NONE, MIXED = "better", "worse", "no difference shown", "mixed"
+SYMBOLS = {BETTER: "✓", WORSE: "✗", NONE: "≈", MIXED: "±"}
 DOING = {"removal": "removing", "shuffling": "shuffling"}
 KEYS = ["sign", "perturbation", "control", "method"]
 COLUMNS = [*KEYS, "verdict", "n", "ks", *(f"{metric}_{what}" for metric in METRICS for what in ("gain", "p", "p_holm"))]
 LEGEND = (
-    "What is compared is each image's mean over the K between 0 and 'all': Wilcoxon's signed-rank test, Holm-corrected "
-    "over the methods and both metrics of a column. ✓ better, ✗ worse (p < 0.05; where only one metric shows it, that "
-    "one is named); ≈ no better: no difference is shown; ± the metrics contradict each other. Without positive pixels "
-    "lower is better, without negative pixels higher."
+    "Compared is each image's mean over the K between 0 and 'all' ('all' itself where a run has no other K), by "
+    "Wilcoxon's signed-rank test, Holm-corrected over the methods and both metrics of a column. ✓ better, ✗ worse "
+    "(p < 0.05; where only one metric shows it, that one is named); ≈ no difference shown; ± mixed: the metrics, or a "
+    "test's ranks and its mean, contradict each other. Without positive pixels lower is better, without negative "
+    "pixels higher."
 )
 FEW = 100  # images, below which it is said that they are few
 
 
-def verdicts(images: pd.DataFrame) -> pd.DataFrame:
-    """Compare each method with each control on the same images, over all K at once: COLUMNS, in the order of Table I.
+class Finding(NamedTuple):
+    """What one column of the verdict says. methods: each outcome that occurs, with its methods."""
+
+    sign: str
+    perturbation: str
+    control: str
+    methods: dict[str, list[str]]
+
+    @property
+    def heading(self) -> str:
+        """What is compared, in words."""
+        return f"{doing(self.sign, self.perturbation)}, against {NAMES.get(self.control, self.control)}"
+
+
+def verdicts(images: pd.DataFrame, controls: Collection[str] = CONTROLS) -> pd.DataFrame:
+    """Compare each method with each control on the same images, over all K at once.
 
     An image's value is its mean over the K that are numbers above 0 (`all` is another number of pixels for each
-    method; it is taken only where there is nothing else): how often it is still right, and its label's logit. gain: by
-    how much method is better than control, in points and in logits (see DIRECTION). p: two-sided, Wilcoxon;
-    p_holm: corrected over the methods and metrics of one sign, perturbation and control. verdict: better or worse, if
-    one metric says so (p_holm < 0.05) and the other does not contradict; mixed if it does; else no better.
+    method; it is taken only where there is nothing else): how often it is still right, and its label's logit.
+
+    Parameters
+    ----------
+    images : DataFrame
+        Per-image results as `tables.table1` takes them.
+    controls : labels
+        The methods that look at no model. They are what others are compared with, and are not compared themselves.
+
+    Returns
+    -------
+    DataFrame
+        COLUMNS, in the order of Table I. gain: by how much the method is better than the control, in points and in
+        logits (see DIRECTION). p: two-sided, Wilcoxon; p_holm: corrected over the methods and metrics of one sign,
+        perturbation and control. verdict: better or worse, if one metric says so (p_holm < 0.05) and the other does
+        not contradict; mixed if it does; else no difference shown.
     """
+    present = [name for name in ordered("method", images["method"]) if name in controls]
+    known = sorted(present, key=lambda name: CONTROLS.index(name) if name in CONTROLS else len(CONTROLS))
     rows: list[dict] = []
     for (sign, perturbation), part in images.groupby(["sign", "perturbation"], sort=False):
         if sign not in DIRECTION:
             continue
-        for control in (control for control in CONTROLS if control in set(part["method"])):
+        there = set(part["method"])
+        for control in (control for control in known if control in there):
             family = []
             for method in ordered("method", part["method"]):
-                row = _against(part, control, method, DIRECTION[str(sign)]) if method not in (control, "random") else {}
+                row = {} if method in known else _against(part, control, method, DIRECTION[str(sign)])
                 family += [row] if row else []
             corrected = iter(holm(np.array([row[f"{metric}_p"] for row in family for metric in METRICS])))
             for row in family:
@@ -52,27 +87,27 @@ def verdicts(images: pd.DataFrame) -> pd.DataFrame:
             rows += family
     table = pd.DataFrame(rows, columns=COLUMNS)
     places = {key: {name: rank for rank, name in enumerate(ordered(key, table[key]))} for key in KEYS}
-    places["control"] = {name: rank for rank, name in enumerate(CONTROLS)}
+    places["control"] = {name: rank for rank, name in enumerate(known)}
     return table.sort_values(KEYS, key=lambda column: column.map(places[str(column.name)]), ignore_index=True)
 
 
-def columns(table: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """Return the (sign, perturbation, control) that were compared, in order."""
-    return list(dict.fromkeys(table[["sign", "perturbation", "control"]].itertuples(index=False, name=None)))
+def findings(table: pd.DataFrame) -> list[Finding]:
+    """Return what each column of a verdict says, in order; every method of the column is in one of its outcomes."""
+    found = []
+    columns = list(dict.fromkeys(table[["sign", "perturbation", "control"]].itertuples(index=False, name=None)))
+    for column in columns:
+        part = table[(table[["sign", "perturbation", "control"]] == list(column)).all(axis=1)]
+        methods = {outcome: part[part["verdict"] == outcome]["method"].tolist() for outcome in SYMBOLS}
+        sign, perturbation, control = column
+        found.append(Finding(sign, perturbation, control, {name: some for name, some in methods.items() if some}))
+    return found
 
 
-def words(row: "pd.Series | None") -> str:
-    """Return a verdict with its symbol; the metric is named where it alone says so."""
-    if row is None:
-        return ""
+def words(row: pd.Series) -> str:
+    """Return a verdict in words; the metric is named where it alone says so."""
     shown = [metric for metric in METRICS if row[f"{metric}_p_holm"] < ALPHA]
     only = f" ({shown[0]})" if len(shown) == 1 else ""
-    return f"{SYMBOLS[row['verdict']]} {row['verdict']}{only}"
-
-
-def heading(sign: str, perturbation: str, control: str) -> str:
-    """Return what a column compares, in words."""
-    return f"{doing(sign, perturbation)}, against {NAMES.get(control, control)}"
+    return f"{row['verdict']}{only}"
 
 
 def doing(sign: str, perturbation: str) -> str:
@@ -81,43 +116,67 @@ def doing(sign: str, perturbation: str) -> str:
 
 
 def caution(table: pd.DataFrame) -> str:
-    """Return what few images mean for a verdict; empty where they are not few."""
-    n = table["n"].min()
-    if n >= FEW:
+    """Return what few images mean for `no difference shown`; empty where that is not said, or they are not few."""
+    undecided = table[table["verdict"] == NONE]
+    if undecided.empty or undecided["n"].min() >= FEW:
         return ""
-    return f"{n} image{' is' if n == 1 else 's are'} few: 'no better' may only mean that a difference cannot be shown."
+    n, most = undecided["n"].min(), undecided["n"].max()
+    of = f"{n}" if n == most else f"{n} to {most}"
+    few = f"{of} image{' is' if most == 1 else 's are'} few: "
+    if _blind(table):
+        return few + "no difference in this table could be shown with them, however large."
+    return few + f"'{NONE}' may only mean that a difference cannot be shown."
 
 
-def markdown_verdict(table: pd.DataFrame) -> str:
-    """Lay the verdicts out: a row for each method, a column for each sign, perturbation and control."""
+def nothing(images: pd.DataFrame, controls: Collection[str] = CONTROLS) -> str:
+    """Say why there is no verdict; `verdicts` of the same images is empty."""
+    methods = set(images["method"])
+    names = [NAMES.get(name, name) for name in ordered("method", methods & set(controls))]
+    if not names:
+        return f"No control ({', '.join(NAMES.get(name, name) for name in CONTROLS)}) is among the methods: no verdict."
+    if methods <= set(controls):
+        return f"Only {' and '.join(names)} ran, and a control is not judged itself: no verdict."
+    return f"No method has images, signs and K in common with {' or '.join(names)}: no verdict."
+
+
+def markdown_verdict(table: pd.DataFrame, why: str) -> str:
+    """Lay the verdicts out: a row for each method, a column for each sign, perturbation and control.
+
+    why: what to say where there are none, as `nothing` returns it.
+    """
     if table.empty:
-        return f"### Against the controls\n\nNeither {' nor '.join(CONTROLS)} is among the methods: no verdict."
-    chosen = columns(table)
-    found = {tuple(row[key] for key in KEYS): row for _, row in table.iterrows()}
-    rows = [
-        [markdown_name(method),
-         *(words(found.get((*column, method))) for column in chosen)]
-        for method in ordered("method", table["method"])
-    ]  # fmt: skip
-    headings = ["", *(heading(*column) for column in chosen)]
-    shown = tabulate(rows, headings, "pipe", disable_numparse=True)
+        return f"### Against the controls\n\n{why}"
+    found = {tuple(row[key] for key in KEYS): f"{SYMBOLS[row['verdict']]} {words(row)}" for _, row in table.iterrows()}
+    columns = findings(table)
+    rows = [[markdown_name(method), *(found.get((*column[:3], method), "") for column in columns)]
+            for method in ordered("method", table["method"])]  # fmt: skip
+    shown = tabulate(rows, ["", *(column.heading for column in columns)], "pipe", disable_numparse=True)
     return "\n\n".join(text for text in ["### Against the controls", caution(table), shown, LEGEND] if text)
 
 
 def terminal_verdict(table: pd.DataFrame) -> str:
-    """Say for each sign, perturbation and control which methods are better, no better and worse: a line each."""
-    lines = []
-    for sign, perturbation, control in columns(table):
-        part = table[(table[["sign", "perturbation", "control"]] == [sign, perturbation, control]).all(axis=1)]
-        said = []
-        for verdict, symbol in SYMBOLS.items():
-            names = [NAMES.get(name, name) for name in part[part["verdict"] == verdict]["method"]]
-            said += [f"{symbol} {verdict}: {', '.join(names)}"] if names else []
-        lines.append(f"{heading(sign, perturbation, control)}\n  " + "\n  ".join(said))
-    if not lines:
+    """Say for each sign, perturbation and control what each method came out as: a line each outcome."""
+    if table.empty:
         return ""
-    title = "Against the controls (paired tests over all K, Holm-corrected)"
+    lines = []
+    for column in findings(table):
+        said = [f"{SYMBOLS[outcome]} {outcome}: {names_of(names)}" for outcome, names in column.methods.items()]
+        lines.append("\n  ".join([column.heading, *said]))
+    title = "Against the controls (paired tests of each image's mean over K, Holm-corrected)"
     return "\n".join(text for text in [title, caution(table), *lines] if text) + "\n"
+
+
+def names_of(methods: Sequence[str]) -> str:
+    """Return methods as the tables call them, in a sentence."""
+    return ", ".join(NAMES.get(name, name) for name in methods)
+
+
+def _blind(table: pd.DataFrame) -> bool:
+    """Whether no test of the verdict could have been significant: on n images p is at least 2 / 2^n, before Holm."""
+    families = table.groupby(["sign", "perturbation", "control"])
+    tests = families[[f"{metric}_p" for metric in METRICS]].count().sum(axis=1)
+    least = families["n"].max().clip(upper=EXACT).map(lambda n: 2.0 ** (1 - n))
+    return bool((least * tests >= ALPHA).all())
 
 
 def _against(part: pd.DataFrame, control: str, method: str, direction: int) -> dict[str, Any]:
@@ -146,5 +205,5 @@ def _verdict(row: dict) -> str:
     shown = [metric for metric in METRICS if row[f"{metric}_p_holm"] < ALPHA]
     leanings = {int(np.sign(row[f"{metric}_{what}"])) for metric in shown for what in ("lean", "gain")}
     if not leanings:
-        return "no better"
-    return "better" if leanings == {1} else "worse" if leanings == {-1} else "mixed"
+        return NONE
+    return BETTER if leanings == {1} else WORSE if leanings == {-1} else MIXED

@@ -11,19 +11,26 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from rapbench.data._dataset import UNLABELLED, Dataset
+from rapbench.data._dataset import Dataset
 from rapbench.data._draw import select
 from rapbench.data._manifest import Subset, load_manifest
 from rapbench.errors import RapbenchError
 from rapbench.files import write_whole
+from rapbench.methods import methods as METHODS
 from rapbench.paths import STORE
+from rapbench.protocols import protocols as PROTOCOLS
 from rapbench.report import write_report
 from rapbench.runner.allocator import keep_memory
 from rapbench.runner.choice import check_space, checked, options_of
+from rapbench.runner.comparable import paper_beside
+from rapbench.runner.compatible import check_classes, check_subset, logits_of
+from rapbench.runner.describe import described
 from rapbench.runner.device import default_batch, device_called
 from rapbench.runner.gallery import write_gallery
 from rapbench.runner.identity import git_state, machine_kind, processor, versions
 from rapbench.runner.job import Job, Size
+from rapbench.runner.k_limits import side_of, within
+from rapbench.runner.labels import check_labels, check_measures, is_control
 from rapbench.runner.loaded import loaded_data, loaded_model
 from rapbench.runner.memory import compute
 from rapbench.zoo._model import ZooModel
@@ -54,11 +61,15 @@ def run(config: DictConfig) -> str:
 def prepared(config: DictConfig) -> tuple[Callable[[Size], Job], Size]:
     """Load what a configuration asks for; return how its job is made, and its size. Raises RapbenchError."""
     methods, protocols, shard = checked(config)
+    check_labels(METHODS, methods)
+    check_labels(PROTOCOLS, protocols)
+    check_measures(protocols)
     keep_memory()
     device = device_called(config.device)
     dataset = loaded_data(_settings(config.data))
     model = loaded_model(_settings(config.model), str(device))
-    check_space(protocols, (model.transform.crop, model.transform.crop))
+    protocols = within(protocols, side_of(model))
+    check_space(protocols, (side_of(model), side_of(model)))
     methods = [choice.with_files(model) for choice in methods]
     store = Path(config.results) / STORE
     subset = _subset(config, model, dataset, device, store)
@@ -80,10 +91,11 @@ def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datet
             write_whole(output / f"{name}.parquet", frame.to_parquet(index=False))
         else:
             (output / f"{name}.parquet").unlink(missing_ok=True)  # of an earlier run with other protocols
-    header = _header(config, model, dataset, subset, refused)
+    header, caption, hints = described(config, job, refused)
     settings: Any = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     provenance = {
         "header": header,
+        "caption": caption,
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "versions": versions(),
@@ -95,12 +107,15 @@ def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datet
         "seeds": {"run": config.seed, "subset": config.subset.seed},
         "methods": {choice.label: choice.identity for choice in job.methods.values()},
         "protocols": {choice.label: choice.identity for choice in job.protocols},
+        "controls": [label for label, method in job.methods.items() if is_control(method)],
         "refused": refused,
+        "paper": paper_beside(config, model, dataset, job.methods.values(), job.protocols),
         "config": settings | {"output": str(output)} | vars(job.size),
     }
     write_whole(output / "provenance.json", json.dumps(provenance, indent=1).encode())
     write_gallery(job, output, refused)
-    return write_report(output, images, distances, header, regions) + f"\nWritten to {output}/"
+    text = write_report(output, images, distances, header, regions)
+    return "\n".join([text, *hints, f"Written to {output}/"])
 
 
 def _reasons(refused: dict[str, str]) -> str:
@@ -108,12 +123,15 @@ def _reasons(refused: dict[str, str]) -> str:
 
 
 def _subset(config: DictConfig, model: ZooModel, dataset: Dataset, device: torch.device, store: Path) -> Subset:
-    if config.subset.manifest:
-        return load_manifest(Path(config.subset.manifest))
-    require: Any = OmegaConf.to_container(config.subset.require, resolve=True)
+    manifest = load_manifest(Path(config.subset.manifest)) if config.subset.manifest else None
+    require: Any = [] if manifest else OmegaConf.to_container(config.subset.require, resolve=True)
     required = [loaded_model(_named(entry), str(device)) for entry in require]
     others = [other for other in required if other.weights_sha256 != model.weights_sha256]
-    return select([model, *others], dataset, config.subset.n, config.subset.seed, device, store)
+    counts = [(each.facts.name, logits_of(each, device)) for each in (model, *others)]
+    check_classes(counts, dataset)
+    subset = manifest or select([model, *others], dataset, config.subset.n, config.subset.seed, device, store)
+    check_subset(model, counts[0][1], subset)
+    return subset
 
 
 def _settings(section: DictConfig) -> dict[str, Any]:
@@ -128,38 +146,3 @@ def _named(entry: Any) -> dict[str, Any]:
     if not isinstance(settings, dict) or "name" not in settings:
         raise RapbenchError(f"subset.require must list models, by name or as mappings with a name, got {entry!r}")
     return settings
-
-
-def _header(
-    config: DictConfig, model: ZooModel, dataset: Dataset, subset: Subset, refused: dict[str, str]
-) -> list[str]:
-    facts, n, wanted = model.facts, len(subset.rows), config.subset.n
-    lines = [f"{facts.name}: {facts.architecture}, weights from {facts.source} ({facts.licence})."]
-    manifest, which = config.subset.manifest, _which(config, dataset, subset)
-    if dataset.embedded:
-        lines.append(
-            f"{n} of the {dataset.description}: {which}. This is not the paper's protocol of 500 images; set "
-            f"IMAGENET=/path for that. One image is {100 / n:.1f} points of accuracy."
-        )
-    elif manifest:
-        lines.append(f"n = {n} images, {which}, from {dataset.description}.")
-    else:
-        short = "" if n >= wanted else f" There are only {n} of the {wanted} asked for."
-        lines.append(f"n = {n} images of {dataset.description}, drawn with seed {config.subset.seed}: {which}.{short}")
-    if subset.broken:
-        lines.append(f"{len(subset.broken)} images could not be decoded and were left out: {', '.join(subset.broken)}.")
-    if refused:
-        lines.append(f"Left out: {_reasons(refused)}.")
-    if config.precision.name != "fp32":
-        lines.append(f"Perturbed images were classified in {config.precision.name}, the subset chosen in fp32.")
-    return lines
-
-
-def _which(config: DictConfig, dataset: Dataset, subset: Subset) -> str:
-    """Return in words which of a data set's images a subset holds."""
-    if config.subset.manifest:
-        return f"those of {config.subset.manifest}"
-    others = " and ".join(other.partition("@")[0] for other in subset.rows[0].also.split())
-    if dataset.samples[0].label == UNLABELLED:
-        return "labelled with what the model predicts" + (f", where {others} agrees" if others else "")
-    return f"those that the model{f' and {others} classify' if others else ' classifies'} correctly"

@@ -16,7 +16,7 @@ from rapbench.report.page import sections
 from rapbench.report.page.pictures import gallery_section
 from rapbench.report.page.sections import VIEW
 from rapbench.report.page.words import options
-from rapbench.report.tables import NAMES, ordered
+from rapbench.report.tables import METRIC_NAMES, Notes, ordered
 
 HERE = Path(__file__).parent
 
@@ -35,12 +35,16 @@ def page(
     images: pd.DataFrame | None,
     gallery: Gallery | None,
     provenance: dict[str, Any],
+    why: str,
+    remarks: Notes,
+    aside: str,
 ) -> str:
     """Return the page: it needs no network, and the same results give the same bytes.
 
     table, paper, pairs, verdict, distance, aopc: of `table1`, `beside_paper`, `pair_tests`, `verdicts`,
-    `distance_table`, `regions.aopc`; None is left out. published: the paper's Table I. images: per-image results, for
-    what the gallery's images became.
+    `distance_table`, `regions.aopc`, or None. published: the paper's Table I, as far as it is shown. images: per-image
+    results, for what the gallery's images became. why: there is no verdict, where it is empty. remarks: below each
+    sign's tables. aside: why the paper's numbers, or some, are not shown.
     """
     methods = pd.concat([frame["method"] for frame in (table, distance, aopc) if frame is not None])
     colour = colours(methods)
@@ -53,9 +57,9 @@ def page(
         for place, part in _groups(table, VIEW):
             printed = published[(published[VIEW] == list(place)).all(axis=1)]
             name = "|".join(place)
-            data["figures"]["table"][name] = curve(part, printed, "value", NAMES.get(place[1], place[1]), methods)
-            shown["table"].append(sections.view(name, place, part, paper, colour))
-        shown["verdict"] = sections.verdict(verdict, colour)
+            data["figures"]["table"][name] = curve(part, printed, "value", METRIC_NAMES[place[1]], methods)
+            shown["table"].append(sections.view(name, place, part, paper, colour, remarks.get(place[0], ())))
+        shown["verdict"] = sections.verdict(verdict, why, colour)
         shown["paper"] = sections.paper(paper) if len(paper) else None
         shown["tests"] = sections.tests(pairs) if len(pairs) else None
         data["pairs"] = sections.pair_rows(pairs)
@@ -66,7 +70,8 @@ def page(
         means = distance.rename(columns={"mean": "value"})
         for place, part in _groups(means, ["sign"]):
             name = place[0]
-            data["figures"]["distance"][name] = curve(part, part[:0], "value", "mean distance (pixels)", methods)
+            axis = METRIC_NAMES[part["metric"].iloc[0]]
+            data["figures"]["distance"][name] = curve(part, part[:0], "value", axis, methods)
             shown["distance"].append(sections.view(name, place, part, None, colour))
     if aopc is not None:
         shown["aopc"] = [sections.aopc(part, colour) for _, part in _groups(aopc, ["perturbation"])]
@@ -87,6 +92,7 @@ def page(
         controls=data["controls"],
         has_paper=paper is not None and len(paper) > 0,
         provenance=_provenance(provenance),
+        aside=aside,
         style=Markup((HERE / "page.css").read_text()),  # ours, as are the scripts
         script=Markup((HERE / "page.js").read_text()),
         plotly=Markup(get_plotlyjs().replace("</script", r"<\/script")),

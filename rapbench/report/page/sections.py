@@ -1,6 +1,7 @@
 """The page's tables, as its template takes them."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -10,16 +11,22 @@ from rapbench.report import verdict as judged
 from rapbench.report.page.words import interval, middle, number, options, p_value, records, signed, sortable
 from rapbench.report.pairs import FAMILY
 from rapbench.report.regions import LEGEND, ORDER_NAMES, what
-from rapbench.report.tables import DECIMALS, NAMES, counts, ordered
+from rapbench.report.tables import DECIMALS, METRIC_NAMES, MISSING, NAMES, counts, ordered
 
 VIEW = ["sign", "metric", "perturbation"]
+KINDS = {judged.BETTER: "better", judged.WORSE: "worse", judged.NONE: "undecided", judged.MIXED: "mixed"}  # page.css
 
 
 def view(
-    name: str, place: tuple[str, ...], part: pd.DataFrame, paper: pd.DataFrame | None, colour: dict[str, str]
+    name: str,
+    place: tuple[str, ...],
+    part: pd.DataFrame,
+    paper: pd.DataFrame | None,
+    colour: dict[str, str],
+    remarks: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Lay one table out: a row a method, a cell for each K with its interval, and the paper's value."""
-    metric = place[1] if len(place) > 1 else "distance"
+    metric = part["metric"].iloc[0]
     decimals = DECIMALS.get(metric, 1)
     printed: dict[tuple[str, str], Any] = {}
     notes: dict[str, None] = {}
@@ -38,17 +45,22 @@ def view(
             if found := ours.get((method, k)):
                 ends = interval(found["low"], found["high"], decimals)
                 title = counts(pd.Series([found["n"]]))
-                cell = {"value": number(found["value"], decimals), "sort": sortable(found["value"]), "interval": ends,
-                        "title": title, "paper": "", "inside": ""}  # fmt: skip
+                value = number(found["value"], decimals) or ("nan" if found["n"] else MISSING)
+                cell = {"value": value, "sort": sortable(found["value"]), "interval": ends, "title": title,
+                        "paper": "", "inside": ""}  # fmt: skip
                 if theirs := printed.get((method, k)):
                     shown = f"{theirs['paper']:g}†" if theirs["note"] else number(theirs["paper"], decimals)
                     cell |= {"paper": shown, "inside": theirs["inside"]}
             cells.append(cell)
         rows.append({"name": NAMES.get(method, method), "colour": colour[method], "cells": cells})
-    caption = f"{' · '.join(NAMES.get(word, word) for word in place)}: value and 95 % interval; {counts(part['n'])}."
+    words = [METRIC_NAMES.get(word, word) for word in place]
+    what = "value and 95 % interval" if part["low"].notna().any() else "value, without an interval"
+    caption = f"{' · '.join(words)}: {what}; {counts(part['n'])}."
     if printed:
-        caption += " The paper's value (VGG-16) is green where it lies in the interval, red where it does not."
-    return {"key": name, "ks": ks, "rows": rows, "caption": caption, "notes": list(notes)}
+        caption += " Below: the paper's value (VGG-16)"
+        coloured = any(row["inside"] in ("yes", "no") for row in printed.values())
+        caption += ", green where it lies in the interval, red where it does not." if coloured else "."
+    return {"key": name, "ks": ks, "rows": rows, "caption": caption, "notes": [*notes, *remarks]}
 
 
 def aopc(part: pd.DataFrame, colour: dict[str, str]) -> dict[str, Any]:
@@ -67,39 +79,41 @@ def aopc(part: pd.DataFrame, colour: dict[str, str]) -> dict[str, Any]:
     return {"ks": [ORDER_NAMES[order] for order in orders], "rows": rows, "caption": caption, "notes": [LEGEND]}
 
 
-def verdict(verdict: pd.DataFrame, colour: dict[str, str]) -> dict[str, Any]:
-    """Lay the verdict out, and say in sentences which methods are no better than random."""
-    columns = judged.columns(verdict)
+def verdict(verdict: pd.DataFrame, why: str, colour: dict[str, str]) -> dict[str, Any]:
+    """Lay the verdict out: a card for each of its columns, and the table. why: what to say where it is empty."""
+    columns = judged.findings(verdict)
     found = {tuple(row[key] for key in judged.KEYS): row for _, row in verdict.iterrows()}
-    order = {name: str(rank) for rank, name in enumerate(("better", "mixed", "no better", "worse"))}
+    order = {name: str(rank) for rank, name in enumerate((judged.BETTER, judged.MIXED, judged.NONE, judged.WORSE))}
     rows = []
     for method in ordered("method", verdict["method"]):
         cells = []
         for column in columns:
-            row = found.get((*column, method))
+            row = found.get((*column[:3], method))
             cells.append(None if row is None else {
-                "kind": str(row["verdict"]).replace(" ", "-"),
+                "kind": KINDS[row["verdict"]],
                 "symbol": judged.SYMBOLS[row["verdict"]],
-                "word": judged.words(row)[2:],
+                "word": judged.words(row),
                 "sort": order[row["verdict"]],
-                "accuracy": f"{signed(row['accuracy_gain'], 1)}, p {p_value(row['accuracy_p_holm'])}",
-                "score": f"{signed(row['score_gain'], 2)}, p {p_value(row['score_p_holm'])}",
+                **{metric: _tested(row, metric) for metric in judged.METRICS},
             })  # fmt: skip
         rows.append({"name": NAMES.get(method, method), "colour": colour[method], "cells": cells})
-    sentences = []
-    for sign, perturbation, control in columns:
-        part = verdict[(verdict[["sign", "perturbation", "control"]] == [sign, perturbation, control]).all(axis=1)]
-        failing = [NAMES.get(name, name) for name in part[part["verdict"].isin(["no better", "worse"])]["method"]]
-        what = f"{NAMES.get(control, control)} at {judged.doing(sign, perturbation)}"
-        if failing:
-            sentences.append({"kind": "bad", "symbol": "✗", "text": f"No better than {what}: {', '.join(failing)}."})
-        else:
-            sentences.append({"kind": "good", "symbol": "✓", "text": f"All methods are better than {what}."})
-    headings = [
-        (judged.doing(sign, perturbation), NAMES.get(control, control)) for sign, perturbation, control in columns
-    ]
-    return {"rows": rows, "headings": headings, "sentences": sentences, "legend": judged.LEGEND,
-            "caution": judged.caution(verdict)}  # fmt: skip
+    cards = [
+        {"heading": f"{column.heading[0].upper()}{column.heading[1:]}", "outcomes": [
+            {"kind": KINDS[outcome], "symbol": judged.SYMBOLS[outcome], "word": outcome,
+             "methods": judged.names_of(names)} for outcome, names in column.methods.items()]}
+        for column in columns
+    ]  # fmt: skip
+    headings = [(judged.doing(*column[:2]), NAMES.get(column.control, column.control)) for column in columns]
+    controls = judged.names_of(list(dict.fromkeys(column.control for column in columns)))
+    return {"rows": rows, "headings": headings, "cards": cards, "legend": judged.LEGEND, "controls": controls,
+            "caution": judged.caution(verdict), "why": why}  # fmt: skip
+
+
+def _tested(row: pd.Series, metric: str) -> str:
+    """Return a metric's gain and its corrected p, or that there is none."""
+    if math.isnan(row[f"{metric}_p_holm"]):
+        return "not tested (a value that is no number)"
+    return f"{signed(row[f'{metric}_gain'], DECIMALS[metric])}, p {p_value(row[f'{metric}_p_holm'])}"
 
 
 def paper(cells: pd.DataFrame) -> dict[str, Any]:
@@ -113,7 +127,7 @@ def paper(cells: pd.DataFrame) -> dict[str, Any]:
         ends = [interval(row[f"{of}low"], row[f"{of}high"], decimals) for of in ("", "difference_")]
         rows.append(row | {
             "name": NAMES.get(row["method"], row["method"]),
-            "metric": NAMES.get(row["metric"], row["metric"]),
+            "metric": METRIC_NAMES[row["metric"]],
             "cells": [
                 (row["k"], 1e9 if row["k"] == "all" else row["k"]),
                 (number(row["value"], decimals), sortable(row["value"])),

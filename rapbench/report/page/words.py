@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from rapbench.report.tables import NAMES
+from rapbench.report.tables import METRIC_NAMES, NAMES
 
 MINUS = str.maketrans({"-": "−"})  # noqa: RUF001
 
@@ -18,7 +18,10 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def options(values: Sequence[str], chosen: str | None = None) -> list[dict[str, Any]]:
     """Return what a choice offers: value, label, and whether it is chosen at first."""
-    return [{"value": value, "label": NAMES.get(value, value), "chosen": value == chosen} for value in values]
+    return [
+        {"value": value, "label": METRIC_NAMES.get(value) or NAMES.get(value, value), "chosen": value == chosen}
+        for value in values
+    ]
 
 
 def number(value: float, decimals: int) -> str:

@@ -7,7 +7,6 @@ import pandas as pd
 from rapbench.errors import RapbenchError
 from rapbench.protocols.ranking import Sign
 from rapbench.report.tables import NAMES, counts, ordered
-from rapbench.report.verdict import CONTROLS
 
 OURS = "rap"
 
@@ -24,16 +23,17 @@ class Chosen:
 def choose(images: pd.DataFrame, k: str, count: int) -> Chosen:
     """Choose up to `count` images that stay correct without the K most negative pixels by RAP, and by RAP only.
 
-    images: per-image results as `tables.table1` takes them. RAP is compared with all methods that have negative pixels,
-    but for the controls. Where there is no such image, those that most of the others fail on are taken. Raises
-    RapbenchError where the results do not tell, or RAP leaves no image correct.
+    images: per-image results as `tables.table1` takes them. RAP is compared with everything that the figure shows and
+    that has negative pixels, the controls too. Where there is no such image, those that most of the others fail on are
+    taken. Raises RapbenchError where the results do not tell, or RAP leaves no image correct.
     """
     part = removed(images, "negative", k)
     correct = part.pivot(index="image", columns="method", values="correct")
     correct = correct.loc[list(dict.fromkeys(part["image"]))]  # as in the subset
-    others = [name for name in ordered("method", part["method"]) if name not in (OURS, *CONTROLS)]
+    others = [name for name in ordered("method", part["method"]) if name != OURS]
     if OURS not in correct or not others:
         raise RapbenchError(f"images are chosen by {OURS} and others with negative relevance: method=[{OURS},lrp_a2b1]")
+    correct = correct.dropna()  # what one of them was not measured on is not compared
     wrong = (~correct.loc[correct[OURS].astype(bool), others].astype(bool)).sum(axis=1)
     if wrong.empty:
         raise RapbenchError(f"RAP leaves no image correct without its {k} most negative pixels: nothing to show")

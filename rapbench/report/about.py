@@ -1,0 +1,59 @@
+"""What a report has to know of a run beside its numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from rapbench.report.verdict import CONTROLS
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Whether the paper's numbers are shown.
+
+    methods, perturbations: the labels whose rows are the paper's; None for all. reason: why they, or some of them, are
+    not shown, as a sentence; empty where there is nothing to say.
+    """
+
+    shown: bool = False
+    methods: tuple[str, ...] | None = None
+    perturbations: tuple[str, ...] | None = None
+    reason: str = ""
+
+    def of(self, published: pd.DataFrame) -> pd.DataFrame:
+        """Return those rows of the paper's Table I that are shown."""
+        chosen = pd.Series(self.shown, index=published.index)
+        for column, labels in (("method", self.methods), ("perturbation", self.perturbations)):
+            if labels is not None:
+                chosen &= published[column].isin(labels)
+        return published[chosen]
+
+
+@dataclass(frozen=True)
+class About:
+    """caption: sentences on the run for print. controls: the labels of methods that look at no model.
+
+    distance: what D_K measures, a metric's name.
+    """
+
+    caption: tuple[str, ...] = ()
+    controls: tuple[str, ...] = CONTROLS
+    paper: Paper = Paper()
+    distance: str = "distance"
+
+    @classmethod
+    def of(cls, provenance: Mapping[str, Any]) -> "About":
+        """Return what a provenance tells; of an older one, or none, what holds of every run."""
+        paper = provenance.get("paper")
+        protocols = provenance.get("protocols", {}).values()
+        norms = {found["options"].get("norm") for found in protocols if found["name"] == "distance"}
+        return cls(
+            caption=tuple(provenance.get("caption", provenance.get("header", [])[:1])),
+            controls=tuple(provenance.get("controls", CONTROLS)),
+            paper=cls.paper if paper is None else Paper(
+                paper["shown"], tuple(paper["methods"]), tuple(paper["perturbations"]), paper["reason"]
+            ),
+            distance="squared_distance" if norms == {"squared"} else "distance",
+        )  # fmt: skip

@@ -1,0 +1,42 @@
+"""What a table alone does not show of its numbers, in sentences."""
+
+import pandas as pd
+
+from rapbench.report.tables import Notes, ordered
+from rapbench.report.verdict import names_of
+
+
+def clean_remark(images: pd.DataFrame) -> str:
+    """Say how many images are classified correctly as they are, where that is not all of them and is known."""
+    clean = images[images["k"] == "0"].drop_duplicates("image")
+    wrong = int((~clean["correct"].astype(bool)).sum())
+    if not wrong:
+        return ""
+    return f"At K = 0, the images as they are, the network is right on {len(clean) - wrong} of {len(clean)}."
+
+
+def exhausted_remarks(images: pd.DataFrame) -> Notes:
+    """Say, by sign, for which methods and K every map has fewer than K pixels: such a K changes what `all` does."""
+    numbers = images[~images["k"].isin(["0", "all"])]
+    remarks: Notes = {}
+    for sign in ordered("sign", numbers["sign"]):
+        part = numbers[numbers["sign"] == sign]
+        methods = ordered("method", part["method"])
+        ks = {name: _beyond(part[part["method"] == name]) for name in methods}
+        remarks[sign] = [_exhausted(sign, found, [name for name in methods if ks[name] == found], len(methods))
+                         for found in dict.fromkeys(ks.values()) if found]  # fmt: skip
+    return remarks
+
+
+def _beyond(part: pd.DataFrame) -> tuple[str, ...]:
+    """Return the K that are more than any map of a method has pixels of a sign."""
+    most = part.groupby("k")["selected"].max()
+    return tuple(k for k in ordered("k", most.index) if most[k] < int(k))
+
+
+def _exhausted(sign: str, ks: tuple[str, ...], methods: list[str], of: int) -> str:
+    change = f"K = {', '.join(ks)} change{'s' if len(ks) == 1 else ''} the same pixels as 'all'"
+    if len(methods) == of:
+        return f"{change}: no map has that many {sign} pixels."
+    whose = "its maps" if len(methods) == 1 else "their maps"
+    return f"{change} for {names_of(methods)}: none of {whose} has that many {sign} pixels."

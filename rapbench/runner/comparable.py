@@ -1,0 +1,51 @@
+"""Whether the paper's Table I can stand beside a run's."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from omegaconf import DictConfig
+
+from rapbench.config import Paper
+from rapbench.data._dataset import UNLABELLED, Dataset
+from rapbench.data._synsets import CLASSES
+from rapbench.runner.choice import Choice
+from rapbench.zoo._model import ZooModel
+
+SIDE = 224  # pixels, of the paper's VGG-16: a K is another share of a larger or smaller image
+IMAGENET = ("imagenet", "samples")  # data sets
+
+
+def paper_beside(
+    config: DictConfig, model: ZooModel, dataset: Dataset, methods: Iterable[Choice], protocols: Iterable[Choice]
+) -> dict[str, Any]:
+    """Return what `report.about.Paper` holds, for a run's provenance.
+
+    A row is the paper's where its label names the method itself. `paper=on` shows them whatever was run; `auto` only
+    for ImageNet's images and labels, a network of its 1,000 classes at the paper's size, and perturbations as the
+    paper's.
+    """
+    named = [choice.label for choice in methods if choice.label == choice.entry.name]
+    same = [choice for choice in protocols
+            if choice.label == choice.entry.name and choice.entry.facts["kind"] == "perturbation"]  # fmt: skip
+    default = [choice.label for choice in same if choice.entry.options | choice.options == choice.entry.options]
+    shown = config.paper is not Paper.off
+    perturbations = [choice.label for choice in same] if config.paper is Paper.on else default
+    reason = ""
+    if config.paper is Paper.auto:
+        if why := _why_not(model, dataset):
+            shown, reason = False, f"The paper's numbers are not shown: {why}."
+        elif others := [choice.label for choice in same if choice.label not in default]:
+            reason = f"The paper's numbers are not shown for {', '.join(others)}, which the paper did otherwise."
+    return {"setting": config.paper.name, "shown": shown, "methods": named, "perturbations": perturbations,
+            "reason": reason}  # fmt: skip
+
+
+def _why_not(model: ZooModel, dataset: Dataset) -> str:
+    if dataset.name not in IMAGENET or dataset.samples[0].label == UNLABELLED:
+        return "they are of ImageNet's images with their own labels"
+    if model.facts.classes != CLASSES:
+        return f"the network has {model.facts.classes:,} classes, not ImageNet's {CLASSES:,}"
+    if model.transform.crop != SIDE:
+        side = model.transform.crop
+        return f"their K are of {SIDE} x {SIDE} pixels, these images have {side} x {side}"
+    return ""

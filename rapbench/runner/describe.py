@@ -1,0 +1,79 @@
+"""What was run, in sentences: for the reports, for print, and what to do about it."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+
+from rapbench.data._dataset import UNLABELLED, Dataset
+from rapbench.data._manifest import Subset
+from rapbench.runner.job import Job
+from rapbench.runner.k_limits import side_of
+
+
+class Description(NamedTuple):
+    """header: of every report. caption: those of its sentences that are for print. hints: what the user may do."""
+
+    header: list[str]
+    caption: list[str]
+    hints: list[str]
+
+
+def described(config: DictConfig, job: Job, refused: Mapping[str, str]) -> Description:
+    """Describe a whole job. refused: why for each method that could not be used."""
+    facts, subset, dataset = job.model.facts, job.subset, job.dataset
+    n, hints = len(subset.rows), []
+    named = f"{facts.name}: {facts.architecture}, weights from {facts.source} ({facts.licence})."
+    which = _which(config, dataset, subset)
+    if dataset.embedded:
+        images = (
+            f"{n} of the {dataset.description}: {which}. This is not the paper's protocol of 500 images. One image is "
+            f"{100 / n:.1f} points of accuracy."
+        )
+        printed = f"{images.partition('. ')[0]}."
+        hints.append("For ImageNet itself set data=imagenet data.root=/path (make: IMAGENET=/path).")
+    elif config.subset.manifest:
+        images = f"n = {n} images, {which}, from {dataset.description}."
+        printed = f"n = {n} images, chosen by a manifest, from {dataset.description}."
+    else:
+        short = "" if n >= config.subset.n else f" There are only {n} of the {config.subset.n} asked for."
+        printed = f"n = {n} images of {dataset.description}, drawn with seed {config.subset.seed}: {which}."
+        images = printed + short
+    more = []
+    if n > 1 and len({row.label for row in subset.rows}) == 1:
+        more.append("All these images have the same label.")
+    if config.precision.name != "fp32":
+        more.append(f"Perturbed images were classified in {config.precision.name}, the subset chosen in fp32.")
+    header = [named, images, *more, *_skipped_ks(config, job)]
+    if subset.broken:
+        header.append(f"{len(subset.broken)} images could not be decoded and were skipped: {', '.join(subset.broken)}.")
+    if refused:
+        reasons = "; ".join(f"{label}: {reason}" for label, reason in refused.items())
+        header.append(f"Methods that could not be used: {reasons}.")
+    return Description(header, [named, printed, *more], hints)
+
+
+def _skipped_ks(config: DictConfig, job: Job) -> list[str]:
+    """Say which K of the default lists were skipped, as no image has that many pixels."""
+    found: dict[str, list[str]] = {}
+    for protocol in job.protocols:
+        asked: Any = OmegaConf.to_container(config.protocol[protocol.label], resolve=True)
+        gone = [f"{sign} {', '.join(str(k) for k in ks if k not in protocol.ks[sign])}"
+                for sign, ks in asked.get("k", {}).items() if ks != protocol.ks[sign]]  # fmt: skip
+        if gone:
+            found.setdefault("; ".join(gone), []).append(protocol.label)
+    side = side_of(job.model)
+    return [
+        f"Skipped K of {', '.join(labels)}: {gone}. An image has {side} x {side} = {side**2:,} pixels."
+        for gone, labels in found.items()
+    ]
+
+
+def _which(config: DictConfig, dataset: Dataset, subset: Subset) -> str:
+    """Return in words which of a data set's images a subset holds."""
+    if config.subset.manifest:
+        return f"those of {config.subset.manifest}"
+    others = " and ".join(other.partition("@")[0] for other in subset.rows[0].also.split())
+    if dataset.samples[0].label == UNLABELLED:
+        return "labelled with what the model predicts" + (f", where {others} agrees" if others else "")
+    return f"those that the model{f' and {others} classify' if others else ' classifies'} correctly"

@@ -1,0 +1,38 @@
+"""The labels of a run's methods and protocols: each row of a report stands under one, and is read by it."""
+
+from collections.abc import Sequence
+
+from rapbench.errors import RapbenchError
+from rapbench.registry import Registry
+from rapbench.report.tables import NAMES, PAPER
+from rapbench.runner.choice import Choice
+
+
+def check_labels(registry: Registry, chosen: Sequence[Choice]) -> None:
+    """Raise RapbenchError for a label that is another entry's name, and for two that the tables show alike."""
+    shown: dict[str, str] = {PAPER: PAPER}
+    for choice in chosen:
+        label = choice.label
+        if label in registry and registry[label].function is not choice.entry.function:
+            raise RapbenchError(
+                f"{registry.kind} {label!r} is set to {choice.entry.name}, and would be shown as what it is not; give "
+                f"{choice.entry.name} a label of its own: '+{registry.kind}.my_{choice.entry.name}={{name: ...}}'"
+            )
+        name = NAMES.get(label, label)
+        if name in shown:
+            raise RapbenchError(
+                f"{registry.kind}s {shown[name]!r} and {label!r} would both be shown as {name!r}; rename one"
+            )
+        shown[name] = label
+
+
+def check_measures(protocols: Sequence[Choice]) -> None:
+    """Raise RapbenchError for several protocols that measure D_K: a report has one table of it."""
+    measures = [choice.label for choice in protocols if choice.entry.facts["kind"] == "measure"]
+    if len(measures) > 1:
+        raise RapbenchError(f"protocols {' and '.join(measures)} both measure D_K; give each a run of its own (name=)")
+
+
+def is_control(method: Choice) -> bool:
+    """Whether a method looks at no model: others are compared with it."""
+    return not method.entry.facts.get("looks_at_model", True)
