@@ -26,7 +26,15 @@ from rapbench.report.paper_figures import sheet
 from rapbench.report.paper_figures.chosen import choose
 from rapbench.report.paper_figures.columns import Columns
 from rapbench.report.paper_figures.heatmaps import COLOURS, SHADE, Block, Look, coloured, heatmap_sheets
-from rapbench.report.paper_figures.masks import MARKS, Example, Mask, marked, mask_sheets, selected_pixels
+from rapbench.report.paper_figures.masks import (
+    MARKS,
+    Example,
+    Mask,
+    fewer_sentence,
+    marked,
+    mask_sheets,
+    selected_pixels,
+)
 from rapbench.report.tables import NAMES
 from rapbench.runner import paper_figures
 from rapbench.runner.finished import Finished
@@ -222,18 +230,32 @@ def outcomes(**methods: str) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def test_images_are_those_that_only_rap_leaves_correct_and_controls_do_not_count():
-    images = outcomes(random="+++++", rap="++-++", lrp_a2b1="-+---", gradient_x_input="-----")
+def test_images_are_those_that_only_rap_leaves_correct_of_all_that_is_shown():
+    images = outcomes(random="--+++", rap="++-++", lrp_a2b1="-+---", gradient_x_input="-----")
     chosen = choose(images, "10000", 5)
-    assert chosen.files == ["a", "d", "e"]  # b: LRP leaves it correct as well; c: RAP does not
-    assert chosen.others == ["gradient_x_input", "lrp_a2b1"]
+    assert chosen.files == ["a"]  # b: LRP leaves it correct as well; c: RAP does not; d, e: a random ranking does too
+    assert chosen.others == ["gradient_x_input", "lrp_a2b1", "random"]
     assert chosen.sentence == (
-        "Without the 10000 most negative pixels, RAP alone, not Gradient*Input, LRP-α2β1, leaves "  # noqa: RUF001
-        "3 of 5 images correct; 3 of these are shown."
+        "Without the 10000 most negative pixels, RAP alone, not Gradient*Input, LRP-α2β1, Random, leaves "  # noqa: RUF001
+        "1 of 5 images correct; 1 of these is shown."
     )
-    fewer = choose(images, "10000", 2)
+    fewer = choose(outcomes(random="-----", rap="++-++", lrp_a2b1="-+---"), "10000", 2)
     assert fewer.files == ["a", "d"]
     assert "leaves 3 of 5 images correct; 2 of these are shown." in fewer.sentence
+
+
+def test_rap_is_not_alone_where_the_control_beside_it_shows_the_same():
+    chosen = choose(outcomes(random="+++++", rap="++-++", lrp_a2b1="-----"), "10000", 5)
+    assert "RAP alone, not" not in chosen.sentence
+    assert chosen.sentence.endswith("of the 2 others (LRP-α2β1, Random), 1, 1, 1, 1 fail on those shown.")  # noqa: RUF001
+
+
+def test_an_image_that_a_method_was_not_measured_on_is_not_chosen():
+    images = outcomes(rap="+++++", lrp_a2b1="-----")
+    images = images[~((images["method"] == "lrp_a2b1") & (images["image"] == "a"))]
+    chosen = choose(images, "10000", 5)
+    assert chosen.files == ["b", "c", "d", "e"]
+    assert "leaves 4 of 4 images correct" in chosen.sentence
 
 
 def test_without_such_an_image_those_are_taken_that_most_others_fail_on():
@@ -248,7 +270,7 @@ def test_without_such_an_image_those_are_taken_that_most_others_fail_on():
     ("images", "says"),
     [
         (outcomes(rap="-----", lrp_a2b1="+++++"), "RAP leaves no image correct without its 10000 most negative"),
-        (outcomes(rap="+++++", random="-----"), "images are chosen by rap and others"),
+        (outcomes(rap="+++++"), "images are chosen by rap and others"),
         (outcomes(lrp_a2b1="+++++", gradient_x_input="-----"), "images are chosen by rap and others"),
         (after("rap", "+", k="8000"), "no removal of 10000 negative pixels; its K: 8000"),
         (after("rap", "+", sign="positive"), "no removal of 10000 negative pixels; its K: none"),
@@ -276,6 +298,17 @@ def test_selected_pixels_are_marked_on_the_pale_greypicture(sign):
     found = marked(image, np.array([[False, False, True]]), sign)
     assert found.dtype == np.uint8
     assert found[0].tolist() == [[128, 128, 128], [255, 255, 255], list(MARKS[sign])]
+
+
+def test_fewer_pixels_than_k_are_said():
+    def mask(count):
+        return Mask(np.arange(12).reshape(3, 4) < count, "cat", True)
+
+    masks = [{"positive": {"rap": mask(4), "random": mask(4)}, "negative": {"rap": mask(9)}},
+             {"positive": {"rap": mask(4), "random": mask(3)}, "negative": {"rap": mask(10)}}]  # fmt: skip
+    said = fewer_sentence(masks, {"positive": "4", "negative": "9"})
+    assert said == " Some maps have fewer than 4 positive pixels, and all of these are taken: Random."
+    assert fewer_sentence(masks, {"positive": "3", "negative": "all"}) == ""
 
 
 def test_mask_sheets_say_what_is_predicted_and_nothing_overlaps():

@@ -9,6 +9,7 @@ from matplotlib.image import imread
 
 from rapbench import RapbenchError, report
 from rapbench.report import plots, write_report
+from rapbench.report.about import About, Paper
 from rapbench.report.canvas import figure_files
 from rapbench.report.region_curves import region_curves
 from rapbench.report.regions import aopc, aopc_blocks, by_cell, drop_curve
@@ -139,11 +140,11 @@ def test_each_panel_draws_its_own_order_and_the_random_one(tmp_path):
 def test_files_of_an_earlier_report_go_and_nothing_else_does(tmp_path):
     (tmp_path / "notes.csv").write_text("mine")
     images, means = both(), distances([1.0, 2.0])
-    write_report(tmp_path, images, means, [], many())
+    write_report(tmp_path, images, means, [], many(), About(paper=Paper(True)))
     assert {path.name for path in tmp_path.iterdir()} == {"notes.csv", *report.FILES}
     write_report(tmp_path, None, None, [], many())
     assert {path.name for path in tmp_path.iterdir()} == {"notes.csv", *FILES}
-    write_report(tmp_path, images, means, [])
+    write_report(tmp_path, images, means, [], about=About(paper=Paper(True)))
     assert {path.name for path in tmp_path.iterdir()} == {"notes.csv", "report.html", *set(report.FILES) - set(FILES)}
 
 

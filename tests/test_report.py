@@ -12,15 +12,17 @@ from matplotlib.image import imread
 import rapbench
 from rapbench import paths
 from rapbench.report import plots, write_report
+from rapbench.report.about import About, Paper
 from rapbench.report.canvas import figure_files
 from rapbench.report.paper import beside_paper, markdown_paper
 from rapbench.report.published import published_table1
 from rapbench.report.tables import NAMES, distance_table, distance_terminal, latex, markdown, ordered, table1, terminal
-from rapbench.report.verdict import markdown_verdict, verdicts
+from rapbench.report.verdict import markdown_verdict, nothing, verdicts
 
 OF_IMAGES = {"curves.png", "curves.pdf", "table1.csv", "table1.md", "table1.tex", "intervals.md", "intervals.tex",
              "tests.csv", "verdict.csv", "paper.csv", "report.html"}  # fmt: skip
 OF_DISTANCES = {"distance.csv", "distance.png", "distance.pdf", "report.html"}
+ABOUT = About(caption=("For print.",), paper=Paper(True))
 HEADER = ["A_model at 95% of 3 images.", "Seed 0."]
 
 
@@ -220,7 +222,7 @@ def test_missing_cells_and_uneven_counts_are_said():
 def test_negative_numbers_and_stars():
     images = results(method="gradient_x_input", logits=[-1.0, -2.0, -3.0]), results(k="500", logits=[-0.001, 0.0, 0.0])
     table = table1(pd.concat(images))
-    assert r"Gradient*Input & $-$2.00 &  \\" in latex(table, published_table1(), [])
+    assert r"Gradient*Input & $-$2.00 &  \\" in latex(table, published_table1(), [], [])
     text = markdown(table, published_table1(), [])
     assert r"Gradient\*Input" in text
     assert ["RAP", "", "0.00"] in rows(text)
@@ -228,10 +230,11 @@ def test_negative_numbers_and_stars():
 
 def test_latex_is_escaped():
     images = pd.concat([both(method=name, k="all") for name in ("my_method", "lrp_a1b0", "pattern_attribution")])
-    text = latex(table1(images), published_table1(), HEADER)
+    text = latex(table1(images), published_table1(), [*HEADER, "To do: make X=1."], HEADER)
     assert text.startswith("% Needs \\usepackage{booktabs}.\n% A_model at 95% of 3 images.\n% Seed 0.\n")
     code = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
     assert r"\caption{A\_model at 95\% of 3 images. Seed 0. Positive attributions: accuracy (\%)." in code
+    assert "To do" not in code
     assert r"my\_method & 66.7 (33.3) \\" in code
     assert r"LRP-$\alpha_1\beta_0$ & 66.7 (33.3) \\" in code
     assert r"\quad paper (VGG-16) & 0.0 (5.23$^\dagger$) \\" in code
@@ -245,21 +248,21 @@ def test_latex_is_escaped():
 def test_report_writes_every_file_and_the_numbers_survive(tmp_path):
     images = pd.concat([both(k=k, sign=sign) for sign in ("positive", "negative") for k in ("0", "250", "all")])
     means = pd.concat([distances([1.0, 2.0], k="10"), distances([1.0, 3.0], k="20")])
-    text = write_report(tmp_path / "new" / "folder", images, means, HEADER)
+    text = write_report(tmp_path / "new" / "folder", images, means, HEADER, about=ABOUT)
     folder = tmp_path / "new" / "folder"
     assert {file.name for file in folder.iterdir()} == OF_IMAGES | OF_DISTANCES
     for name, expected in (("table1.csv", table1(images)), ("distance.csv", distance_table(means))):
         back = pd.read_csv(folder / name, dtype={"k": str})
         pd.testing.assert_frame_equal(back, expected, check_exact=True)
-    verdict, paper = (
-        markdown_verdict(verdicts(images)),
-        markdown_paper(beside_paper(table1(images), published_table1())),
-    )
-    shown = markdown(table1(images), published_table1(), [*HEADER, verdict, paper])
+    clean = "At K = 0, the images as they are, the network is right on 2 of 3."
+    header, caption = [*HEADER, clean], ["For print.", clean]
+    verdict = markdown_verdict(verdicts(images), nothing(images))
+    paper = markdown_paper(beside_paper(table1(images), published_table1()))
+    shown = markdown(table1(images), published_table1(), [*header, verdict, paper])
     assert (folder / "table1.md").read_text("utf-8") == shown
-    assert (folder / "table1.tex").read_text("utf-8") == latex(table1(images), published_table1(), HEADER)
-    assert text.startswith("A_model at 95% of 3 images.\nSeed 0.\n\nPositive attributions: accuracy (%)\n")
-    assert "distance D_K" in text
+    assert (folder / "table1.tex").read_text("utf-8") == latex(table1(images), published_table1(), header, caption)
+    assert text.startswith(f"{header[0]}\n{header[1]}\n{clean}\n\nPositive attributions: accuracy (%)\n")
+    assert "D_K, mean distance" in text
     assert imread(folder / "curves.png").shape == (1260, 1560, 4)  # two signs by two metrics at 150 dpi
     assert imread(folder / "distance.png").shape == (720, 780, 4)
     for name in ("curves.pdf", "distance.pdf"):
@@ -268,12 +271,12 @@ def test_report_writes_every_file_and_the_numbers_survive(tmp_path):
         assert b"CreationDate" not in data
 
 
-@pytest.mark.parametrize("nothing", [None, pd.DataFrame()])
-def test_report_of_distances_or_of_images_alone(tmp_path, nothing):
-    text = write_report(tmp_path, nothing, distances([1.0, 2.0]), [])
+@pytest.mark.parametrize("none", [None, pd.DataFrame()])
+def test_report_of_distances_or_of_images_alone(tmp_path, none):
+    text = write_report(tmp_path, none, distances([1.0, 2.0]), [])
     assert {file.name for file in tmp_path.iterdir()} == OF_DISTANCES
-    assert text.startswith("Positive attributions: distance D_K")
-    write_report(tmp_path / "images", results(), nothing, [])
+    assert text.startswith("Positive attributions: D_K, mean distance (pixels)\n")
+    write_report(tmp_path / "images", results(), none, [], about=ABOUT)
     assert {file.name for file in (tmp_path / "images").iterdir()} == OF_IMAGES
 
 

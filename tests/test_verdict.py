@@ -10,7 +10,7 @@ from rapbench.report.pairs import pair_tests
 from rapbench.report.paper import beside_paper, markdown_paper, sentence, totals
 from rapbench.report.published import published_table1
 from rapbench.report.tables import table1
-from rapbench.report.verdict import CONTROLS, markdown_verdict, terminal_verdict, verdicts
+from rapbench.report.verdict import NONE, caution, markdown_verdict, nothing, terminal_verdict, verdicts
 
 N = 10
 
@@ -128,24 +128,30 @@ def test_which_way_is_better_hangs_on_the_sign(sign, lower):
 
 def test_a_verdict_by_both_metrics_by_one_and_by_none():
     low, high = spread(0) - 10, spread(0)
-    assert "| ✓ better " in markdown_verdict(against_random(low, high, correct=(False, True)))
-    assert "| ✓ better (score) " in markdown_verdict(against_random(low, high))
-    assert "| ✓ better (accuracy) " in markdown_verdict(against_random(high, high, correct=(False, True)))
-    assert "| ≈ no better " in markdown_verdict(against_random(high, high))
-    assert "| ✗ worse (score) " in markdown_verdict(against_random(high, low))
+    assert "| ✓ better " in markdown_verdict(against_random(low, high, correct=(False, True)), "")
+    assert "| ✓ better (score) " in markdown_verdict(against_random(low, high), "")
+    assert "| ✓ better (accuracy) " in markdown_verdict(against_random(high, high, correct=(False, True)), "")
+    assert f"| ≈ {NONE} " in markdown_verdict(against_random(high, high), "")
+    assert "| ✗ worse (score) " in markdown_verdict(against_random(high, low), "")
     contradiction = against_random(high, low, correct=(False, True))
     assert contradiction.iloc[0]["verdict"] == "mixed"
-    assert "| ± mixed " in markdown_verdict(contradiction)
+    assert "| ± mixed " in markdown_verdict(contradiction, "")
 
 
 def test_few_images_are_no_verdict_and_that_is_said():
     parts = [cell(name, n=5, logit=spread(0, 5) - (name == "rap")) for name in ("rap", "random")]
     table = verdicts(pd.concat(parts))
-    assert table.iloc[0]["verdict"] == "no better"  # 2 / 2^5 is not below 0.05, however large the difference
-    assert "5 images are few" in markdown_verdict(table)
-    assert "5 images are few" in terminal_verdict(table)
-    many = [cell(name, n=100, logit=spread(0, 100) - (name == "rap")) for name in ("rap", "random")]
-    assert "few" not in markdown_verdict(verdicts(pd.concat(many)))
+    assert table.iloc[0]["verdict"] == NONE  # twice 2 / 2^5 is not below 0.05, however large the difference
+    for text in (markdown_verdict(table, ""), terminal_verdict(table)):
+        assert "5 images are few" in text
+        assert "no difference in this table could be shown" in text
+    more = [cell(name, n=8, logit=spread(name == "rap", 8)) for name in ("rap", "random")]
+    assert "could be shown" not in caution(verdicts(pd.concat(more)))
+    assert caution(verdicts(pd.concat(more))).startswith("8 images are few")
+    clear = [cell(name, n=8, logit=spread(0, 8) - (name == "rap")) for name in ("rap", "random")]
+    assert caution(verdicts(pd.concat(clear))) == ""  # what is shown is shown, with few images too
+    many = [cell(name, n=100, logit=spread(0, 100)) for name in ("rap", "random")]
+    assert "few" not in markdown_verdict(verdicts(pd.concat(many)), "")
 
 
 def test_all_and_none_are_no_part_of_a_verdict():
@@ -171,29 +177,55 @@ def test_a_verdict_is_over_the_mean_of_all_k_of_both():
     assert row["score_p"] == pytest.approx(stats.wilcoxon(differences).pvalue)
 
 
-def test_each_control_is_a_family_of_its_own_and_random_is_not_judged():
+def test_each_control_is_a_family_of_its_own_and_is_not_judged():
     low, high = spread(0) - 10, spread(0)
     parts = [cell("rap", logit=low), cell("edge", logit=low - 1), cell("random", logit=high)]
     parts += [cell("rap", sign="negative", logit=high), cell("random", sign="negative", logit=low)]
     table = verdicts(pd.concat(parts))
     assert list(zip(table["sign"], table["control"], table["method"], table["verdict"], strict=True)) == [
         ("positive", "random", "rap", "better"),
-        ("positive", "random", "edge", "better"),
         ("positive", "edge", "rap", "worse"),
         ("negative", "random", "rap", "better"),
     ]
-    assert table["score_p_holm"].tolist() == pytest.approx([8 / 2**N, 8 / 2**N, 4 / 2**N, 4 / 2**N])
+    assert table["score_p_holm"].tolist() == pytest.approx([4 / 2**N] * 3)
     text = terminal_verdict(table)
-    assert "removing positive pixels, against Random\n  ✓ better: RAP, Edges\n" in text
+    assert "removing positive pixels, against Random\n  ✓ better: RAP\n" in text
     assert "removing positive pixels, against Edges\n  ✗ worse: RAP\n" in text
     assert "removing negative pixels, against Random\n  ✓ better: RAP\n" in text
 
 
 def test_without_a_control_there_is_no_verdict():
-    table = verdicts(cell("rap"))
+    images = cell("rap")
+    table = verdicts(images)
     assert table.empty
-    assert f"Neither {' nor '.join(CONTROLS)} is among the methods" in markdown_verdict(table)
+    assert markdown_verdict(table, nothing(images)).endswith(nothing(images))
     assert terminal_verdict(table) == ""
+
+
+@pytest.mark.parametrize(
+    ("methods", "says"),
+    [
+        (["rap"], "No control (Random, Edges) is among the methods"),
+        (["random"], "Only Random ran, and a control is not judged itself"),
+        (["random", "edge"], "Only Edges and Random ran"),
+    ],
+)
+def test_why_there_is_no_verdict(methods, says):
+    images = pd.concat(cell(name) for name in methods)
+    assert verdicts(images).empty
+    assert says in nothing(images)
+
+
+def test_without_anything_in_common_there_is_no_verdict():
+    images = pd.concat([cell("rap").iloc[:5], cell("random").iloc[5:], cell("edge", k="500")])
+    assert verdicts(images).empty
+    assert "in common with Edges or Random" in nothing(images)
+
+
+def test_a_control_of_another_name_is_not_judged_and_others_are_compared_with_it():
+    images = pd.concat([cell("rap", logit=spread(0) - 10), cell("noise", logit=spread(0)), cell("random")])
+    table = verdicts(images, ["noise", "random"])
+    assert list(zip(table["control"], table["method"], strict=True)) == [("random", "rap"), ("noise", "rap")]
 
 
 def rap_at(k, hits, n=20, **options):
@@ -256,3 +288,8 @@ def test_a_table_without_a_cell_of_the_papers_is_not_compared():
     cells = beside_paper(table1(cell("random")), published_table1())
     assert cells.empty
     assert markdown_paper(cells) == ""
+
+
+def test_nothing_to_count_is_said():
+    cells = beside_paper(table1(cell("rap", k="0")), published_table1())
+    assert sentence(totals(cells)).startswith("No cell above K = 0 ")

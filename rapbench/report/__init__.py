@@ -55,7 +55,7 @@ def write_report(
     files: dict[str, str | bytes] = {}
     published = about.paper.of(published_table1())
     shown: dict[str, Any] = dict.fromkeys(("table", "paper", "pairs", "verdict", "distance", "aopc", "images"))
-    shown |= {"why": "", "remarks": {}, "aside": ""}
+    shown |= {"why": "", "remarks": {}, "distance_remarks": {}, "aside": ""}
     replaced = [] if regions is None or regions.empty else by_cell(regions)
     work = 8 + 2 * len(replaced)
     with tqdm(total=work, desc="report", delay=2, leave=False) as bar:  # of seconds: most reports need none
@@ -89,8 +89,9 @@ def write_report(
             files["distance.csv"] = means.to_csv(index=False)
             named = f"{title} {tables.counts(means['n'])}"
             files |= done(figure_files(plots.distance_curves(means, named), "distance"))
-            texts.append(tables.distance_terminal(means))
-            shown["distance"] = means
+            remarks = exhausted_remarks(distances)
+            texts.append(tables.distance_terminal(means, remarks))
+            shown |= {"distance": means, "distance_remarks": remarks}
         if replaced:
             drops, areas = (
                 pd.concat([done(of(cell)) for cell in replaced], ignore_index=True) for of in (drop_curve, aopc)
@@ -104,6 +105,7 @@ def write_report(
             shown["aopc"] = areas
         if shown["verdict"] is not None:
             texts.append(terminal_verdict(shown["verdict"]) or f"{shown['why']}\n")
+            texts += [f"{about.paper.reason}\n"] if about.paper.reason else []
         if files:
             name = title.partition(":")[0] or folder.resolve().name
             gallery = load_gallery(folder)

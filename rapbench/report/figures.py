@@ -20,11 +20,13 @@ def colours(methods: pd.Series) -> dict[str, str]:
     return {name: style["color"] for name, style in method_styles(methods).items()}
 
 
-def curve(part: pd.DataFrame, paper: pd.DataFrame, value: str, title: str, methods: pd.Series) -> dict[str, Any]:
+def curve(
+    part: pd.DataFrame, paper: pd.DataFrame, value: str, title: str, methods: pd.Series, pixels: str = PIXELS
+) -> dict[str, Any]:
     """Return a figure of `part`'s value against K, a line a method with its interval, as plotly's JSON.
 
     part: rows of one sign, metric and perturbation, with method, k, value, low, high, n. paper: the paper's rows of the
-    same, drawn hidden. methods: all that the page shows, so that each keeps its colour.
+    same, drawn hidden. methods: all that the page shows, so that each keeps its colour. title, pixels: of the axes.
     """
     styles, ks = method_styles(methods), ordered("k", part["k"])
     traces: list[dict[str, Any]] = []
@@ -41,7 +43,7 @@ def curve(part: pd.DataFrame, paper: pd.DataFrame, value: str, title: str, metho
             "type": "category",
             "categoryorder": "array",
             "categoryarray": ks,
-            "title": {"text": PIXELS, "standoff": 8},
+            "title": {"text": pixels, "standoff": 8},
         },
         "yaxis": {"title": {"text": title}},
         "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},

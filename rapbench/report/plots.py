@@ -56,10 +56,14 @@ def distance_curves(table: pd.DataFrame, title: str) -> Figure:
                 panel.plot(x, line["mean"], **style)
                 panel.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
                 panel.vlines(x, low, high, color=style["color"], alpha=0.5)  # a band needs two points, 'all' is one
-        first = {"positive": "most relevant", "negative": "most negative"}.get(sign, sign)
         name = METRIC_NAMES[part["metric"].iloc[0]]
-        panel.set(title=f"{sign} attributions", xlabel=f"{first} pixels (K)", ylabel=f"$D_K$: {name}")
+        panel.set(title=f"{sign} attributions", xlabel=first_pixels(sign), ylabel=f"$D_K$: {name}")
     return with_legend(figure, styles, [])
+
+
+def first_pixels(sign: str) -> str:
+    """Return what the K first pixels of a sign are, for an axis."""
+    return f"{'most negative' if sign == 'negative' else 'most relevant'} pixels (K)"
 
 
 def method_styles(methods: pd.Series) -> dict[str, dict]:

@@ -15,9 +15,12 @@ def clean_remark(images: pd.DataFrame) -> str:
     return f"At K = 0, the images as they are, the network is right on {len(clean) - wrong} of {len(clean)}."
 
 
-def exhausted_remarks(images: pd.DataFrame) -> Notes:
-    """Say, by sign, for which methods and K every map has fewer than K pixels: such a K changes what `all` does."""
-    numbers = images[~images["k"].isin(["0", "all"])]
+def exhausted_remarks(results: pd.DataFrame) -> Notes:
+    """Say, by sign, for which methods and K every map has fewer than K pixels: such a K stands for `all`.
+
+    results: per-image results as `tables.table1` or `tables.distance_table` take them.
+    """
+    numbers = results[~results["k"].isin(["0", "all"])]
     remarks: Notes = {}
     for sign in ordered("sign", numbers["sign"]):
         part = numbers[numbers["sign"] == sign]
@@ -35,8 +38,8 @@ def _beyond(part: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _exhausted(sign: str, ks: tuple[str, ...], methods: list[str], of: int) -> str:
-    change = f"K = {', '.join(ks)} change{'s' if len(ks) == 1 else ''} the same pixels as 'all'"
+    same = f"K = {', '.join(ks)} select{'s' if len(ks) == 1 else ''} the same pixels as 'all'"
     if len(methods) == of:
-        return f"{change}: no map has that many {sign} pixels."
+        return f"{same}: no map has that many {sign} pixels."
     whose = "its maps" if len(methods) == 1 else "their maps"
-    return f"{change} for {names_of(methods)}: none of {whose} has that many {sign} pixels."
+    return f"{same} for {names_of(methods)}: none of {whose} has that many {sign} pixels."

@@ -242,7 +242,7 @@ def latex_blocks(blocks: "list[Block]", header: list[str], caption: list[str], c
     return "\n".join(lines) + "\n"
 
 
-def distance_terminal(table: pd.DataFrame) -> str:
+def distance_terminal(table: pd.DataFrame, notes: "Notes | None" = None) -> str:
     """Lay out `distance_table`'s result for a terminal: mean ± standard error, one block a sign."""
     parts = []
     for sign in ordered("sign", table["sign"]):
@@ -256,7 +256,7 @@ def distance_terminal(table: pd.DataFrame) -> str:
         rows = [[NAMES.get(method, method), *(cells.get((method, k), "") for k in ks)] for method in methods]
         title = f"{sign.capitalize()} attributions: D_K, {METRIC_NAMES[part['metric'].iloc[0]]}"
         caption = f"Cells: mean ± standard error; {counts(part['n'])}."
-        parts.append("\n".join([title, caption, _tabulate(rows, ks, "simple")]))
+        parts.append("\n".join([title, caption, _tabulate(rows, ks, "simple"), *(notes or {}).get(sign, [])]))
     return "\n\n".join(parts) + "\n"
 
 

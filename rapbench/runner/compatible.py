@@ -11,8 +11,8 @@ from rapbench.errors import RapbenchError
 from rapbench.zoo._model import ZooModel
 
 ADVICE = {
-    "folder": "use a network for the classes in data.root, data=imagenet where its folders are ImageNet's synsets (such "
-    "as n01440764), or data.labels=predicted",
+    "folder": "use a network for the classes in data.root, data=imagenet where its folders are ImageNet's synsets "
+    "(such as n01440764), or data.labels=predicted",
     "imagenet": "use a network for ImageNet's classes, data=folder data.labels=folders for class folders of your own, "
     "or data.labels=predicted",
     "samples": "use images of the network's own classes: data=folder data.root=/path data.labels=folders",

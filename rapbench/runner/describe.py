@@ -1,5 +1,6 @@
 """What was run, in sentences: for the reports, for print, and what to do about it."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -9,6 +10,8 @@ from rapbench.data._dataset import UNLABELLED, Dataset
 from rapbench.data._manifest import Subset
 from rapbench.runner.job import Job
 from rapbench.runner.k_limits import side_of
+
+HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")  # no line of print holds a SHA-256
 
 
 class Description(NamedTuple):
@@ -50,7 +53,8 @@ def described(config: DictConfig, job: Job, refused: Mapping[str, str]) -> Descr
     if refused:
         reasons = "; ".join(f"{label}: {reason}" for label, reason in refused.items())
         header.append(f"Methods that could not be used: {reasons}.")
-    return Description(header, [named, printed, *more], hints)
+    caption = [HASH.sub(r"\1...", sentence) for sentence in (named, printed, *more)]
+    return Description(header, caption, hints)
 
 
 def _skipped_ks(config: DictConfig, job: Job) -> list[str]:

@@ -13,7 +13,7 @@ from rapbench.report.about import About
 from rapbench.report.canvas import KINDS, figure_files
 from rapbench.report.paper_figures.chosen import choose, removed
 from rapbench.report.paper_figures.heatmaps import Block, Look, heatmap_sheets
-from rapbench.report.paper_figures.masks import Example, Mask, mask_sheets, selected_pixels
+from rapbench.report.paper_figures.masks import Example, Mask, fewer_sentence, mask_sheets, selected_pixels
 from rapbench.report.paper_figures.sheet import DPI, WIDTH, Sheet
 from rapbench.report.plots import distance_curves
 from rapbench.report.provenance import provenance_of
@@ -62,7 +62,8 @@ def draw_figure7(folder: Path, ks: dict[Sign, str], count: int) -> str:
         Example(run.rows[at].file, run.class_name(run.rows[at].label), picture, shown)
         for at, picture, shown in zip(places, run.pictures(places), masks, strict=True)
     ]
-    text = _written(folder, "figure7a", mask_sheets(examples, ks, chosen.sentence))
+    sentence = f"{chosen.sentence}{fewer_sentence(masks, ks)}"
+    text = _written(folder, "figure7a", mask_sheets(examples, ks, sentence))
     if distances.empty:
         return text
     about = About.of(provenance_of(folder))

@@ -16,6 +16,7 @@ from rapbench.report.page import sections
 from rapbench.report.page.pictures import gallery_section
 from rapbench.report.page.sections import VIEW
 from rapbench.report.page.words import options
+from rapbench.report.plots import first_pixels
 from rapbench.report.tables import METRIC_NAMES, Notes, ordered
 
 HERE = Path(__file__).parent
@@ -37,14 +38,15 @@ def page(
     provenance: dict[str, Any],
     why: str,
     remarks: Notes,
+    distance_remarks: Notes,
     aside: str,
 ) -> str:
     """Return the page: it needs no network, and the same results give the same bytes.
 
     table, paper, pairs, verdict, distance, aopc: of `table1`, `beside_paper`, `pair_tests`, `verdicts`,
     `distance_table`, `regions.aopc`, or None. published: the paper's Table I, as far as it is shown. images: per-image
-    results, for what the gallery's images became. why: there is no verdict, where it is empty. remarks: below each
-    sign's tables. aside: why the paper's numbers, or some, are not shown.
+    results, for what the gallery's images became. why: there is no verdict, where it is empty. remarks,
+    distance_remarks: below each sign's tables. aside: why the paper's numbers, or some, are not shown.
     """
     methods = pd.concat([frame["method"] for frame in (table, distance, aopc) if frame is not None])
     colour = colours(methods)
@@ -71,8 +73,8 @@ def page(
         for place, part in _groups(means, ["sign"]):
             name = place[0]
             axis = METRIC_NAMES[part["metric"].iloc[0]]
-            data["figures"]["distance"][name] = curve(part, part[:0], "value", axis, methods)
-            shown["distance"].append(sections.view(name, place, part, None, colour))
+            data["figures"]["distance"][name] = curve(part, part[:0], "value", axis, methods, first_pixels(name))
+            shown["distance"].append(sections.view(name, place, part, None, colour, distance_remarks.get(name, ())))
     if aopc is not None:
         shown["aopc"] = [sections.aopc(part, colour) for _, part in _groups(aopc, ["perturbation"])]
     if gallery is not None and images is not None:

@@ -53,7 +53,7 @@ def view(
                     cell |= {"paper": shown, "inside": theirs["inside"]}
             cells.append(cell)
         rows.append({"name": NAMES.get(method, method), "colour": colour[method], "cells": cells})
-    words = [METRIC_NAMES.get(word, word) for word in place]
+    words = [METRIC_NAMES.get(word, word) for word in (place if len(place) > 1 else (*place, metric))]
     what = "value and 95 % interval" if part["low"].notna().any() else "value, without an interval"
     caption = f"{' · '.join(words)}: {what}; {counts(part['n'])}."
     if printed:

@@ -43,7 +43,8 @@ def choose(images: pd.DataFrame, k: str, count: int) -> Chosen:
     names = ", ".join(NAMES.get(name, name) for name in others)
     of = counts(pd.Series([len(correct)]))
     if alone:
-        which = f"RAP alone, not {names}, leaves {alone} of {of} correct; {len(files)} of these are shown"
+        are = "is" if len(files) == 1 else "are"
+        which = f"RAP alone, not {names}, leaves {alone} of {of} correct; {len(files)} of these {are} shown"
     else:
         failing = ", ".join(str(number) for number in wrong[files])
         which = f"no image of {of} stays correct by RAP alone; of the {len(others)} others ({names}), {failing} fail"

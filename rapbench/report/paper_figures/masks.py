@@ -11,6 +11,8 @@ from rapbench.protocols.ranking import Sign, rank_pixels
 from rapbench.report.paper_figures import sheet
 from rapbench.report.paper_figures.columns import Columns
 from rapbench.report.paper_figures.sheet import GAP, HEIGHT, LABELS, LINE, SMALL, WIDTH, Sheet
+from rapbench.report.tables import ordered
+from rapbench.report.verdict import names_of
 
 MARKS = {"positive": (204, 51, 17), "negative": (0, 119, 187)}  # Paul Tol's "vibrant" red and blue
 OUTCOME = {True: ("✓", "#117733"), False: ("✗", "#AA3377")}
@@ -56,6 +58,18 @@ def mask_sheets(examples: Sequence[Example], ks: dict[Sign, str], sentence: str)
         page.words(0, y + GAP, caption)
         sheets.append(page)
     return sheets
+
+
+def fewer_sentence(masks: Sequence[dict[Sign, dict[str, Mask]]], ks: dict[Sign, str]) -> str:
+    """Say which methods have maps with fewer than K pixels of a sign among those shown; empty where none has."""
+    said = []
+    for sign, k in ks.items():
+        names = {name: None for shown in masks for name, mask in shown[sign].items()
+                 if k != "all" and mask.selected.sum() < int(k)}  # fmt: skip
+        if names:
+            have = f" Some maps have fewer than {k} {sign} pixels, and all of these are taken"
+            said.append(f"{have}: {names_of(ordered('method', names))}.")
+    return "".join(said)
 
 
 def _row(columns: Columns) -> float:
