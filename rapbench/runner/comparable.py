@@ -9,6 +9,7 @@ from rapbench.config import Paper
 from rapbench.data._dataset import UNLABELLED, Dataset
 from rapbench.data._synsets import CLASSES
 from rapbench.runner.choice import Choice
+from rapbench.runner.columns import kind_of
 from rapbench.zoo._model import ZooModel
 
 SIDE = 224  # pixels, of the paper's VGG-16: a K is another share of a larger or smaller image
@@ -26,8 +27,9 @@ def paper_beside(
     """
     named = [choice.label for choice in methods if choice.label == choice.entry.name]
     same = [choice for choice in protocols
-            if choice.label == choice.entry.name and choice.entry.facts["kind"] == "perturbation"]  # fmt: skip
-    default = [choice.label for choice in same if choice.entry.options | choice.options == choice.entry.options]
+            if choice.label == choice.entry.name and kind_of(choice.protocol) == "perturbation"]  # fmt: skip
+    default = [choice.label for choice in same if _options(choice.entry.options | choice.options) == _options(
+        choice.entry.options)]  # fmt: skip
     shown = config.paper is not Paper.off
     perturbations = [choice.label for choice in same] if config.paper is Paper.on else default
     reason = ""
@@ -38,6 +40,11 @@ def paper_beside(
             reason = f"The paper's numbers are not shown for {', '.join(others)}, which the paper did otherwise."
     return {"setting": config.paper.name, "shown": shown, "methods": named, "perturbations": perturbations,
             "reason": reason}  # fmt: skip
+
+
+def _options(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options but for the K: each cell stands beside the paper's of its own K."""
+    return {name: value for name, value in options.items() if name != "k"}
 
 
 def _why_not(model: ZooModel, dataset: Dataset) -> str:

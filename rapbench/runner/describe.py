@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from rapbench.data._dataset import UNLABELLED, Dataset
 from rapbench.data._manifest import Subset
+from rapbench.protocols import protocols
+from rapbench.runner.choice import choices
 from rapbench.runner.job import Job
-from rapbench.runner.k_limits import side_of
+from rapbench.runner.k_limits import ks_of, side_of
 
 HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")  # no line of print holds a SHA-256
 
@@ -60,10 +62,11 @@ def described(config: DictConfig, job: Job, refused: Mapping[str, str]) -> Descr
 def _skipped_ks(config: DictConfig, job: Job) -> list[str]:
     """Say which K of the default lists were skipped, as no image has that many pixels."""
     found: dict[str, list[str]] = {}
+    asked = {choice.label: ks_of(choice) for choice in choices(config.protocol, protocols)}
     for protocol in job.protocols:
-        asked: Any = OmegaConf.to_container(config.protocol[protocol.label], resolve=True)
-        gone = [f"{sign} {', '.join(str(k) for k in ks if k not in protocol.ks[sign])}"
-                for sign, ks in asked.get("k", {}).items() if ks != protocol.ks[sign]]  # fmt: skip
+        kept = ks_of(protocol)
+        gone = [f"{sign} {', '.join(str(k) for k in ks if k not in kept[sign])}"
+                for sign, ks in asked[protocol.label].items() if ks != kept[sign]]  # fmt: skip
         if gone:
             found.setdefault("; ".join(gone), []).append(protocol.label)
     side = side_of(job.model)

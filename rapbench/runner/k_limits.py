@@ -1,22 +1,23 @@
 """K lists against the size of the images: more pixels than there are cannot be perturbed."""
 
-import functools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
-
-import yaml
 
 from rapbench.errors import RapbenchError
-from rapbench.paths import resource
-from rapbench.protocols.ranking import Sign
 from rapbench.runner.choice import Choice
 from rapbench.zoo._model import ZooModel
+
+Ks = dict[str, list[int | str]]
 
 
 def side_of(model: ZooModel) -> int:
     """Return the height and width of a model's input, in pixels."""
     return model.transform.crop
+
+
+def ks_of(protocol: Choice) -> Ks:
+    """Return a protocol's K lists, by sign; {} for one that has none."""
+    return {sign: list(ks) for sign, ks in (protocol.set_to("k") if "k" in protocol.entry.options else {}).items()}
 
 
 def within(protocols: Sequence[Choice], side: int) -> list[Choice]:
@@ -25,27 +26,21 @@ def within(protocols: Sequence[Choice], side: int) -> list[Choice]:
     Of a default list the K beyond all pixels are dropped. Raises RapbenchError where a user's own list has one. A K
     beyond the pixels of one sign stays: a map that has fewer gives all it has, as in the paper.
     """
-    return [replace(protocol, ks={sign: _fitting(protocol, sign, ks, side) for sign, ks in protocol.ks.items()})
-            for protocol in protocols]  # fmt: skip
+    found = []
+    for protocol in protocols:
+        asked = ks_of(protocol)
+        fitting = {sign: _fitting(protocol, sign, ks, side) for sign, ks in asked.items()}
+        changed = fitting != asked
+        found.append(replace(protocol, options=protocol.options | {"k": fitting}) if changed else protocol)
+    return found
 
 
-def _fitting(protocol: Choice, sign: Sign, ks: list[int | str], side: int) -> list[int | str]:
+def _fitting(protocol: Choice, sign: str, ks: list[int | str], side: int) -> list[int | str]:
     beyond = [k for k in ks if isinstance(k, int) and k > side**2]
     fitting = [k for k in ks if k not in beyond]
-    if beyond and (not fitting or ks not in _defaults(protocol.entry.name, sign)):
+    if beyond and (not fitting or ks != list(protocol.entry.options["k"].get(sign, ()))):
         raise RapbenchError(
             f"protocol {protocol.label!r}: k.{sign} has {beyond[0]}, but an image has {side} x {side} = {side**2:,} "
             "pixels; take fewer, or all"
         )
     return fitting
-
-
-@functools.cache
-def _defaults(name: str, sign: Sign) -> list[list[int | str]]:
-    """Return the K lists that nobody chose: a protocol's own, and those of a run."""
-    sections: list[Any] = [yaml.safe_load(resource("configs", "run.yaml").read_text("utf-8"))]
-    own = resource("configs", "protocol") / f"{name}.yaml"
-    if own.is_file():
-        sections.append(yaml.safe_load(own.read_text("utf-8")))
-    lists = [section["k"] for section in sections if isinstance(section.get("k"), dict)]
-    return [found[sign] for found in lists if sign in found]

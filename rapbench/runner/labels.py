@@ -6,6 +6,7 @@ from rapbench.errors import RapbenchError
 from rapbench.registry import Registry
 from rapbench.report.tables import NAMES, PAPER
 from rapbench.runner.choice import Choice
+from rapbench.runner.columns import kind_of
 
 
 def check_labels(registry: Registry, chosen: Sequence[Choice]) -> None:
@@ -28,7 +29,7 @@ def check_labels(registry: Registry, chosen: Sequence[Choice]) -> None:
 
 def check_measures(protocols: Sequence[Choice]) -> None:
     """Raise RapbenchError for several protocols that measure D_K: a report has one table of it."""
-    measures = [choice.label for choice in protocols if choice.entry.facts["kind"] == "measure"]
+    measures = [choice.label for choice in protocols if kind_of(choice.protocol) == "measure"]
     if len(measures) > 1:
         raise RapbenchError(f"protocols {' and '.join(measures)} both measure D_K; give each a run of its own (name=)")
 
