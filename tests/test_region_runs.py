@@ -123,7 +123,7 @@ def test_a_folder_holds_the_results_of_its_last_run_alone(somewhere):
     (["protocol.regions.steps=0"], "option steps=0: Input should be greater than 0"),
     (["protocol.regions.fill=black"], "option fill='black': Input should be 'image_min'"),
     (["protocol.regions.output=odds"], "option output='odds': Input should be 'logit' or 'probability'"),
-    (["+protocol.regions.k.positive=[1]"], "protocol 'regions' has no option 'k'; its options: size, steps, fill, output"),
+    (["+protocol.regions.k.positive=[1]"], "'regions' has no option 'k'; its options: size, steps, fill, output"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused_in_one_line(overrides, says, somewhere, capsys):
     run("method=[random]", *overrides, code=2)
