@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from rapbench.data._dataset import is_inside
 from rapbench.errors import RapbenchError
 from rapbench.files import write_whole
 
@@ -60,6 +61,9 @@ def load_manifest(path: Path) -> Subset:
                           line["weights_sha256"], line.get("also") or "")  # fmt: skip
             except (KeyError, TypeError, ValueError) as error:
                 raise RapbenchError(f"{path}, line {number}: not a manifest line ({error!r})") from None
+            if not is_inside(row.file):
+                raise RapbenchError(f"{path}, line {number}: {row.file!r} leads out of the data set; a manifest names "
+                                    "files within it")  # fmt: skip
             rows.append(row)
     if not rows:
         raise RapbenchError(f"{path} names no images")
