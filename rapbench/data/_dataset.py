@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 UNLABELLED = -1
+MOST_IMAGES = 1_500_000  # of one archive; more than ImageNet's training set
 MOST_BYTES = 256 << 20  # of one image file; the largest picture that is decoded, uncompressed, is smaller
 
 

@@ -7,13 +7,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from rapbench.data._bounded import Bounded, tar_members
-from rapbench.data._dataset import UNLABELLED, Dataset, Sample, is_inside, refuse_large
+from rapbench.data._dataset import MOST_IMAGES, UNLABELLED, Dataset, Sample, is_inside, refuse_large
 from rapbench.data._folder import SUFFIXES, is_image
 from rapbench.errors import RapbenchError
 
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 HEADER = 1 << 20  # bytes of one member's header, its name and attributes
-MOST_MEMBERS = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -56,15 +55,15 @@ def _index(path: Path) -> dict[str, tuple[int, int]]:
     found = {}
     bar = tqdm(total=path.stat().st_size, desc=f"index of {path.name}", unit="B", unit_scale=True, delay=2, leave=False)
     with path.open("rb") as file, tarfile.open(fileobj=Bounded(file, HEADER), mode="r:") as archive, bar:
-        for number, member in enumerate(tar_members(archive), start=1):
-            if number > MOST_MEMBERS:
-                raise RapbenchError(f"{path} has more than {MOST_MEMBERS:,} members, too many for a set of images")
+        for member in tar_members(archive):
             name = member.name.removeprefix("./")
             if member.isreg() and not member.issparse() and is_image(name):
                 if not is_inside(name):
                     raise RapbenchError(f"{path}: member {member.name!r} has a name that leads out of the archive; "
                                         "pack the images under relative names")  # fmt: skip
                 found[name] = (member.offset_data, member.size)
+                if len(found) > MOST_IMAGES:
+                    raise RapbenchError(f"{path} holds more than {MOST_IMAGES:,} images, too many for one archive")
             bar.update(archive.offset - bar.n)
         file.seek(archive.offset)  # a header that is no header ends the archive, too
         if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
