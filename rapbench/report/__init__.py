@@ -7,7 +7,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from rapbench.files import write_whole
-from rapbench.report import plots, tables
+from rapbench.report import escape, plots, tables
 from rapbench.report.canvas import figure_files
 from rapbench.report.gallery import load_gallery
 from rapbench.report.intervals import intervals_latex, intervals_markdown
@@ -19,6 +19,7 @@ from rapbench.report.published import published_table1
 from rapbench.report.region_curves import region_curves
 from rapbench.report.regions import aopc, aopc_blocks, by_cell, drop_curve
 from rapbench.report.verdict import markdown_verdict, terminal_verdict, verdicts
+from rapbench.spreadsheet import csv_text
 
 # Of a folder that a report is written to: those of another choice of protocols go, as nothing else there tells of them.
 FILES = (
@@ -43,6 +44,7 @@ def write_report(
     written again go.
     """
     title = header[0] if header else ""
+    plain = [escape.markdown(line) for line in header]
     texts = ["\n".join(header) + "\n"] if header else []
     files: dict[str, str | bytes] = {}
     published = published_table1()
@@ -58,14 +60,14 @@ def write_report(
         if images is not None and not images.empty:
             table, verdict, pairs = (done(of(images)) for of in (tables.table1, verdicts, pair_tests))
             cells = beside_paper(table, published)
-            files["table1.csv"] = table.to_csv(index=False)
-            files["tests.csv"] = pairs.to_csv(index=False)
-            files["verdict.csv"] = verdict.to_csv(index=False)
-            files["paper.csv"] = cells.to_csv(index=False)
+            files["table1.csv"] = csv_text(table)
+            files["tests.csv"] = csv_text(pairs)
+            files["verdict.csv"] = csv_text(verdict)
+            files["paper.csv"] = csv_text(cells)
             beside = [text for text in [markdown_paper(cells)] if text]
-            files["table1.md"] = tables.markdown(table, published, [*header, markdown_verdict(verdict), *beside])
+            files["table1.md"] = tables.markdown(table, published, [*plain, markdown_verdict(verdict), *beside])
             files["table1.tex"] = tables.latex(table, published, header)
-            files["intervals.md"] = intervals_markdown(table, header)
+            files["intervals.md"] = intervals_markdown(table, plain)
             files["intervals.tex"] = done(intervals_latex(table, header))
             named = f"{title} {tables.counts(table['n'])}"
             files |= done(figure_files(plots.curves(table, named), "curves"))
@@ -73,7 +75,7 @@ def write_report(
             shown |= {"table": table, "paper": cells, "pairs": pairs, "verdict": verdict, "images": images}
         if distances is not None and not distances.empty:
             means = done(tables.distance_table(distances))
-            files["distance.csv"] = means.to_csv(index=False)
+            files["distance.csv"] = csv_text(means)
             named = f"{title} {tables.counts(means['n'])}"
             files |= done(figure_files(plots.distance_curves(means, named), "distance"))
             texts.append(tables.distance_terminal(means))
@@ -82,9 +84,9 @@ def write_report(
             drops, areas = (
                 pd.concat([done(of(cell)) for cell in replaced], ignore_index=True) for of in (drop_curve, aopc)
             )
-            files["regions.csv"] = drops.to_csv(index=False)
-            files["aopc.csv"] = areas.to_csv(index=False)
-            files["aopc.md"] = "\n\n".join([*header, *tables.markdown_blocks(aopc_blocks(areas))]) + "\n"
+            files["regions.csv"] = csv_text(drops)
+            files["aopc.csv"] = csv_text(areas)
+            files["aopc.md"] = "\n\n".join([*plain, *tables.markdown_blocks(aopc_blocks(areas))]) + "\n"
             named = f"{title} {tables.counts(areas['n'])}"
             files |= figure_files(region_curves(drops, named), "regions")
             texts.append(tables.terminal_blocks(aopc_blocks(areas)))
@@ -101,4 +103,4 @@ def write_report(
         write_whole(folder / name, content.encode() if isinstance(content, str) else content)
     for name in set(FILES) - files.keys():
         (folder / name).unlink(missing_ok=True)
-    return "\n".join(texts)
+    return "\n".join(escape.visible(line) for line in "\n".join(texts).split("\n"))
