@@ -60,8 +60,8 @@ def load_manifest(path: Path) -> Subset:
     with path.open(newline="", encoding="utf-8") as file:
         for number, line in enumerate(csv.DictReader(file), start=2):
             try:
-                file, model, also = (from_cell(text) for text in (line["file"], line["model"], line.get("also") or ""))
-                row = Row(file, int(line["label"]), line["sha256"], float(line["logit"]), model,
+                image, model, also = (from_cell(text) for text in (line["file"], line["model"], line.get("also") or ""))
+                row = Row(image, int(line["label"]), line["sha256"], float(line["logit"]), model,
                           line["weights_sha256"], also)  # fmt: skip
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise RapbenchError(f"{path}, line {number}: not a manifest line ({error!r})") from None

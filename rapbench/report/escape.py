@@ -32,6 +32,7 @@ MARKDOWN = re.compile(
     r"|&(?=#?\w+;)"  # a character's name
     r"|^(?:[#>+=-]+|\d+[.)])(?=\s|$)"  # a heading, a list
 )
+ENTITIES = {"<": "&lt;", "&": "&amp;"}  # for which not every reader of Markdown knows a backslash
 HIDDEN = ("Cc", "Cf", "Zl", "Zp", "Cs")  # Unicode's categories of what is not shown, ends a line, or turns it round
 
 
@@ -47,7 +48,7 @@ def visible(text: str) -> str:
 
 def markdown(text: str) -> str:
     """Return a text as Markdown, inside a table or a paragraph."""
-    return MARKDOWN.sub(lambda match: "".join(f"\\{character}" for character in match[0]), visible(text))
+    return MARKDOWN.sub(lambda match: "".join(ENTITIES.get(c, f"\\{c}") for c in match[0]), visible(text))
 
 
 def latex(text: str) -> str:
