@@ -4,10 +4,10 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 
 # Settings of `make check-drift` and `make freeze-drift`.
-EXPERIMENT ?= drift
-BASELINE ?= $(if $(MODEL),$(MODEL),efficientnet_lite0)
+EXPERIMENT ?=
+BASELINE ?=
 
-# Settings of `make reproduce-table1`; each becomes a Hydra override.
+# Settings of these two and of `make reproduce-table1`; each becomes a Hydra override.
 MODEL ?=
 IMAGENET ?=
 LABELS ?=
@@ -16,10 +16,12 @@ REQUIRE ?=
 METHODS ?=
 DEVICE ?=
 PRECISION ?=
-OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(IMAGENET),data=imagenet 'data.root="$(IMAGENET)"') \
-	$(if $(LABELS),data.labels=$(LABELS)) $(if $(N),subset.n=$(N)) \
-	$(if $(REQUIRE),'subset.require=[$(REQUIRE)]') $(if $(METHODS),'method=[$(METHODS)]') \
-	$(if $(DEVICE),device=$(DEVICE)) $(if $(PRECISION),precision=$(PRECISION))
+
+# The programs take them from the environment, as they were typed: value expands nothing, and no shell sees them.
+SETTINGS := EXPERIMENT BASELINE MODEL IMAGENET LABELS N REQUIRE METHODS DEVICE PRECISION
+PROGRAMS := reproduce-table1 check-drift freeze-drift
+$(foreach name,$(SETTINGS),$(eval $(PROGRAMS): export RAPBENCH_MAKE_$(name) := $$(value $(name))))
+unexport $(SETTINGS)
 
 .PHONY: setup reproduce-table1 test test-slow test-cluster check-drift freeze-drift docs lint benchmark lock clean
 
@@ -38,7 +40,7 @@ setup: .venv/.ready
 	@touch $@
 
 reproduce-table1: setup
-	@$(BIN)/python experiments/table1.py $(OVERRIDES)
+	@$(BIN)/python experiments/table1.py
 
 # Test processes side by side, each with one thread: twice as fast on two cores.
 JOBS ?= 2
@@ -55,11 +57,11 @@ test-cluster: setup
 
 # Compute anew what a baseline is of, and compare.
 check-drift: setup
-	@$(BIN)/python experiments/drift.py check baselines/drift/$(BASELINE).csv $(OVERRIDES)
+	@$(BIN)/python experiments/drift.py check
 
 # Four runs: one is frozen, the others tell how far another platform may lie from it.
 freeze-drift: setup
-	@$(BIN)/python experiments/drift.py freeze baselines/drift/$(BASELINE).csv experiment=$(EXPERIMENT) $(OVERRIDES)
+	@$(BIN)/python experiments/drift.py freeze
 
 # The documentation's site, from docs/ and the docstrings: open site/index.html.
 docs: setup

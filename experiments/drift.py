@@ -1,19 +1,24 @@
 """Check a frozen baseline, or freeze one: the runs that it takes, and `rapbench drift` over them.
 
-`check baselines/drift/NAME.csv`, `freeze baselines/drift/NAME.csv experiment=drift`; Hydra overrides may follow. What
+`check baselines/drift/NAME.csv`, `freeze baselines/drift/NAME.csv experiment=drift`; Hydra overrides may follow. From
+make, NAME, the experiment and overrides are the Makefile's settings. What
 computes is another process each time, as its threads and kernels are chosen before anything is loaded, and its results
 folder is emptied first: the store would answer for code that it does not know of.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import _make
+
 from rapbench.cli import ended
 from rapbench.drift import command
 from rapbench.drift.baseline import read_baseline
+from rapbench.errors import RapbenchError
 
 RESULTS = Path("results/drift")
 THREADS = 2  # so many has every machine
@@ -30,11 +35,21 @@ PERTURBED: dict[str, tuple[int, dict[str, str], list[str]]] = {
 def check(baseline: Path, overrides: list[str]) -> str:
     """Run what a baseline is of and compare; returns the report. Raises RapbenchError as `rapbench drift` does."""
     frozen = read_baseline(baseline)
-    known = [f"experiment={frozen.identity['experiment']}", f"model={frozen.identity['model']}"]
+    given = {override.partition("=")[0] for override in overrides}
+    known = [f"{what}={_plain(frozen.identity[what], what, baseline)}" for what in ("experiment", "model")
+             if what not in given]  # fmt: skip
     device = ["device=cpu"] if frozen.platform["device"] == "cpu" else []
     threads = frozen.platform.get("threads", THREADS)
     folder = computed(RESULTS / baseline.stem / "check", threads, {}, [*known, *device, *overrides])
     return command.check(folder, baseline)
+
+
+def _plain(name: object, what: str, baseline: Path) -> str:
+    """Return a config's name that a baseline's file tells. Raises RapbenchError for what would be more than a name."""
+    if isinstance(name, str) and re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)*", name):
+        return name
+    raise RapbenchError(f"{baseline} is of {what} {name!r}, which is not taken from a file; give it yourself, "
+                        f"{what}=NAME")  # fmt: skip
 
 
 def freeze(baseline: Path, overrides: list[str]) -> str:
@@ -57,6 +72,12 @@ def computed(results: Path, threads: int, kernels: dict[str, str], overrides: li
     return found.parent
 
 
+def main(words: list[str]) -> int:
+    """Do what the words say, or the Makefile's settings; return the exit code."""
+    verb, *given = words
+    baseline, *overrides = given or _make.drift(verb)
+    return ended(lambda: {"check": check, "freeze": freeze}[verb](Path(baseline), overrides), anew=True)
+
+
 if __name__ == "__main__":
-    verb, name, *rest = sys.argv[1:]
-    sys.exit(ended(lambda: {"check": check, "freeze": freeze}[verb](Path(name), rest), anew=True))
+    sys.exit(main(sys.argv[1:]))

@@ -2,7 +2,9 @@
 
 import sys
 
+import _make
+
 from rapbench.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(["run", "experiment=table1", *sys.argv[1:]]))
+    sys.exit(main(["run", "experiment=table1", *_make.overrides(), *sys.argv[1:]]))

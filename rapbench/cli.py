@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     verify.add_argument("manifest", type=Path, help="the manifest.csv that a run wrote")
     verify.add_argument("--root", help="of the data set; default: as in the provenance.json beside the manifest")
     verify.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1; default: %(default)s")
+    verify.add_argument("--allow-module", action="append", default=[], metavar="MODULE", help=ALLOW)
     drift = commands.add_parser(
         "drift", help="whether a run's results are those of a frozen baseline; exit code 1 if not"
     )
@@ -61,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         if verb == "gc":
             command.add_argument("--stale", action="store_true", help="also what other versions of the code computed")
             command.add_argument("--heatmaps", action="store_true", help="also the kept heatmaps")
+            command.add_argument("--allow-module", action="append", default=[], metavar="MODULE", help=ALLOW)
             command.add_argument("--dry-run", action="store_true", help="only say what would be removed")
 
     def action() -> str:
@@ -195,6 +197,7 @@ def look_after_store(verb: str, results: Path, **options: Any) -> str:
     return {"ls": care.listing, "verify": care.verify, "gc": care.collect}[verb](results / STORE, **options)
 
 
+ALLOW = "a module of your own that the files may name, as in my_methods:blurred; it is imported. May be given again"
 STORE_VERBS = {
     "ls": "what is in it: finished cells, and those in progress",
     "verify": "whether every file is as it was written; exit code 1 when not",

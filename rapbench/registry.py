@@ -1,6 +1,8 @@
 """Registries: a name, a function and the facts about it, one file an entry, and families of names made on demand.
 
-An entry of a user's own module, outside the package, is called `module:name`.
+An entry of a user's own module, outside the package, is called `module:name`. Looking it up imports the module, which
+runs what is written there, so such a name counts where the user gives it: on the command line or in a program. Read
+from a file of data, within `names_from`, it is refused unless the user named the module, too.
 """
 
 import dataclasses
@@ -11,7 +13,9 @@ import os
 import pkgutil
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +23,28 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from rapbench.errors import RapbenchError, did_you_mean
 
+_named: set[str] = set()  # modules that the user named
+_source: ContextVar[str | None] = ContextVar("source", default=None)  # the file whose names are being looked up
 _ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)  # tensors are checked as such, not looked into
+
+
+class NotNamed(RapbenchError):
+    """A module that a file of data names, and the user does not."""
+
+
+@contextmanager
+def names_from(file: Any) -> Iterator[None]:
+    """Within: names that are looked up come from a file of data, and import no module that the user did not name."""
+    token = _source.set(str(file))
+    try:
+        yield
+    finally:
+        _source.reset(token)
+
+
+def allow_modules(modules: Iterable[str]) -> None:
+    """Note modules that the user names, with all that is below them: files of data may name their entries."""
+    _named.update(modules)
 
 
 @dataclass(frozen=True)
@@ -137,6 +162,7 @@ class Registry:
     def _outside(self, place: str) -> Entry:
         """Return what a module, installed or of the working directory, enters; its name says where it is from."""
         module, _, name = place.partition(":")
+        self._refuse_unnamed(module, place)
         _import(module, f"{self.kind} {place!r}")
         own = {entry.name: entry for entry in self._entries.values()
                if f"{entry.function.__module__}.".startswith(f"{module}.")}  # fmt: skip
@@ -144,6 +170,16 @@ class Registry:
             registers = ", ".join(own) or "none"
             raise RapbenchError(f"unknown {self.kind} {place!r}: those that {module} registers: {registers}")
         return replace(own[name], name=place)
+
+    def _refuse_unnamed(self, module: str, place: str) -> None:
+        file = _source.get()
+        if file is None:
+            _named.add(module)
+        elif not any(f"{module}.".startswith(f"{named}.") for named in _named):
+            raise NotNamed(
+                f"{file} names the {self.kind} {place!r}, and a module that only a file names is not imported, as that "
+                f"would run it; if you trust it, add --allow-module {module}"
+            )
 
     def _load(self) -> None:
         if self._loaded:

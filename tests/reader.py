@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
@@ -23,6 +24,9 @@ from rapbench.paths import resource
 from rapbench.runner.choice import checked
 from tests.conftest import lay_out_imagenet
 from tests.pages import ROOT
+
+sys.path.insert(0, str(ROOT / "experiments"))  # where Python looks when it runs one of them
+import _make
 
 EXPERIMENT = re.compile(r"experiments/(\w+)\.py")
 # Nobody waits for 500 images: what a page leaves open in a run is small here.
@@ -65,14 +69,33 @@ def why_not(command: str) -> str | None:
 
 
 def made(words: list[str]) -> list[str]:
-    """Return what make runs at last for `make ...`; each setting must be one that the Makefile has."""
+    """Return what make runs at last for `make ...`, with the words that the program takes from the settings.
+
+    Each setting must be one that the Makefile has.
+    """
     known = re.findall(r"^([A-Z]+) \?=", (ROOT / "Makefile").read_text(), re.M)
     for word in words[2:]:
         assert word.partition("=")[0] in known, f"the Makefile has no setting {word}"
     shown = [words[0], "-n", "--no-print-directory", *words[1:]]
     done = subprocess.run(shown, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return shlex.split(done.stdout.strip().splitlines()[-1])
+    program = shlex.split(done.stdout.strip().splitlines()[-1])
+    if program[1:2] == ["experiments/table1.py"]:
+        return [*program, *_make.overrides(environment(words))]
+    if program[1:2] == ["experiments/drift.py"]:
+        return [*program, *_make.drift(program[2], environment(words))]
+    return program
+
+
+def environment(words: list[str]) -> dict[str, str]:
+    """Return what make hands to the program of its target: the recipe is run, by a Python that prints it."""
+    with tempfile.TemporaryDirectory() as folder:
+        python = Path(folder, "python")
+        python.write_text("#!/bin/sh\nenv -0\n")
+        python.chmod(0o755)
+        command = [words[0], "-s", f"BIN={folder}", "-o", "setup", *words[1:]]
+        shown = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    return dict(line.split("=", 1) for line in shown.split("\0") if "=" in line)
 
 
 def overrides(words: list[str]) -> list[str] | None:

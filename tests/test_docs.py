@@ -14,7 +14,7 @@ from markdown.extensions.toc import slugify
 from rapbench.paths import cache_folder, resource
 from rapbench.registries import REGISTRIES
 from tests.pages import FENCE, PAGES, ROOT, Block, blocks, commands, section
-from tests.reader import ANSWER, follow, furnish, typeset, understand, why_not
+from tests.reader import ANSWER, _make, follow, furnish, typeset, understand, why_not
 
 LANGUAGES = {"", "python", "yaml", "latex", "text"}
 QUICK = {"docs/index.md", "docs/adding-a-method.md"}
@@ -175,6 +175,6 @@ def test_the_new_method_becomes_a_part_of_rapbench_as_the_page_says(home):
 
 def test_the_readme_lists_the_settings_of_reproduce_table1():
     listed = re.findall(r"^\| `([A-Z]+)=` \| `(?:data=imagenet )?([\w.]+=)", PAGES["README.md"], re.M)
-    given = re.findall(r"\$\(if \$\((\w+)\),(?:data=imagenet )?'?([\w.]+=)", (ROOT / "Makefile").read_text())
+    given = [(name, f"{setting}=") for name, setting in (_make.SETTINGS | _make.LISTS).items()]
     assert len(listed) == 8
     assert sorted(listed) == sorted(given)

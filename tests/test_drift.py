@@ -19,6 +19,7 @@ import yaml
 from rapbench.cli import main
 from rapbench.drift.results import read_run
 from rapbench.drift.tolerances import derive
+from tests.reader import made
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs/drift.md").read_text()
@@ -524,17 +525,15 @@ def test_a_real_run_against_itself(capsys):
 
 def test_the_make_commands_run_what_the_page_says():
     wanted = {
-        "make freeze-drift": "freeze baselines/drift/efficientnet_lite0.csv experiment=drift",
+        "make freeze-drift": "freeze baselines/drift/efficientnet_lite0.csv experiment='drift'",
         "make freeze-drift EXPERIMENT=table1 MODEL=resnet50_keras":
-            "freeze baselines/drift/resnet50_keras.csv experiment=table1 model=resnet50_keras",
+            "freeze baselines/drift/resnet50_keras.csv experiment='table1' model='resnet50_keras'",
         "make check-drift BASELINE=resnet50_keras": "check baselines/drift/resnet50_keras.csv",
     }  # fmt: skip
     told = [line for block in BLOCKS for line in block if line.startswith("make")]
     assert told == list(wanted)
     for command, expected in wanted.items():
-        words = [command.split()[0], "-n", "--no-print-directory", *command.split()[1:]]
-        shown = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
-        assert " ".join(shown.split()) == f".venv/bin/python experiments/drift.py {expected}"
+        assert " ".join(made(command.split())) == f".venv/bin/python experiments/drift.py {expected}"
 
 
 @pytest.mark.slow

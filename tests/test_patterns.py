@@ -437,9 +437,10 @@ def test_the_file_says_what_it_is_for_and_is_found_by_the_weights(cache):
     path = save(patterns, net, image_hashes=["b", "a"])
     assert path == cache / f"{hash_weights(net)}.safetensors" == default_path(hash_weights(net)) == find(net, None)
     assert facts_of(path) == {
-        "format": "rapbench patterns 1",
+        "format": "rapbench patterns 2",
         "estimator": "S_a+- before a ReLU, S_a elsewhere (Kindermans et al. 2017, equations 8 and 4)",
         "weights_sha256": hash_weights(net),
+        "patterns_sha256": facts_of(path)["patterns_sha256"],  # see the test below
         "images": 2,
         "images_sha256": hashlib.sha256(b"a\nb").hexdigest(),
     }
@@ -475,8 +476,15 @@ def test_a_file_that_does_not_fit_says_why(images, tmp_path):
         says(match)
         with pytest.raises(rapbench.RapbenchError, match=match.removeprefix("file.safetensors")):
             save(tensors, net)
+    for name in ("0", "3", "11"):  # in the same place, of the same shape, and one number is another
+        changed = patterns | {name: patterns[name].clone()}
+        changed[name].view(-1)[5] += 1e-3
+        safetensors.torch.save_file(changed, path, metadata)
+        says("file.safetensors has changed since it was written .its patterns' SHA-256.; make it again")
+    save(patterns | {"3": patterns["3"] * torch.nan}, net, "file.safetensors")
+    says("file.safetensors: 3 holds NaN or infinite values; make it again")
     safetensors.torch.save_file(patterns, path, {"rapbench": json.dumps({"format": "rapbench patterns 0"})})
-    says("its format is 'rapbench patterns 1', it says 'rapbench patterns 0'; make it again")
+    says("its format is 'rapbench patterns 2', it says 'rapbench patterns 0'; make it again")
     safetensors.torch.save_file(patterns, path)
     says("it says 'nothing'")
     path.write_bytes(path.read_bytes()[:-1])

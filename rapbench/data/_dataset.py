@@ -1,10 +1,28 @@
 """A data set: labelled images, in a fixed order."""
 
 import hashlib
+import stat
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 UNLABELLED = -1
+MOST_IMAGES = 1_500_000  # of one archive; more than ImageNet's training set
+MOST_BYTES = 256 << 20  # of one image file; the largest picture that is decoded, uncompressed, is smaller
+
+
+def is_inside(file: str) -> bool:
+    """Whether a name is one of a file within a data set: relative, and climbing nowhere.
+
+    Names come from manifests and archives. What a link within the data set leads to is the user's own choice.
+    """
+    path = PurePath(file)
+    return bool(path.name) and not path.anchor and ".." not in path.parts and "\0" not in file
+
+
+def refuse_large(size: int) -> None:
+    """Raise OSError for a file of `size` bytes that is too large for an image."""
+    if size > MOST_BYTES:
+        raise OSError(f"{size:,} bytes, and an image file of more than {MOST_BYTES >> 20} MiB is not read")
 
 
 @dataclass(frozen=True)
@@ -40,5 +58,12 @@ class Dataset:
         return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
     def read(self, file: str) -> bytes:
-        """Return an image file's bytes; OSError when it is not there."""
-        return (self.root / file).read_bytes()
+        """Return an image file's bytes; OSError when it is not there, or not to be read."""
+        if not is_inside(file):
+            raise OSError("its name leads out of the data set")
+        path = self.root / file
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError("not a file")  # but a folder, or a pipe that would never end
+        refuse_large(found.st_size)
+        return path.read_bytes()

@@ -6,8 +6,10 @@ import io
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from rapbench.data._dataset import is_inside
 from rapbench.errors import RapbenchError
 from rapbench.files import write_whole
+from rapbench.spreadsheet import cell, from_cell
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ class Subset:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([field.name for field in fields(Row)])
-        writer.writerows([getattr(row, field.name) for field in fields(Row)] for row in self.rows)
+        for row in self.rows:
+            values = [getattr(row, field.name) for field in fields(Row)]
+            writer.writerow([cell(value) if isinstance(value, str) else value for value in values])
         write_whole(path, text.getvalue().encode())
 
 
@@ -56,10 +60,14 @@ def load_manifest(path: Path) -> Subset:
     with path.open(newline="", encoding="utf-8") as file:
         for number, line in enumerate(csv.DictReader(file), start=2):
             try:
-                row = Row(line["file"], int(line["label"]), line["sha256"], float(line["logit"]), line["model"],
-                          line["weights_sha256"], line.get("also") or "")  # fmt: skip
-            except (KeyError, TypeError, ValueError) as error:
+                image, model, also = (from_cell(text) for text in (line["file"], line["model"], line.get("also") or ""))
+                row = Row(image, int(line["label"]), line["sha256"], float(line["logit"]), model,
+                          line["weights_sha256"], also)  # fmt: skip
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise RapbenchError(f"{path}, line {number}: not a manifest line ({error!r})") from None
+            if not is_inside(row.file):
+                raise RapbenchError(f"{path}, line {number}: {row.file!r} leads out of the data set; a manifest names "
+                                    "files within it")  # fmt: skip
             rows.append(row)
     if not rows:
         raise RapbenchError(f"{path} names no images")

@@ -1,7 +1,12 @@
-"""Images inside parquet files as Hugging Face writes them: a column `image` of encoded bytes, a column `label`."""
+"""Images inside parquet files as Hugging Face writes them: a column `image` of encoded bytes, a column `label`.
+
+A few kilobytes of parquet can stand for gigabytes: by compression, which the metadata tells, and by repeating a value,
+which only reading shows. So columns are read in batches so small that even the largest value in every row has room.
+"""
 
 import json
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,12 +14,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rapbench.data._dataset import UNLABELLED, Dataset, Sample
+from rapbench.data._dataset import MOST_IMAGES, UNLABELLED, Dataset, Sample, is_inside, refuse_large
 from rapbench.data._synsets import CLASSES, WNID, synset_index
 from rapbench.errors import RapbenchError
 
 KEPT_GROUP = 32 << 20  # bytes: a row group up to this size is read whole and kept, a larger one is run through
 KEPT = 128 << 20  # bytes of row groups that a process keeps
+ROOM = 64 << 20  # bytes of a batch, unless one value takes more; and of a column chunk that need not be images
+RATIO = 20  # at most so many times a file's bytes are its images', which hardly compress, where they are over ROOM
+MOST_NAMES = 256 << 20  # bytes of all paths in a file
 
 _kept: OrderedDict[tuple[Path, int, int], pa.ChunkedArray] = OrderedDict()
 
@@ -33,10 +41,11 @@ class ParquetDataset(Dataset):
         shard, group, row = self.rows[file]
         try:
             value = _value(self.shards[shard], group, row)
-        except pa.ArrowException as error:
+        except (pa.ArrowException, ValueError) as error:
             raise OSError(f"{self.shards[shard]} cannot be read ({_line(error)})") from error
         if value is None:
             raise OSError(f"{self.shards[shard].name} has no bytes in its row")
+        refuse_large(len(value))
         return value
 
 
@@ -53,19 +62,23 @@ def open_parquet(root: Path, shards: list[Path], labelled: bool) -> ParquetDatas
     for number, shard in enumerate(shards):
         try:
             with pq.ParquetFile(shard) as file:
+                if len(paths) + file.metadata.num_rows > MOST_IMAGES:
+                    raise RapbenchError(f"{shard} takes its data set over {MOST_IMAGES:,} rows, too many to be images")
                 sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
                 found = _paths(file, shard)
                 labels += _labels(file, shard) if labelled else [UNLABELLED] * len(found)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             reason = f"{shard} cannot be read as a parquet file ({_line(error)})"
             raise RapbenchError(f"{reason}; download it again") from error
+        if len(found) != sum(sizes) or len(labels) != len(paths) + len(found):
+            raise RapbenchError(f"{shard} has other numbers of rows than its metadata says; download it again")
         paths += found
         places += [(number, group, row) for group, size in enumerate(sizes) for row in range(size)]
         numbered += [f"{shard.name}#{row}" for row in range(len(found))]
     if not places:
         raise RapbenchError(f"{root} holds no images: its parquet files have no rows")
-    own = [path.replace("\\", "/").rsplit("/", 1)[-1] if path else "" for path in paths]
-    names = own if all(own) and max(Counter(own).values()) == 1 else numbered
+    own = [path or "" for path in paths]
+    names = own if all(map(is_inside, own)) and max(Counter(own).values()) == 1 else numbered
     samples = sorted((Sample(*pair) for pair in zip(names, labels, strict=True)), key=lambda sample: sample.file)
     return ParquetDataset(
         "parquet", root, samples, "", shards=tuple(shards), rows=dict(zip(names, places, strict=True))
@@ -73,19 +86,27 @@ def open_parquet(root: Path, shards: list[Path], labelled: bool) -> ParquetDatas
 
 
 def _paths(file: pq.ParquetFile, shard: Path) -> list[str | None]:
-    """Return every row's path, or None where there is none."""
+    """Return the last part of every row's path, or None where there is none."""
     column = _column(file, shard, "image")
     if _is_binary(column.type):
         return [None] * file.metadata.num_rows
     children = {child.name: child.type for child in column.type} if pa.types.is_struct(column.type) else {}
     if not _is_binary(children.get("bytes", pa.null())):
         raise RapbenchError(
-            f"{shard}: column 'image' is {column.type}; expected encoded bytes, as Hugging Face has them"
+            f"{shard}: column 'image' is {column.type!s:.200}; expected encoded bytes, as Hugging Face has them"
         )
     if not pa.types.is_string(children.get("path", pa.null())):
         return [None] * file.metadata.num_rows
-    rows = file.read(columns=["image.path"], use_threads=False)["image"].to_pylist()
-    return [row and row["path"] for row in rows]
+    found: list[str | None] = []
+    room = MOST_NAMES
+    for batch in _batches(file, "image.path"):
+        room -= batch.nbytes
+        if room < 0:
+            raise OSError(f"its paths take more than {MOST_NAMES:,} bytes")
+        for row in batch.to_pylist():
+            path = row["path"] if row else None
+            found.append(path and path.replace("\\", "/").rsplit("/", 1)[-1])
+    return found
 
 
 def _labels(file: pq.ParquetFile, shard: Path) -> list[int]:
@@ -93,24 +114,24 @@ def _labels(file: pq.ParquetFile, shard: Path) -> list[int]:
     kind = _column(file, shard, "label").type
     text = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_integer(kind) or pa.types.is_string(text) or pa.types.is_large_string(text)):
-        raise RapbenchError(f"{shard}: column 'label' is {kind}; expected class indices or synsets")
+        raise RapbenchError(f"{shard}: column 'label' is {kind!s:.200}; expected class indices or synsets")
     classes: dict[Any, int | None] = {**synset_index()}
     names = _class_names(file)
     if names and all(WNID.fullmatch(name) for name in names):
         classes |= {number: synset_index().get(name) for number, name in enumerate(names)}
     elif names and len(names) != CLASSES:
         raise RapbenchError(
-            f"{shard} has {len(names)} classes ({names[0]!r}, ...), which are not ImageNet's; data.labels=predicted "
-            "does without labels"
+            f"{shard} has {len(names)} classes ({names[0]!r:.40}, ...), which are not ImageNet's; "
+            "data.labels=predicted does without labels"
         )
     else:
         classes |= {number: number for number in range(CLASSES)}
     found = []
-    for row, value in enumerate(file.read(columns=["label"], use_threads=False)["label"].to_pylist()):
+    for row, value in enumerate(value for batch in _batches(file, "label") for value in batch.to_pylist()):
         label = classes.get(value)
         if label is None:
             raise RapbenchError(
-                f"{shard}, row {row}: label {value!r} is no ImageNet class (0 to {CLASSES - 1}, or a synset); "
+                f"{shard}, row {row}: label {value!r:.60} is no ImageNet class (0 to {CLASSES - 1}, or a synset); "
                 "data.labels=predicted does without labels"
             )
         found.append(label)
@@ -121,7 +142,7 @@ def _column(file: pq.ParquetFile, shard: Path, name: str) -> Any:
     schema = file.schema_arrow
     if schema.get_field_index(name) < 0:
         hint = "; data.labels=predicted does without it" if name == "label" else ""
-        raise RapbenchError(f"{shard} has no column {name!r} (it has {', '.join(schema.names)}){hint}")
+        raise RapbenchError(f"{shard} has no column {name!r} (it has {', '.join(schema.names)[:200]}){hint}")
     return schema.field(name)
 
 
@@ -130,7 +151,7 @@ def _class_names(file: pq.ParquetFile) -> list[str]:
     try:
         names = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"]["label"]["names"]
         return [str(name) for name in names]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return []
 
 
@@ -141,18 +162,48 @@ def _value(shard: Path, group: int, row: int) -> bytes | None:
         return _bytes(_kept[key], row)
     with pq.ParquetFile(shard, buffer_size=1 << 20) as file:
         column = "image" if _is_binary(file.schema_arrow.field("image").type) else "image.bytes"
-        meta = file.metadata.row_group(group)
-        chunks = (meta.column(i) for i in range(meta.num_columns))
-        size = next(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == column)
-        if size > KEPT_GROUP:
-            for batch in file.iter_batches(16, [group], [column], use_threads=False):
-                if row < batch.num_rows:
-                    return _bytes(batch.column(0), row)
-                row -= batch.num_rows
-        _kept[key] = file.read_row_group(group, [column], use_threads=False).column(0)
+        size = _chunk(file, group, column).total_uncompressed_size
+        batches = []
+        taken = 0
+        for batch in _batches(file, column, group):
+            if size > KEPT_GROUP:
+                if row < len(batch):
+                    return _bytes(batch, row)
+                row -= len(batch)
+                continue
+            batches.append(batch)
+            taken += batch.nbytes
+            if taken > ROOM + 4 * size:
+                raise OSError(f"its images take more than {taken:,} bytes, and its metadata says {size:,}")
+        if size > KEPT_GROUP or sum(map(len, batches)) < file.metadata.row_group(group).num_rows:
+            raise OSError("it has fewer rows than its metadata says")
+        _kept[key] = pa.chunked_array(batches)
     while len(_kept) > 1 and sum(kept.nbytes for kept in _kept.values()) > KEPT:
         _kept.popitem(last=False)
     return _bytes(_kept[key], row)
+
+
+def _batches(file: pq.ParquetFile, column: str, group: int | None = None) -> Iterator[pa.Array]:
+    """Yield a column's values, of one row group or of all, in batches. Raises OSError for what unpacks to too much."""
+    images = column in ("image", "image.bytes")
+    for number in range(file.num_row_groups) if group is None else [group]:
+        chunk = _chunk(file, number, column)
+        packed, size = chunk.total_compressed_size, chunk.total_uncompressed_size
+        if size > ROOM and (not images or size > RATIO * packed):
+            raise OSError(
+                f"{packed:,} bytes of its column {column} unpack to {size:,}, too many for what it should hold"
+            )
+        rows = min(max(1, ROOM // max(1, size)), 16 if images else 1 << 16)
+        for batch in file.iter_batches(rows, [number], [column], use_threads=False):
+            yield batch.column(0)
+
+
+def _chunk(file: pq.ParquetFile, group: int, column: str) -> Any:
+    meta = file.metadata.row_group(group)
+    for number in range(meta.num_columns):
+        if (chunk := meta.column(number)).path_in_schema == column:
+            return chunk
+    raise OSError(f"it has no column {column}")
 
 
 def _bytes(column: Any, row: int) -> bytes | None:

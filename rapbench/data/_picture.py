@@ -1,4 +1,8 @@
-"""One image file's bytes to an RGB picture, whatever its mode, and the reason in words when it is broken."""
+"""One image file's bytes to an RGB picture, whatever its mode, and the reason in words when it is broken.
+
+The bytes may come from anywhere: only the decoders of the formats below are asked, whatever the file is called (Pillow
+hands others, as EPS, to programs outside), and none before the header's size is known to be a photograph's.
+"""
 
 import io
 import re
@@ -18,6 +22,17 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
+# As Pillow calls what the names of image files stand for, and GIF, which is often found under another name.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+MOST_PIXELS = 50_000_000  # the largest that phones take; decoded, with all copies, below 1 GB
+MOST_SIDE = 65_535  # JPEG's own limit
+MOST_ASPECT = (
+    100  # long side to short side: transforms scale the short one to hundreds of pixels, and the other with it
+)
+TOO_LARGE = (
+    f"more than {MOST_PIXELS / 1e6:.0f} million, or than {MOST_SIDE:,} on a side, are not decoded: scale it down"
+)
+
 
 class BrokenImage(Exception):
     """An image that cannot be decoded, and why."""
@@ -26,23 +41,36 @@ class BrokenImage(Exception):
 def picture(data: bytes, upright: bool) -> Image.Image:
     """Return an RGB picture; upright: turned as its EXIF orientation says. Raises BrokenImage.
 
-    Transparency is dropped, as torchvision and timm do. Nothing is written to the terminal.
+    Transparency is dropped, as torchvision and timm do; of an animation the first picture is taken. Nothing is written
+    to the terminal.
     """
     if not data:
         raise BrokenImage("the file is empty")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd EXIF, of large images
         try:
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                _refuse_large(*image.size)
                 turn = _turn(image) if upright else None
                 rgb = _rgb(image)
         except UnidentifiedImageError:
-            raise BrokenImage("not an image") from None
+            raise BrokenImage(f"not an image of the formats {', '.join(FORMATS)}") from None
+        except BrokenImage:
+            raise
+        except Image.DecompressionBombError:  # Pillow's own bound, of decoders that reserve memory when they open
+            raise BrokenImage(TOO_LARGE) from None
         except Exception as error:  # Pillow's decoders raise whatever the bytes lead to
             # an object's address would be another in every run
             reason = re.sub(r" ?<[^<>]* at 0x[0-9a-f]+>", "", str(error))
             raise BrokenImage(reason or type(error).__name__) from error
     return rgb if turn is None else rgb.transpose(turn)
+
+
+def _refuse_large(width: int, height: int) -> None:
+    if width * height > MOST_PIXELS or max(width, height) > MOST_SIDE:
+        raise BrokenImage(f"{width:,} x {height:,} pixels; {TOO_LARGE}")
+    if max(width, height) > MOST_ASPECT * min(width, height):
+        raise BrokenImage(f"{width:,} x {height:,} pixels; no side may be over {MOST_ASPECT} times the other")
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from rapbench.data._dataset import UNLABELLED, Dataset, Sample
+from rapbench.data._bounded import Bounded, tar_members
+from rapbench.data._dataset import MOST_IMAGES, UNLABELLED, Dataset, Sample, is_inside, refuse_large
 from rapbench.data._folder import SUFFIXES, is_image
 from rapbench.errors import RapbenchError
 
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
+HEADER = 1 << 20  # bytes of one member's header, its name and attributes
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class TarDataset(Dataset):
         if file not in self.members:
             raise FileNotFoundError(f"{self.root} has no member {file}")
         start, size = self.members[file]
+        refuse_large(size)
         with self.root.open("rb") as archive:
             archive.seek(start)
             data = archive.read(size)
@@ -36,7 +39,9 @@ def open_tar(path: Path) -> TarDataset:
     """Return an archive's images, unlabelled. Raises RapbenchError for one that is compressed, damaged or has none."""
     try:
         members = _index(path)
-    except (tarfile.TarError, OSError) as error:
+    except RapbenchError:
+        raise
+    except Exception as error:  # a damaged header raises whatever its bytes lead to
         raise RapbenchError(f"{path} cannot be read as a tar archive ({error}); download it again") from error
     if not members:
         raise RapbenchError(f"{path} holds no images ({', '.join(SUFFIXES)})")
@@ -49,14 +54,18 @@ def _index(path: Path) -> dict[str, tuple[int, int]]:
             raise RapbenchError(f"{path} is compressed, so no image can be read in place; decompress it first")
     found = {}
     bar = tqdm(total=path.stat().st_size, desc=f"index of {path.name}", unit="B", unit_scale=True, delay=2, leave=False)
-    with tarfile.open(path, "r:") as archive, bar:
-        for member in archive:
+    with path.open("rb") as file, tarfile.open(fileobj=Bounded(file, HEADER), mode="r:") as archive, bar:
+        for member in tar_members(archive):
             name = member.name.removeprefix("./")
             if member.isreg() and not member.issparse() and is_image(name):
+                if not is_inside(name):
+                    raise RapbenchError(f"{path}: member {member.name!r} has a name that leads out of the archive; "
+                                        "pack the images under relative names")  # fmt: skip
                 found[name] = (member.offset_data, member.size)
+                if len(found) > MOST_IMAGES:
+                    raise RapbenchError(f"{path} holds more than {MOST_IMAGES:,} images, too many for one archive")
             bar.update(archive.offset - bar.n)
-        with path.open("rb") as file:  # a header that is no header ends the archive, too
-            file.seek(archive.offset)
-            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError("it has no end")
+        file.seek(archive.offset)  # a header that is no header ends the archive, too
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("it has no end")
     return found

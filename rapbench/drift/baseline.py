@@ -12,6 +12,7 @@ import yaml
 from rapbench.drift.results import CELL, KEYS, VALUES, Results, in_order
 from rapbench.errors import RapbenchError
 from rapbench.files import write_whole
+from rapbench.spreadsheet import cell, from_cell
 
 HEADER = "# Written by `rapbench drift --update`, read by `rapbench drift`: docs/drift.md says what everything means.\n"
 
@@ -26,6 +27,7 @@ def read_baseline(path: Path) -> Results:
     try:
         known = yaml.safe_load(facts.read_text())
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        frame[list(frame.columns.intersection(KEYS))] = frame[frame.columns.intersection(KEYS)].map(from_cell)
         if list(frame.columns) != [*KEYS, *VALUES]:
             raise ValueError(f"its columns are not {', '.join([*KEYS, *VALUES])}")
         values = in_order(_numbers(frame, VALUES))
@@ -76,7 +78,7 @@ def values_csv(values: pd.DataFrame) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*KEYS, *VALUES])
     for key, row in zip(values.index, values.to_numpy(), strict=True):
-        writer.writerow([*key, *map(_shortest, row)])
+        writer.writerow([*map(cell, key), *map(_shortest, row)])
     return text.getvalue()
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from tabulate import tabulate
 
 from rapbench.drift.compare import Moved
+from rapbench.report import escape
 
 # Rows of a table; a pull request's comment has room for some 65,000 characters.
 MOST = 40
@@ -35,7 +36,9 @@ def markdown(moved: list[Moved], cells: int, baseline: str, how: str) -> str:
 
 def incomparable(found: list[str], baseline: str, source: str) -> str:
     """Return the report of two runs that cannot be compared."""
-    return "\n".join([f"### Not comparable\n\n{source} and `{baseline}`:\n", *(f"- {line}" for line in found), ""])
+    return "\n".join(
+        [f"### Not comparable\n\n{source} and `{baseline}`:\n", *(f"- {escape.markdown(line)}" for line in found), ""]
+    )
 
 
 def _place(moved: Moved) -> tuple[str, str, str, str]:
@@ -73,5 +76,6 @@ def _change(before: float, after: float) -> str:
 
 
 def _table(headers: list[str], rows: Sequence[tuple[str, ...]]) -> str:
-    text = tabulate(rows[:MOST], headers=headers, tablefmt="github", disable_numparse=True)
+    cells = [[escape.markdown(cell) for cell in row] for row in rows[:MOST]]
+    text = tabulate(cells, headers=headers, tablefmt="github", disable_numparse=True)
     return text + (f"\n\n... and {len(rows) - MOST} more.\n" if len(rows) > MOST else "\n")

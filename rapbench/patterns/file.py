@@ -1,9 +1,12 @@
 """Patterns on disk: a safetensors file that knows which weights it was made for, and from which images."""
 
+import functools
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import safetensors.torch
 from safetensors import SafetensorError, safe_open
@@ -16,7 +19,7 @@ from rapbench.paths import cache_folder
 from rapbench.patterns.chain import Chain, chain
 from rapbench.zoo._model import ZooModel, hash_weights
 
-FORMAT = "rapbench patterns 1"
+FORMAT = "rapbench patterns 2"
 ESTIMATOR = "S_a+- before a ReLU, S_a elsewhere (Kindermans et al. 2017, equations 8 and 4)"
 
 
@@ -35,11 +38,12 @@ def save(
         _check("these patterns", {name: list(pattern.shape) for name, pattern in patterns.items()}, chain(model))
     weights = _weights_sha256(model)
     target = default_path(weights) if path is None else Path(path).expanduser()
+    tensors = {name: pattern.detach().cpu().contiguous() for name, pattern in patterns.items()}
     facts: dict[str, str | int] = {"format": FORMAT, "estimator": ESTIMATOR, "weights_sha256": weights}
+    facts["patterns_sha256"] = _hash(io.BytesIO(safetensors.torch.save(tensors)))
     if image_hashes is not None:
         digest = hashlib.sha256("\n".join(sorted(image_hashes)).encode()).hexdigest()
         facts |= {"images": len(image_hashes), "images_sha256": digest}
-    tensors = {name: pattern.detach().cpu().contiguous() for name, pattern in patterns.items()}
     metadata = {"rapbench": json.dumps(facts)}  # one entry, for safetensors writes several in any order
     write_whole(target, safetensors.torch.save(tensors, metadata))
     return target
@@ -58,8 +62,8 @@ def find(model: nn.Module, path: str | None) -> Path:
 def load(model: nn.Module, network: Chain, path: str | None) -> dict[str, Tensor]:
     """Read a model's patterns by layer, on the device of its weights and of their type; network: its chain.
 
-    Raises RapbenchError that says what is wrong with the file: missing, broken, made for other weights, or tensors
-    that are missing, unknown or of a wrong shape.
+    Raises RapbenchError that says what is wrong with the file: missing, broken, made for other weights, changed since
+    it was written, or tensors that are missing, unknown, of a wrong shape or not finite.
     """
     weights = _weights_sha256(model)
     place = _existing(model, path, weights)
@@ -76,14 +80,37 @@ def load(model: nn.Module, network: Chain, path: str | None) -> dict[str, Tensor
                     f"this model's are {weights}; {again}, or name another file"
                 )
             _check(str(place), {name: file.get_slice(name).get_shape() for name in file.keys()}, network)  # noqa: SIM118
-            return {name: file.get_tensor(name).to(layer.weight) for name, layer in network.layers.items()}
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+            found = {name: file.get_tensor(name) for name in network.layers}
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise RapbenchError(f"{place} is no safetensors file, or a broken one ({error}); {again}") from error
+    stat = place.stat()
+    if _hash_once(place, stat.st_ino, stat.st_size, stat.st_mtime_ns) != facts.get("patterns_sha256"):
+        raise RapbenchError(f"{place} has changed since it was written (its patterns' SHA-256); {again}")
+    if wrong := [name for name, pattern in found.items() if not pattern.isfinite().all()]:
+        raise RapbenchError(f"{place}: {wrong[0]} holds NaN or infinite values; {again}")
+    return {name: found[name].to(layer.weight) for name, layer in network.layers.items()}
 
 
 def default_path(weights_sha256: str) -> Path:
     """Return where patterns lie unless another place is named: in the user's cache, by the weights they belong to."""
     return cache_folder() / "patterns" / f"{weights_sha256}.safetensors"
+
+
+@functools.lru_cache(maxsize=16)
+def _hash_once(path: Path, inode: int, size: int, modified: int) -> str:
+    """Return `_hash` of a file as it was when last modified: every chunk of a run asks."""
+    with path.open("rb") as file:
+        return _hash(file)
+
+
+def _hash(file: IO[bytes]) -> str:
+    """Return the SHA-256 over a safetensors file but for its metadata: the tensors' names, types, places and bytes."""
+    header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    header.pop("__metadata__", None)
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def _weights_sha256(model: nn.Module) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from rapbench.files import write_whole
-from rapbench.report import plots, tables
+from rapbench.report import escape, plots, tables
 from rapbench.report.about import About
 from rapbench.report.canvas import figure_files
 from rapbench.report.gallery import load_gallery
@@ -21,6 +21,7 @@ from rapbench.report.region_curves import region_curves
 from rapbench.report.regions import aopc, aopc_blocks, by_cell, drop_curve
 from rapbench.report.remarks import clean_remark, exhausted_remarks
 from rapbench.report.verdict import markdown_verdict, nothing, terminal_verdict, verdicts
+from rapbench.spreadsheet import csv_text
 
 # Of a folder that a report is written to: those of another choice of protocols go, as nothing else there tells of them.
 FILES = (
@@ -51,6 +52,7 @@ def write_report(
     caption = list(about.caption)
     if images is not None and not images.empty and (clean := clean_remark(images)):
         header, caption = [*header, clean], [*caption, clean]
+    plain = [escape.markdown(line) for line in header]
     texts = ["\n".join(header) + "\n"] if header else []
     files: dict[str, str | bytes] = {}
     published = about.paper.of(published_table1())
@@ -68,16 +70,16 @@ def write_report(
             table, pairs = (done(of(images)) for of in (tables.table1, pair_tests))
             verdict, why = done(verdicts(images, about.controls)), nothing(images, about.controls)
             cells, remarks = beside_paper(table, published), exhausted_remarks(images)
-            files["table1.csv"] = table.to_csv(index=False)
-            files["tests.csv"] = pairs.to_csv(index=False)
-            files["verdict.csv"] = verdict.to_csv(index=False)
+            files["table1.csv"] = csv_text(table)
+            files["tests.csv"] = csv_text(pairs)
+            files["verdict.csv"] = csv_text(verdict)
             if not cells.empty:
-                files["paper.csv"] = cells.to_csv(index=False)
+                files["paper.csv"] = csv_text(cells)
             beside = [text for text in [about.paper.reason, markdown_paper(cells)] if text]
-            above = [*header, markdown_verdict(verdict, why), *beside]
+            above = [*plain, markdown_verdict(verdict, why), *beside]
             files["table1.md"] = tables.markdown(table, published, above, remarks)
             files["table1.tex"] = tables.latex(table, published, header, caption, remarks)
-            files["intervals.md"] = intervals_markdown(table, header)
+            files["intervals.md"] = intervals_markdown(table, plain)
             files["intervals.tex"] = done(intervals_latex(table, header, caption))
             named = f"{title} {tables.counts(table['n'])}"
             files |= done(figure_files(plots.curves(table, named), "curves"))
@@ -86,7 +88,7 @@ def write_report(
             shown |= {"why": why, "remarks": remarks, "aside": about.paper.reason}
         if distances is not None and not distances.empty:
             means = done(tables.distance_table(distances, about.distance))
-            files["distance.csv"] = means.to_csv(index=False)
+            files["distance.csv"] = csv_text(means)
             named = f"{title} {tables.counts(means['n'])}"
             files |= done(figure_files(plots.distance_curves(means, named), "distance"))
             remarks = exhausted_remarks(distances)
@@ -96,9 +98,9 @@ def write_report(
             drops, areas = (
                 pd.concat([done(of(cell)) for cell in replaced], ignore_index=True) for of in (drop_curve, aopc)
             )
-            files["regions.csv"] = drops.to_csv(index=False)
-            files["aopc.csv"] = areas.to_csv(index=False)
-            files["aopc.md"] = "\n\n".join([*header, *tables.markdown_blocks(aopc_blocks(areas))]) + "\n"
+            files["regions.csv"] = csv_text(drops)
+            files["aopc.csv"] = csv_text(areas)
+            files["aopc.md"] = "\n\n".join([*plain, *tables.markdown_blocks(aopc_blocks(areas))]) + "\n"
             named = f"{title} {tables.counts(areas['n'])}"
             files |= figure_files(region_curves(drops, named), "regions")
             texts.append(tables.terminal_blocks(aopc_blocks(areas)))
@@ -116,4 +118,4 @@ def write_report(
         write_whole(folder / name, content.encode() if isinstance(content, str) else content)
     for name in set(FILES) - files.keys():
         (folder / name).unlink(missing_ok=True)
-    return "\n".join(texts)
+    return "\n".join(escape.visible(line) for line in "\n".join(texts).split("\n"))

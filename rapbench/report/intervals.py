@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from rapbench.report.tables import LATEX, METRIC_NAMES, MINUS, Block, counts, latex_blocks, markdown_blocks, ordered
+from rapbench.report.escape import LATEX
+from rapbench.report.tables import METRIC_NAMES, MINUS, Block, counts, latex_blocks, markdown_blocks, ordered
 
 ENDS = {"accuracy": 0, "score": 1}  # decimals
 HOW = {"accuracy": "Wilson's interval", "score": "by the bootstrap over images"}

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
+from rapbench.report import escape
 from rapbench.report.tables import FIRST, METRIC_NAMES, NAMES, ordered
 
 # Paul Tol's "muted" scheme: nine hues that colour-blind readers tell apart, one for each method known here; then black.
@@ -36,7 +37,10 @@ def curves(table: pd.DataFrame, title: str) -> Figure:
                 for line in _broken(whole):
                     panel.plot(line["k"].map(places), line["value"], **style)
             panel.set(title=f"{sign} attributions", xlabel=PIXELS, ylabel=METRIC_NAMES.get(metric, metric))
-    strokes = [Line2D([], [], color="black", label=name, **_stroke(name, perturbations)) for name in perturbations]
+    strokes = [
+        Line2D([], [], color="black", label=escape.figure(name), **_stroke(name, perturbations))
+        for name in perturbations
+    ]
     return with_legend(figure, styles, strokes)
 
 
@@ -92,7 +96,7 @@ def panel_grid(rows: int, columns: int, title: str) -> tuple[Figure, np.ndarray]
     """Return a figure under its title, and its (rows, columns) panels."""
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
     figure = Figure(figsize=(5.2 * columns, 3.6 * rows + 1.2), layout=layout)
-    figure.suptitle(textwrap.fill(title, 55 * columns))
+    figure.suptitle(textwrap.fill(escape.figure(title), 55 * columns))
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
@@ -116,7 +120,7 @@ def _k_axis(panel: Axes, ks: list[str]) -> dict[str, float]:
 
 def with_legend(figure: Figure, styles: dict[str, dict], strokes: list[Line2D]) -> Figure:
     """Add the legend below the panels."""
-    methods = [Line2D([], [], label=NAMES.get(name, name), **style) for name, style in styles.items()]
+    methods = [Line2D([], [], label=escape.figure(NAMES.get(name, name)), **style) for name, style in styles.items()]
     columns = 3 if len(figure.axes) == 1 else 6
     figure.legend(handles=methods + strokes, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
     return figure

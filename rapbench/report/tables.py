@@ -9,6 +9,8 @@ import pandas as pd
 from tabulate import tabulate
 
 from rapbench.errors import RapbenchError
+from rapbench.report import escape
+from rapbench.report.escape import LATEX
 from rapbench.report.statistics import bootstrap_means, wilson
 
 KEYS = ["sign", "method", "metric", "perturbation", "k"]
@@ -70,21 +72,6 @@ LATEX_NAMES = {
 MISSING = "–"  # noqa: RUF001
 DECIMALS = {"accuracy": 1, "score": 2}
 
-LATEX = str.maketrans(
-    {
-        **{character: f"\\{character}" for character in "&%$#_{}"},
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "α": r"$\alpha$",  # noqa: RUF001
-        "β": r"$\beta$",
-        "ε": r"$\epsilon$",
-        "†": r"$^\dagger$",
-        "±": r"$\pm$",
-        "–": "--",  # noqa: RUF001
-        "×": r"$\times$",  # noqa: RUF001
-    }
-)
 MINUS = str.maketrans({"-": "$-$"})
 
 
@@ -176,13 +163,14 @@ def markdown_blocks(blocks: "list[Block]") -> list[str]:
     parts = []
     for block in blocks:
         rows = [[markdown_name(name), *cells] for name, cells in block.rows]
-        parts += [f"### {block.title}", block.caption, _tabulate(rows, block.ks, "pipe", block.head), *block.notes]
+        around = [f"### {escape.markdown(block.title)}", *map(escape.markdown, (block.caption, *block.notes))]
+        parts += [*around[:2], _tabulate(rows, block.ks, "pipe", block.head), *around[2:]]
     return parts
 
 
 def markdown_name(method: str) -> str:
     """Return a method's name as Markdown tables show it."""
-    return NAMES.get(method, method).replace("*", r"\*").replace("|", r"\|")
+    return escape.markdown(NAMES.get(method, method))
 
 
 def terminal(table: pd.DataFrame, published: pd.DataFrame, notes: "Notes | None" = None) -> str:
@@ -223,13 +211,13 @@ def latex_blocks(blocks: "list[Block]", header: list[str], caption: list[str], c
         printed = " ".join([*caption, f"{block.title}.", block.caption, *block.notes])
         rows = []
         for name, cells in block.rows:
-            label = LATEX_NAMES.get(name) or NAMES.get(name, name).translate(LATEX)
+            label = LATEX_NAMES.get(name) or escape.latex(NAMES.get(name, name))
             rows.append(" & ".join([label, *map(cell, cells)]) + r" \\")
         lines += [
             "",
             r"\begin{table}",
             r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
-            rf"\caption{{{printed.translate(LATEX)}}}",
+            rf"\caption{{{escape.latex(printed)}}}",
             rf"\begin{{tabular}}{{l{'r' * len(block.ks)}}}",
             r"\toprule",
             " & ".join(["$K$", *block.ks]) + r" \\",

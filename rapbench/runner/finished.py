@@ -1,8 +1,10 @@
 """A run that is over: its results, heatmaps and pictures again, from its folder and the store."""
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from tqdm import tqdm
 from rapbench.config import RunConfig
 from rapbench.data._images import load_images
 from rapbench.errors import RapbenchError
+from rapbench.registry import names_from
 from rapbench.report.provenance import provenance_of
 from rapbench.runner.gallery import classes_of, seen
 from rapbench.runner.run import prepared
@@ -28,9 +31,10 @@ class Finished:
         about = provenance_of(folder)
         if not about:
             raise RapbenchError(f"{folder} holds no provenance.json; name the folder that a run wrote")
-        config = DictConfig(OmegaConf.merge(OmegaConf.structured(RunConfig), about["config"]))
+        config = DictConfig(OmegaConf.merge(OmegaConf.structured(RunConfig), _literal(about["config"])))
         config.subset.manifest, config.shard = str(folder / "manifest.csv"), None
-        job_of, size = prepared(config)
+        with names_from(folder / "provenance.json"):
+            job_of, size = prepared(config)
         self.folder, self.job = folder, job_of(size)
         self.labels = [label for label in self.job.methods if label not in about["refused"]]
         self.rows = self.job.subset.rows
@@ -88,3 +92,12 @@ class Finished:
     @cached_property
     def _classes(self) -> list[str]:
         return classes_of(self.job)
+
+
+def _literal(value: Any) -> Any:
+    """Return a configuration in which text is text: what looks like OmegaConf's `${...}` stands for itself."""
+    if isinstance(value, dict):
+        return {key: _literal(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_literal(part) for part in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value

@@ -1,7 +1,7 @@
 """Whether a manifest still holds: the same files, the same labels, and models that classify every image as it says."""
 
-import json
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ from rapbench.data._draw import BATCH
 from rapbench.data._manifest import Row, Subset, load_manifest
 from rapbench.errors import RapbenchError
 from rapbench.layout import channels_last
+from rapbench.registry import allow_modules, names_from
+from rapbench.report.provenance import provenance_of
 from rapbench.runner.choice import options_of
 from rapbench.runner.device import device_called
+from rapbench.say import say
 from rapbench.zoo import load_model
 from rapbench.zoo._model import ZooModel
 
@@ -31,27 +34,31 @@ class ManifestError(RapbenchError):
     code = 1
 
 
-def verify(manifest: Path, *, root: str | None = None, device: str = "auto") -> str:
+def verify(manifest: Path, *, root: str | None = None, device: str = "auto", allow_module: Sequence[str] = ()) -> str:
     """Check a manifest against its data set and its models; return the text to show.
 
-    root: of the data set, where it is not what the provenance.json beside the manifest says. Raises ManifestError when
+    root: of the data set, where it is not what the provenance.json beside the manifest says. allow_module: modules of
+    the user's own that the two files may name. Raises ManifestError when
     something is not as the manifest says, and RapbenchError when it cannot be checked.
     """
+    allow_modules(allow_module)
     place = device_called(device)
     subset = load_manifest(manifest)
+    config = provenance_of(manifest.parent).get("config", {})
     beside = manifest.parent / "provenance.json"
-    config = json.loads(beside.read_text())["config"] if beside.is_file() else {}
-    dataset = _dataset(config.get("data", {}), root)
+    _tell(config, root, beside)
+    with names_from(beside):
+        dataset = _dataset(config.get("data", {}), root)
     problems: dict[str, list[str]] = defaultdict(list)
     labels = {sample.file: sample.label for sample in dataset.samples}
     for row in subset.rows:
         if labels.get(row.file, row.label) not in (row.label, UNLABELLED):
             problems["have another label in the data set"].append(row.file)
     first = subset.rows[0]
-    named = [(first.model, first.weights_sha256), *(tuple(other.split("@")) for other in first.also.split())]
+    named = [(first.model, first.weights_sha256), *(other.rpartition("@")[::2] for other in first.also.split())]
     candidates = [config.get("model", {}), *config.get("subset", {}).get("require", [])]
     for name, weights in named:
-        model = _model(name, candidates)
+        model = _model(name, candidates, manifest, beside)
         if model.weights_sha256 != weights:
             raise ManifestError(f"{manifest} was drawn with other weights of {name} (SHA-256 {weights[:12]}..., here "
                                 f"{model.weights_sha256[:12]}...)")  # fmt: skip
@@ -75,12 +82,22 @@ def _dataset(settings: dict[str, Any], root: str | None) -> Dataset:
                      | {"root": root})  # fmt: skip
 
 
-def _model(name: str, candidates: list[Any]) -> ZooModel:
+def _tell(config: dict[str, Any], root: str | None, beside: Path) -> None:
+    """Say which files and folders are read because a provenance.json names them."""
+    data = {} if root else {f"data.{key}": config.get("data", {}).get(key) for key in ("root", "labels_file")}
+    named = {**data, "model.path": config.get("model", {}).get("path")}
+    if paths := [f"{key}={path}" for key, path in named.items() if path]:
+        say(f"{beside} names what is read: {', '.join(paths)}")
+
+
+def _model(name: str, candidates: list[Any], manifest: Path, beside: Path) -> ZooModel:
     """Return the model that a manifest names, with the options that its run gave it."""
     for settings in candidates:
         if isinstance(settings, dict) and name in (settings.get("name"), Path(settings.get("path") or "").stem):
-            return load_model(settings["name"], **options_of(settings))
-    return load_model(name)
+            with names_from(beside):
+                return load_model(settings["name"], **options_of(settings))
+    with names_from(manifest):
+        return load_model(name)
 
 
 @torch.inference_mode()

@@ -2,11 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rapbench.errors import RapbenchError
+from rapbench.registry import NotNamed, allow_modules, names_from
+from rapbench.say import say
 from rapbench.store.cell import CELLS, open_table
 from rapbench.store.heatmaps import GALLERY, HEATMAPS
 from rapbench.store.sealed import SEALED, SET_ASIDE, Damaged, read_sealed, sealed_in
@@ -71,11 +73,20 @@ def verify(store: Path) -> str:
     return f"{store} is sound: {sound} files."
 
 
-def collect(store: Path, *, stale: bool = False, heatmaps: bool = False, dry_run: bool = False) -> str:
+def collect(
+    store: Path,
+    *,
+    stale: bool = False,
+    heatmaps: bool = False,
+    dry_run: bool = False,
+    allow_module: Sequence[str] = (),
+) -> str:
     """Remove what no run needs: damaged files set aside, leftovers of killed runs, and what is asked for.
 
-    stale: results that this version of the code and its packages would not use. Returns what was removed.
+    stale: results that this version of the code and its packages would not use. allow_module: modules of the user's own
+    that results may be of; those of others are kept. Returns what was removed.
     """
+    allow_modules(allow_module)
     doomed: dict[str, list[Path]] = {"set aside": list(_files(_existing(store) / SET_ASIDE))}
     doomed["leftovers of killed runs"] = [path for path in _files(store) if _temporary(path) and _old(path, store)]
     finished = {name for name, files in _cells(store) if not _in_progress(files)}
@@ -145,9 +156,13 @@ def _stale(path: Path) -> bool:
     try:
         key: dict[str, Any] = open_table(path)[0]["key"]
         codes = [(key["method"], methods), (key["protocol"], protocols)]
-        return key["versions"] != versions() or any(
-            part["code"] != code_version(registry[part["name"]]) for part, registry in codes
-        )
+        with names_from(path):
+            return key["versions"] != versions() or any(
+                part["code"] != code_version(registry[part["name"]]) for part, registry in codes
+            )
+    except NotNamed as reason:
+        say(f"kept: {reason}")
+        return False
     except (Damaged, KeyError, RapbenchError):
         return True
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rapbench.report.canvas import figure_files
+from rapbench.report.escape import figure, visible
 
 WIDTH, HEIGHT = 6.875, 8.875  # inches, the text of a two-column page (CVPR's)
 SIZE, SMALL = 6.0, 5.0  # points
@@ -43,7 +44,7 @@ class Sheet:
     def words(self, x: float, y: float, text: str, **style: Any) -> None:
         """Write a line, or several, below y; style: matplotlib's, over the sheet's."""
         given: dict[str, Any] = {"fontsize": SIZE, "va": "top", "linespacing": 1.0, "parse_math": False} | style
-        self.figure.text(x / WIDTH, 1 - y / self.height, text, **given)
+        self.figure.text(x / WIDTH, 1 - y / self.height, _shown(text), **given)
 
     def rule(self, y: float) -> None:
         """Draw a thin line across."""
@@ -88,7 +89,11 @@ def shortened(name: str, width: float, size: float = SIZE) -> str:
     return name if len(name) <= letters else f"{name[: letters - 1 - half]}…{name[-half:]}"
 
 
+def _shown(text: str) -> str:
+    return "\n".join(visible(line) for line in text.split("\n"))
+
+
 def _letters(text: str, width: float, size: float) -> int:
     """Return how many letters as wide as the text's own fit into `width` inches."""
-    wide = TextPath((0, 0), text, size=size).get_extents().width / 72 if text.strip() else 0
+    wide = TextPath((0, 0), figure(text), size=size).get_extents().width / 72 if text.strip() else 0
     return max(5, int(len(text) * width / wide)) if wide else 5

@@ -1,0 +1,44 @@
+"""The Makefile's settings as Hydra overrides. They come through the environment: no shell and no grammar reads them."""
+
+import os
+import re
+from collections.abc import Mapping
+
+from hydra.core.override_parser.types import Quote, QuotedString
+
+PREFIX = "RAPBENCH_MAKE_"  # what the Makefile calls its settings in the environment
+SETTINGS = {"MODEL": "model", "IMAGENET": "data.root", "LABELS": "data.labels", "N": "subset.n", "DEVICE": "device",
+            "PRECISION": "precision"}  # fmt: skip
+LISTS = {"REQUIRE": "subset.require", "METHODS": "method"}  # with commas between
+
+
+def made(name: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Return a setting of the Makefile; empty where it is not given, or where make does not run this."""
+    return environment.get(PREFIX + name, "")
+
+
+def overrides(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the overrides that the Makefile's settings stand for, each value literally what the user typed."""
+    found = []
+    for name, setting in SETTINGS.items():
+        if value := made(name, environment):
+            found += ["data=imagenet"] if name == "IMAGENET" else []
+            found.append(f"{setting}={quoted(value)}")
+    for name, setting in LISTS.items():
+        if value := made(name, environment):
+            found.append(f"{setting}=[{','.join(quoted(word.strip()) for word in value.split(','))}]")
+    return found
+
+
+def drift(verb: str, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the words that follow the verb of experiments/drift.py: the baseline's file, and overrides."""
+    name = made("BASELINE", environment) or made("MODEL", environment) or "efficientnet_lite0"
+    experiment = f"experiment={quoted(made('EXPERIMENT', environment) or 'drift')}"
+    given = [experiment] if verb == "freeze" else []  # a check is of the baseline's
+    return [f"baselines/drift/{name}.csv", *given, *overrides(environment)]
+
+
+def quoted(value: str) -> str:
+    """Return a value as Hydra and OmegaConf read it back, whatever is in it."""
+    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # no interpolation
+    return QuotedString(text=literal, quote=Quote.single).with_quotes()
