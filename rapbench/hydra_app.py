@@ -5,8 +5,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
@@ -19,6 +21,8 @@ from rapbench.config_source import has_no_file
 from rapbench.errors import RapbenchError, Refused
 from rapbench.paths import resource
 from rapbench.registries import REGISTRIES
+from rapbench.say import tell
+from rapbench.values import check_values
 
 
 def job(config: DictConfig) -> None:
@@ -36,11 +40,12 @@ def job(config: DictConfig) -> None:
 
 def _run(config: DictConfig) -> None:
     settings.check_names(config)
+    check_values(config)
     what = f"{', '.join(config.method)} on {config.model.name} and {config.data.name}"
     print(f"{what}: loading libraries and weights ...", file=sys.stderr)
     from rapbench.runner.run import run
 
-    print(run(config))
+    tell(run(config))
 
 
 def run_hydra(overrides: list[str]) -> str:
@@ -54,6 +59,9 @@ def run_hydra(overrides: list[str]) -> str:
     sweep.begin()
     if loaded := sys.modules.get("rapbench.runner.loaded"):
         loaded.forget()
+    parser = get_args_parser()
+    parser.error = _wrong_words  # type: ignore[method-assign]
+    parser.parse_args(overrides)
     # Hydra wants flags and overrides apart.
     flags = ["-m"] if multirun else []
     others = [override for override in overrides if override not in ("-m", "--multirun")]
@@ -81,6 +89,10 @@ def composed(overrides: list[str]) -> DictConfig:
         return hydra.compose("run", overrides, return_hydra_config=True)
 
 
+def _wrong_words(message: str) -> NoReturn:
+    raise RapbenchError(f"{message}; see rapbench run --help")
+
+
 @contextmanager
 def _in_one_line() -> Iterator[None]:
     """Turn what Hydra says of a configuration into RapbenchError."""
@@ -97,6 +109,8 @@ def _in_one_line() -> Iterator[None]:
             REGISTRIES[group][name]  # whose refusal knows more
         known = error.options or sorted(path.stem for path in resource("configs", group).glob("*.yaml"))
         raise RapbenchError(f"unknown {group} {name!r}; known: {', '.join(known)}") from error
+    except RecursionError as error:
+        raise RapbenchError("configuration: a value is nested too deeply") from error
     except (HydraException, OmegaConfBaseException) as error:
         if missed := settings.NOT_OVERRIDDEN.match(str(error)):
             raise settings.unknown(missed[1]) from error

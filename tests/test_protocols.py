@@ -11,8 +11,9 @@ from rapbench.data._manifest import Row
 from rapbench.draws import random_keys, random_uniform, seed_of
 from rapbench.methods import methods
 from rapbench.protocols import protocols
+from rapbench.protocols._ks import check_ks
 from rapbench.protocols.distance import distance
-from rapbench.protocols.ranking import check_ks, rank_pixels
+from rapbench.protocols.ranking import rank_pixels
 from rapbench.protocols.removal import removal
 from rapbench.protocols.shuffling import shuffling
 from rapbench.runner.choice import Choice

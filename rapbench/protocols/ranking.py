@@ -1,14 +1,11 @@
 """The pixel ranking: positive relevance most first (MoRF), or negative relevance most negative first (LeRF)."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from rapbench.errors import RapbenchError
-
-Sign = Literal["positive", "negative"]
+from rapbench.protocols._ks import Sign
 
 
 @dataclass(frozen=True)
@@ -31,22 +28,6 @@ def rank_pixels(heatmaps: Tensor, sign: Sign) -> Ranking:
     relevance = heatmaps.flatten(1) if sign == "positive" else -heatmaps.flatten(1)
     order = relevance.argsort(dim=1, descending=True, stable=True)
     return Ranking(order, (relevance > 0).sum(1))
-
-
-def check_ks(name: str, ks: object) -> dict[Sign, list[int | str]]:
-    """Return a protocol's K lists by sign; each must ascend, with `all` last.
-
-    Raises RapbenchError that says which list is wrong and how.
-    """
-    if not isinstance(ks, dict) or not set(ks) <= {"positive", "negative"} or not ks:
-        raise RapbenchError(f"protocol {name!r}: k must give lists for positive and/or negative, got {ks!r}")
-    for sign, values in ks.items():
-        numbers = [value for value in values if value != "all"]
-        if not all(isinstance(value, int) and value >= 0 for value in numbers):
-            raise RapbenchError(f"protocol {name!r}: k.{sign} must hold whole numbers of pixels or all, got {values}")
-        if numbers != sorted(set(numbers)) or values != numbers + ["all"] * ("all" in values) or not values:
-            raise RapbenchError(f"protocol {name!r}: k.{sign} must ascend, with all last, got {values}")
-    return ks
 
 
 def heatmaps_of(relevance: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """A run's choice of methods and protocols, each with its options checked."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,11 +10,12 @@ from rapbench.errors import RapbenchError
 from rapbench.files import file_hash
 from rapbench.methods import methods
 from rapbench.protocols import protocols
-from rapbench.protocols.ranking import Sign, check_ks
+from rapbench.protocols._ks import Sign, check_ks
 from rapbench.protocols.regions import ORDERS, check_steps
 from rapbench.registry import Entry, Registry
 from rapbench.runner.identity import code_version
 from rapbench.runner.shard import Shard
+from rapbench.values import check_values, options_of
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,6 @@ def choices(section: DictConfig, registry: Registry) -> list[Choice]:
     return chosen
 
 
-def options_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options among a config's settings: what is neither its name, nor its summary, nor a K list."""
-    return {key: value for key, value in settings.items() if key not in ("name", "summary", "k")}
-
-
 def lists(method: Choice, protocol: Choice) -> dict[Any, list[Any]]:
     """Return a protocol's K lists for the signs that a method has; of regions, the steps 0 to L in each order."""
     if protocol.entry.facts["kind"] == "regions":
@@ -96,11 +91,6 @@ def checked(config: DictConfig) -> tuple[list[Choice], list[Choice], Shard]:
 
     Raises RapbenchError for whatever in it makes no sense.
     """
+    check_values(config)
     chosen_methods, chosen_protocols = choices(config.method, methods), choices(config.protocol, protocols)
-    if not chosen_methods or not chosen_protocols:
-        raise RapbenchError("nothing to run: choose at least one method and one protocol, as in method=[rap]")
-    if config.chunk < 1 or (config.batch is not None and config.batch < 1) or config.subset.n < 1:
-        raise RapbenchError("chunk, batch and subset.n must be at least 1")
-    if config.gallery < 0:
-        raise RapbenchError("gallery must be a number of images, 0 for none")
     return chosen_methods, chosen_protocols, Shard.called(config.shard)

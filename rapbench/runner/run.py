@@ -19,13 +19,14 @@ from rapbench.files import write_whole
 from rapbench.paths import STORE
 from rapbench.report import write_report
 from rapbench.runner.allocator import keep_memory
-from rapbench.runner.choice import check_regions, checked, options_of
+from rapbench.runner.choice import check_regions, checked
 from rapbench.runner.device import default_batch, device_called
 from rapbench.runner.gallery import write_gallery
 from rapbench.runner.identity import git_state, machine_kind, processor, versions
 from rapbench.runner.job import Job, Size
 from rapbench.runner.loaded import loaded_data, loaded_model
 from rapbench.runner.memory import compute
+from rapbench.values import named, options_of
 from rapbench.zoo._model import ZooModel
 
 
@@ -111,7 +112,7 @@ def _subset(config: DictConfig, model: ZooModel, dataset: Dataset, device: torch
     if config.subset.manifest:
         return load_manifest(Path(config.subset.manifest))
     require: Any = OmegaConf.to_container(config.subset.require, resolve=True)
-    required = [loaded_model(_named(entry), str(device)) for entry in require]
+    required = [loaded_model(named(entry), str(device)) for entry in require]
     others = [other for other in required if other.weights_sha256 != model.weights_sha256]
     return select([model, *others], dataset, config.subset.n, config.subset.seed, device, store)
 
@@ -120,14 +121,6 @@ def _settings(section: DictConfig) -> dict[str, Any]:
     """Return a config section's name and options, as load_model and load_data take them."""
     settings: Any = OmegaConf.to_container(section, resolve=True)
     return {"name": settings["name"]} | options_of(settings)
-
-
-def _named(entry: Any) -> dict[str, Any]:
-    """Return what subset.require names: a model, or a mapping with its name and options."""
-    settings = {"name": entry} if isinstance(entry, str) else entry
-    if not isinstance(settings, dict) or "name" not in settings:
-        raise RapbenchError(f"subset.require must list models, by name or as mappings with a name, got {entry!r}")
-    return settings
 
 
 def _header(

@@ -16,8 +16,8 @@ from rapbench.data._draw import BATCH
 from rapbench.data._manifest import Row, Subset, load_manifest
 from rapbench.errors import RapbenchError
 from rapbench.layout import channels_last
-from rapbench.runner.choice import options_of
 from rapbench.runner.device import device_called
+from rapbench.values import options_of
 from rapbench.zoo import load_model
 from rapbench.zoo._model import ZooModel
 
