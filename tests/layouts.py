@@ -41,11 +41,11 @@ def by_class(folder: Path) -> None:
 
 def kaggle(file: Path) -> None:
     lines = [f"{Path(name).stem},{SYNSETS[label]} 85 1 499 272 {SYNSETS[label]} 3 4 5 6 " for name, label, _ in IMAGES]
-    file.write_text("\n".join(["ImageId,PredictionString", *lines[::-1]]) + "\n", encoding="utf-8")
+    file.write_text("\n".join(["ImageId,PredictionString", *lines[::-1]]) + "\n")
 
 
 def caffe(file: Path, prefix: str = "") -> None:
-    file.write_text("".join(f"{prefix}{name} {label}\n" for name, label, _ in IMAGES[::-1]), encoding="utf-8")
+    file.write_text("".join(f"{prefix}{name} {label}\n" for name, label, _ in IMAGES[::-1]))
 
 
 def devkit(folder: Path) -> Path:

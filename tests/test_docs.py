@@ -100,7 +100,7 @@ def after_own_model() -> None:
 
 
 def after_adding() -> None:
-    table = Path("results/mine/efficientnet_lite0/table1.csv").read_text(encoding="utf-8")
+    table = Path("results/mine/efficientnet_lite0/table1.csv").read_text()
     assert "positive,blurred,accuracy,removal,50," in table
 
 

@@ -412,7 +412,7 @@ def test_update_prints_the_difference_and_writes_the_same_bytes_again(capsys):
     assert "2 → 7" in out
     drift(other_class)
     drift(code=1)
-    changed = set(BASELINE.read_text(encoding="utf-8").splitlines()) ^ set(before[0].decode().splitlines())
+    changed = set(BASELINE.read_text().splitlines()) ^ set(before[0].decode().splitlines())
     assert len(changed) == 2  # a line an image: a diff shows it
     capsys.readouterr()
     drift(lambda run: run.provenance["seeds"].update(run=5), "--update")
@@ -441,14 +441,14 @@ def no_results() -> None:
     (no_provenance, "results is not the folder of a whole run"),
     (no_results, "results holds neither images.parquet nor distances.parquet"),
     (lambda: Path("results/images.parquet").write_bytes(b"PAR1"), "results is not the folder of a whole run"),
-    (lambda: Path("results/provenance.json").write_text("{", encoding="utf-8"), "results is not the folder of a whole run"),
+    (lambda: Path("results/provenance.json").write_text("{"), "results is not the folder of a whole run"),
     (lambda: Path("results/manifest.csv").unlink(), "results/manifest.csv is not a file"),
     (lambda: pd.concat([Run().images] * 2).to_parquet("results/images.parquet"), "results holds random removal nega"),
     (lambda: BASELINE.unlink(), "there is no baseline baselines/drift/net.csv; freeze one"),
     (lambda: BASELINE.with_suffix(".yaml").unlink(), "there is no baseline baselines/drift/net.yaml; freeze one"),
-    (lambda: BASELINE.write_text("method,protocol\n", encoding="utf-8"), "is not a baseline"),
-    (lambda: BASELINE.write_text(BASELINE.read_text(encoding="utf-8").replace("900", "9oo"), encoding="utf-8"), "is not a baseline"),
-    (lambda: BASELINE.write_text(BASELINE.read_text(encoding="utf-8") + BASELINE.read_text(encoding="utf-8").splitlines()[1] + "\n", encoding="utf-8"), "there twice"),
+    (lambda: BASELINE.write_text("method,protocol\n"), "is not a baseline"),
+    (lambda: BASELINE.write_text(BASELINE.read_text().replace("900", "9oo")), "is not a baseline"),
+    (lambda: BASELINE.write_text(BASELINE.read_text() + BASELINE.read_text().splitlines()[1] + "\n"), "there twice"),
     (lambda: BASELINE.with_suffix(".yaml").write_text("identity: ["), "is not a baseline"),
     (lambda: BASELINE.with_suffix(".yaml").write_text("just words"), "is not a baseline"),
 ])  # fmt: skip

@@ -489,7 +489,7 @@ def test_a_file_that_does_not_fit_says_why(images, tmp_path):
 
 def test_a_place_that_cannot_be_written_is_named():
     net = calibrated(vgg(), 32)
-    Path("file").write_text("", encoding="utf-8")
+    Path("file").write_text("")
     with pytest.raises(rapbench.RapbenchError, match="cannot write file/x: File exists"):
         save(estimate(net, [many()]), net, "file/x")
 
@@ -620,11 +620,11 @@ def test_the_command_without_images_takes_the_samples(zoo, cache, capsys):
 ])  # fmt: skip
 def test_bad_input_is_one_line_and_exit_code_2(zoo, options, says, capsys):
     Path("torch").mkdir(exist_ok=True)
-    Path("flat").write_text("", encoding="utf-8")
+    Path("flat").write_text("")
     Path("broken").mkdir()
     Image.new("RGB", (30, 30)).save("broken/good.png")
     for number in range(2):
-        Path(f"broken/{number}.png").write_text("?", encoding="utf-8")
+        Path(f"broken/{number}.png").write_text("?")
     assert main(["patterns", "--model", zoo, *options]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("rapbench: ")
@@ -678,7 +678,7 @@ def test_a_run_keys_its_results_by_the_patterns_content(zoo, cache, capsys):
     dataset = samples()
     rows = [f"{sample.file},{sample.label},{hashlib.sha256(dataset.read(sample.file)).hexdigest()},0.0,m,w"
             for sample in dataset.samples[:2]]  # fmt: skip
-    Path("mine.csv").write_text("\n".join(["file,label,sha256,logit,model,weights_sha256", *rows]), encoding="utf-8")
+    Path("mine.csv").write_text("\n".join(["file,label,sha256,logit,model,weights_sha256", *rows]))
 
     given = ["protocol=[distance]", "k.positive=[0,10]", "k.negative=[0,10]", "subset.manifest=mine.csv"]
 

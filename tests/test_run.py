@@ -198,12 +198,12 @@ def test_a_unit_for_bf16_is_a_kind_of_machine_only_where_it_computes(precision, 
 def test_a_manifest_is_used_as_it_is(capsys):
     folder = run("method=[random]", "protocol=[distance]")
     rows = (folder / "manifest.csv").read_text().splitlines()
-    Path("mine.csv").write_text("\n".join([rows[0], rows[3], rows[1]]) + "\n", encoding="utf-8")
+    Path("mine.csv").write_text("\n".join([rows[0], rows[3], rows[1]]) + "\n")
     folder = run("method=[random]", "protocol=[distance]", "subset.manifest=mine.csv", "subset.n=1")
     distances = pd.read_parquet(folder / "distances.parquet")
     assert list(distances.image.unique()) == [rows[3].split(",")[0], rows[1].split(",")[0]]
     assert "2 of the 20 embedded ImageNet images (package foolbox): those of mine.csv." in capsys.readouterr().out
-    Path("mine.csv").write_text("\n".join([rows[0], rows[3].replace(".jpg", ".png")]) + "\n", encoding="utf-8")
+    Path("mine.csv").write_text("\n".join([rows[0], rows[3].replace(".jpg", ".png")]) + "\n")
     run("method=[random]", "subset.manifest=mine.csv", code=2)
     assert "named by the manifest, cannot be read" in capsys.readouterr().err
 
@@ -244,7 +244,7 @@ def test_report_writes_the_tables_again(capsys):
 def test_what_cannot_be_reported_on_is_said_in_one_line(arguments, says, capsys):
     for name, file in (("broken", "images.parquet"), ("unsaid", "provenance.json")):
         Path(name).mkdir()
-        Path(name, file).write_text("nonsense", encoding="utf-8")
+        Path(name, file).write_text("nonsense")
     pd.DataFrame({"image": []}).to_parquet("unsaid/images.parquet")
     assert main(["report", *arguments]) == 2
     assert re.fullmatch(rf"rapbench: {says}\n", capsys.readouterr().err)

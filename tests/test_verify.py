@@ -24,7 +24,7 @@ def manifest(imagenet_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def change(manifest: Path, replace: Callable[[str], str]) -> None:
-    manifest.write_text(replace(manifest.read_text(encoding="utf-8")), encoding="utf-8")
+    manifest.write_text(replace(manifest.read_text()))
 
 
 def test_a_manifest_holds(manifest, imagenet_root, capsys):
