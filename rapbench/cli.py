@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from rapbench.errors import RapbenchError
 from rapbench.files import system_says
 from rapbench.paths import STORE, resource
-from rapbench.reading import parse_yaml, read_text
+from rapbench.reading import is_text, parse_yaml, read_text
 from rapbench.say import hang_up, printable, tell
 
 
@@ -134,7 +134,7 @@ def _code(action: Callable[[], str], anew: bool) -> int:
 def check_words(words: list[str]) -> None:
     """Raise RapbenchError for words that could not be written to a table or a page, and where no folder is current."""
     for word in words:
-        if not word.isascii() and word.encode(errors="replace").decode() != word:
+        if not is_text(word):
             raise RapbenchError(f"{word!r} is not UTF-8; rename the file or folder")
     try:
         os.getcwd()

@@ -44,6 +44,11 @@ def read_text(path: Path, *, what: str = "", most: int = MOST["text"]) -> str:
         ) from error
 
 
+def is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8; what Python makes of a file name in another encoding cannot."""
+    return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
+
+
 def lines_of(text: str) -> Iterator[str]:
     """Yield a text's lines without their ends, whichever system wrote them."""
     return (line.rstrip("\n") for line in io.StringIO(text, newline=None))
@@ -58,7 +63,7 @@ def read_json(path: Path, kind: Any) -> Any:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise RapbenchError(f"{path} is not JSON ({_reason(error)})") from error
+        raise RapbenchError(f"{path} cannot be read as JSON ({_reason(error)})") from error
     return _of(kind, found, path)
 
 
@@ -68,7 +73,7 @@ def read_yaml(path: Path, kind: Any) -> Any:
     try:
         found = parse_yaml(text)
     except ValueError as error:
-        raise RapbenchError(f"{path} is not YAML ({error})") from error
+        raise RapbenchError(f"{path} cannot be read as YAML ({error})") from error
     return _of(kind, found, path)
 
 
@@ -101,7 +106,8 @@ def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
 
 def _of(kind: Any, found: Any, path: Path) -> Any:
     try:
-        return TypeAdapter(kind).validate_python(found)
+        TypeAdapter(kind).validate_python(found, strict=True)
+        return found
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -4,6 +4,9 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rapbench.errors import RapbenchError
+from rapbench.reading import is_text
+
 UNLABELLED = -1
 
 
@@ -29,6 +32,12 @@ class Dataset:
     description: str
     embedded: bool = False
     upright: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise RapbenchError for a file name that no manifest, table or page could hold."""
+        for sample in self.samples:
+            if not is_text(sample.file):
+                raise RapbenchError(f"{self.root} has a file whose name is not UTF-8: {sample.file!r}; rename it")
 
     @property
     def identity(self) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rapbench.errors import RapbenchError
 from rapbench.files import write_whole
 from rapbench.methods import at_rest
-from rapbench.paths import cache_folder
+from rapbench.paths import cache_folder, user_path
 from rapbench.patterns.chain import Chain, chain
 from rapbench.zoo._model import ZooModel, hash_weights
 
@@ -34,7 +34,7 @@ def save(
     with at_rest(model):
         _check("these patterns", {name: list(pattern.shape) for name, pattern in patterns.items()}, chain(model))
     weights = _weights_sha256(model)
-    target = default_path(weights) if path is None else Path(path).expanduser()
+    target = default_path(weights) if path is None else user_path(str(path), "patterns")
     facts: dict[str, str | int] = {"format": FORMAT, "estimator": ESTIMATOR, "weights_sha256": weights}
     if image_hashes is not None:
         digest = hashlib.sha256("\n".join(sorted(image_hashes)).encode()).hexdigest()
@@ -91,7 +91,7 @@ def _weights_sha256(model: nn.Module) -> str:
 
 
 def _existing(model: nn.Module, path: str | None, weights: str) -> Path:
-    place = default_path(weights) if path is None else Path(path).expanduser()
+    place = default_path(weights) if path is None else user_path(str(path), "patterns")
     if place.is_file():
         return place
     if isinstance(model, ZooModel):

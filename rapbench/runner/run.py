@@ -152,7 +152,7 @@ def _which(config: DictConfig, dataset: Dataset, subset: Subset) -> str:
     """Return in words which of a data set's images a subset holds."""
     if config.subset.manifest:
         return f"those of {config.subset.manifest}"
-    others = " and ".join(other.partition("@")[0] for other in subset.rows[0].also.split())
+    others = " and ".join(name for name, _ in subset.rows[0].others)
     if dataset.samples[0].label == UNLABELLED:
         return "labelled with what the model predicts" + (f", where {others} agrees" if others else "")
     return f"those that the model{f' and {others} classify' if others else ' classifies'} correctly"

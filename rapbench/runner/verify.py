@@ -1,6 +1,5 @@
 """Whether a manifest still holds: the same files, the same labels, and models that classify every image as it says."""
 
-import json
 from collections import defaultdict
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +15,7 @@ from rapbench.data._draw import BATCH
 from rapbench.data._manifest import Row, Subset, load_manifest
 from rapbench.errors import RapbenchError
 from rapbench.layout import channels_last
+from rapbench.report.provenance import provenance_of
 from rapbench.runner.device import device_called
 from rapbench.values import options_of
 from rapbench.zoo import load_model
@@ -39,18 +39,21 @@ def verify(manifest: Path, *, root: str | None = None, device: str = "auto") -> 
     """
     place = device_called(device)
     subset = load_manifest(manifest)
-    beside = manifest.parent / "provenance.json"
-    config = json.loads(beside.read_text())["config"] if beside.is_file() else {}
+    first = subset.rows[0]
+    judges = [(first.model, first.weights_sha256), *first.others]
+    for number, row in enumerate(subset.rows, start=2):
+        if [(row.model, row.weights_sha256), *row.others] != judges:
+            raise RapbenchError(f"{manifest}, line {number}: chosen by other models than line 2; verify manifests of "
+                                "one run each")  # fmt: skip
+    config = provenance_of(manifest.parent).get("config", {})
     dataset = _dataset(config.get("data", {}), root)
     problems: dict[str, list[str]] = defaultdict(list)
     labels = {sample.file: sample.label for sample in dataset.samples}
     for row in subset.rows:
         if labels.get(row.file, row.label) not in (row.label, UNLABELLED):
             problems["have another label in the data set"].append(row.file)
-    first = subset.rows[0]
-    named = [(first.model, first.weights_sha256), *(tuple(other.split("@")) for other in first.also.split())]
     candidates = [config.get("model", {}), *config.get("subset", {}).get("require", [])]
-    for name, weights in named:
+    for name, weights in judges:
         model = _model(name, candidates)
         if model.weights_sha256 != weights:
             raise ManifestError(f"{manifest} was drawn with other weights of {name} (SHA-256 {weights[:12]}..., here "
@@ -60,7 +63,7 @@ def verify(manifest: Path, *, root: str | None = None, device: str = "auto") -> 
         found = [f"{len(files)} {what} ({', '.join(files[:3])}{', ...' if len(files) > 3 else ''})"
                  for what, files in problems.items()]  # fmt: skip
         raise ManifestError(f"{manifest} does not hold: of {len(subset.rows)} images, {'; '.join(found)}")
-    names = " and ".join(name for name, _ in named)
+    names = " and ".join(name for name, _ in judges)
     return (
         f"{manifest} holds: {len(subset.rows)} images of {dataset.description}, bytes and labels unchanged, each "
         f"classified as its label by {names}; logits agree to {TOLERANCE:g} of their size."
@@ -78,7 +81,8 @@ def _dataset(settings: dict[str, Any], root: str | None) -> Dataset:
 def _model(name: str, candidates: list[Any]) -> ZooModel:
     """Return the model that a manifest names, with the options that its run gave it."""
     for settings in candidates:
-        if isinstance(settings, dict) and name in (settings.get("name"), Path(settings.get("path") or "").stem):
+        known = isinstance(settings, dict) and isinstance(settings.get("name"), str)
+        if known and name in (settings["name"], Path(str(settings.get("path") or "")).stem):
             return load_model(settings["name"], **options_of(settings))
     return load_model(name)
 
