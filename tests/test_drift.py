@@ -443,7 +443,7 @@ def no_results() -> None:
     (lambda: Path("results/images.parquet").write_bytes(b"PAR1"), "results is not the folder of a whole run"),
     (lambda: Path("results/provenance.json").write_text("{"), "results is not the folder of a whole run"),
     (lambda: Path("results/manifest.csv").unlink(), "results/manifest.csv is not a file"),
-    (lambda: pd.concat([Run().images] * 2).to_parquet("results/images.parquet"), "holds rap removal positive 0 a.jpg twice; run again"),
+    (lambda: pd.concat([Run().images] * 2).to_parquet("results/images.parquet"), "0 a.jpg twice; run again"),
     (lambda: BASELINE.unlink(), "there is no baseline baselines/drift/net.csv; freeze one"),
     (lambda: BASELINE.with_suffix(".yaml").unlink(), "there is no baseline baselines/drift/net.yaml; freeze one"),
     (lambda: BASELINE.write_text("method,protocol\n"), "is not a baseline"),

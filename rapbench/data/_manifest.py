@@ -86,7 +86,7 @@ def load_manifest(path: Path) -> Subset:
                 row = _row(dict(zip(names, cells, strict=False)), cells, names, f"{path}, line {lines.line_num}")
                 if row.file in seen:
                     raise RapbenchError(
-                        f"{path}, line {lines.line_num}: {row.file} is in line {seen[row.file]}, too; remove one of them"
+                        f"{path}, line {lines.line_num}: {row.file} is in line {seen[row.file]}, too; remove one"
                     )
                 seen[row.file] = lines.line_num
                 rows.append(row)

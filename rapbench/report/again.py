@@ -8,7 +8,6 @@ from rapbench.report.provenance import provenance_of
 from rapbench.report.stored import NAMES, read_results
 
 
-
 def write_again(top: Path) -> str:
     """Write the reports of a run's folder, or of all runs below a folder, and return their text for a terminal.
 

@@ -60,7 +60,11 @@ def read_results(path: Path) -> pd.DataFrame:
     keys = [name for name in KEYS if name in frame]
     if len(twice := frame[frame.duplicated(keys)]):
         raise RapbenchError(f"{path} holds {' '.join(map(str, twice[keys].iloc[0]))} twice; run again")
-    if "step" in frame and len(frame) and not frame.groupby([key for key in keys if key != "step"])["step"].min().eq(0).all():
+    if (
+        "step" in frame
+        and len(frame)
+        and not frame.groupby([key for key in keys if key != "step"])["step"].min().eq(0).all()
+    ):
         raise _wrong(path, "it has cells without step 0")
     return frame
 

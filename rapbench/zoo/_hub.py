@@ -1,4 +1,4 @@
-"""Downloads: whether a hub answers at all, and weights from torch.hub's addresses, checked by the hash in their names."""
+"""Downloads: whether a hub answers, and weights from torch.hub's addresses, checked by the hash in their names."""
 
 import re
 import socket
