@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,9 +21,12 @@ from rapbench import settings, sweep
 from rapbench.config_source import has_no_file
 from rapbench.errors import RapbenchError, Refused
 from rapbench.paths import resource
+from rapbench.reading import MOST, parse_yaml, read_text
 from rapbench.registries import REGISTRIES
 from rapbench.say import tell
 from rapbench.values import check_values
+
+MOST_CONFIGS = 1000  # in a user's folder; it may be a whole disk
 
 
 def job(config: DictConfig) -> None:
@@ -61,7 +65,9 @@ def run_hydra(overrides: list[str]) -> str:
         loaded.forget()
     parser = get_args_parser()
     parser.error = _wrong_words  # type: ignore[method-assign]
-    parser.parse_args(overrides)
+    words = parser.parse_args(overrides)
+    for folder in filter(None, (words.config_dir, words.config_path)):
+        _check_aliases(Path(folder))
     # Hydra wants flags and overrides apart.
     flags = ["-m"] if multirun else []
     others = [override for override in overrides if override not in ("-m", "--multirun")]
@@ -87,6 +93,18 @@ def composed(overrides: list[str]) -> DictConfig:
     where = str(resource("configs"))
     with _in_one_line(), hydra.initialize_config_dir(where, version_base="1.3"):
         return hydra.compose("run", overrides, return_hydra_config=True)
+
+
+def _check_aliases(folder: Path) -> None:
+    """Raise RapbenchError for a file in a user's folder of configurations that stands for too much to be loaded.
+
+    Hydra would take minutes and all memory over aliases of aliases.
+    """
+    for path in islice(folder.rglob("*.yaml"), MOST_CONFIGS):
+        try:
+            parse_yaml(read_text(path, most=MOST["YAML"]))
+        except ValueError as error:
+            raise RapbenchError(f"{path} cannot be read as YAML ({error})") from error
 
 
 def _wrong_words(message: str) -> NoReturn:

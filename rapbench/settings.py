@@ -56,5 +56,7 @@ def unknown(setting: str) -> RapbenchError:
         )
     else:
         return RapbenchError(f"there is no setting {setting!r}")
+    if name in known:
+        return RapbenchError(f"setting {setting!r} has no meaning here: {label} is not among the chosen {group}s")
     hint = did_you_mean(name, known)
     return RapbenchError(f"there is no setting {setting!r}{hint}; {where}: {', '.join(known) or 'none'}")

@@ -1,6 +1,7 @@
 """A data set: labelled images, in a fixed order."""
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from rapbench.errors import RapbenchError
 from rapbench.reading import is_text
 
 UNLABELLED = -1
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,9 @@ class Dataset:
     def __post_init__(self) -> None:
         """Raise RapbenchError for a file name that no manifest, table or page could hold."""
         for sample in self.samples:
-            if not is_text(sample.file):
-                raise RapbenchError(f"{self.root} has a file whose name is not UTF-8: {sample.file!r}; rename it")
+            if not is_text(sample.file) or CONTROL.search(sample.file):
+                what = "holds control characters" if is_text(sample.file) else "is not UTF-8"
+                raise RapbenchError(f"{self.root} has a file whose name {what}: {sample.file!r}; rename it")
 
     @property
     def identity(self) -> str:

@@ -21,7 +21,7 @@ class Shard:
             return cls()
         match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
         if not match or not 1 <= int(match[1]) <= int(match[2]):
-            raise RapbenchError(f"shard must be i/n with 1 <= i <= n, such as 1/4, got {text!r}")
+            raise RapbenchError(f"shard must be i/n with 1 <= i <= n, such as 1/4, got {text!r:.40}")
         return cls(int(match[1]), int(match[2]))
 
     def of(self, chunks: int) -> Sequence[int]:

@@ -124,9 +124,7 @@ def _unwrapped(found: Any, file: Path, part: str | None) -> tuple[dict[str, Tens
     if known := [key for key in WRAPPINGS if key in parts]:
         if len(parts) > 1:
             other = next(key for key in parts if key != known[0])
-            say(
-                f"{file.name} holds the weights {' and '.join(parts)}; {known[0]} is taken (model.part={other} takes that)"
-            )
+            say(f"{file.name} holds the weights {', '.join(parts)}; {known[0]} is taken (else: model.part={other})")
         return {str(name): tensor for name, tensor in found[known[0]].items()}, known[0] if len(parts) > 1 else ""
     if parts:
         raise RapbenchError(f"{file} holds weights under {', '.join(parts[:5])}; say which with model.part={parts[0]}")
@@ -186,8 +184,8 @@ def check(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: st
         kinds = FLOATS if wanted[name].is_floating_point() else (*WHOLE, *FLOATS)
         if not plain or tensor.dtype not in kinds:
             kind = str(tensor.dtype).removeprefix("torch.") if plain else "quantised, sparse or without values"
-            raise RapbenchError(f"{where}: {name} is {kind}, expected floating-point numbers; save the network's weights "
-                                "in float32")  # fmt: skip
+            raise RapbenchError(f"{where}: {name} is {kind}, expected floating-point numbers; save the network's "
+                                "weights in float32")  # fmt: skip
         if not tensor.to(wanted[name].dtype).isfinite().all():
             raise RapbenchError(f"{where}: {name} holds NaN or infinite values")
 
