@@ -1,16 +1,27 @@
 """The `rapbench` console script. Bad input is one line on standard error, exit code 2."""
 
 import argparse
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rapbench.errors import RapbenchError
-from rapbench.files import HINTS, cannot_write
+from rapbench.files import system_says
 from rapbench.paths import STORE, resource
+from rapbench.reading import is_text, parse_yaml, read_text
+from rapbench.say import hang_up, printable, tell
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what the console prints."""
+        raise RapbenchError(f"{message}; see {self.prog} --help")
 
 
 class Terminated(KeyboardInterrupt):
@@ -20,7 +31,7 @@ class Terminated(KeyboardInterrupt):
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(prog="rapbench", description="Benchmark attribution methods as the RAP paper did.")
+    parser = Parser(prog="rapbench", description="Benchmark attribution methods as the RAP paper did.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="run what the configuration asks for; takes Hydra overrides", add_help=False)
     report = commands.add_parser("report", help="write a run's tables, plots and page again from per-image results")
@@ -66,6 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
             command.add_argument("--dry-run", action="store_true", help="only say what would be removed")
 
     def action() -> str:
+        check_words(arguments)
         if arguments[:1] == ["run"]:
             from rapbench.hydra_app import run_hydra
 
@@ -88,16 +100,29 @@ def ended(action: Callable[[], str], *, anew: bool = False) -> int:
     """
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
+    printable()
+    try:
+        try:
+            return _code(action, anew)
+        finally:
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                stream.flush()
+    except BrokenPipeError:  # the reader has gone, and the shell expects what it would of any program
+        hang_up()
+        return 128 + signal.SIGPIPE
+
+
+def _code(action: Callable[[], str], anew: bool) -> int:
     try:
         if text := action():
-            print(text, end="" if text.endswith("\n") else "\n")
+            tell(text)
     except RapbenchError as error:
         print(f"rapbench: {' '.join(str(error).split())}", file=sys.stderr)
         return error.code
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        if error.errno not in HINTS:
-            raise
-        print(f"rapbench: {cannot_write(error.filename or 'a file', error)}", file=sys.stderr)
+        print(f"rapbench: {system_says(error)}", file=sys.stderr)
         return RapbenchError.code
     except KeyboardInterrupt as stop:
         again = (
@@ -106,6 +131,17 @@ def ended(action: Callable[[], str], *, anew: bool = False) -> int:
         print(f"rapbench: stopped; {again}", file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
     return 0
+
+
+def check_words(words: list[str]) -> None:
+    """Raise RapbenchError for words that could not be written to a table or a page, and where no folder is current."""
+    for word in words:
+        if not is_text(word):
+            raise RapbenchError(f"{word!r} is not UTF-8; rename the file or folder")
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise RapbenchError("the current folder is not there any more; change to another") from error
 
 
 def _terminate(*_: object) -> None:
@@ -124,8 +160,6 @@ def report_again(folders: list[str]) -> str:
 
 def list_configs(kind: str | None, name: str | None) -> str:
     """Return the names of the config groups' options with their summaries, or all that is known of one."""
-    import yaml
-
     if kind and name:
         return describe(kind, name)
     lines = []
@@ -134,7 +168,7 @@ def list_configs(kind: str | None, name: str | None) -> str:
             continue
         lines.append(f"{title}:")
         paths = sorted(resource("configs", group).glob("*.yaml"))
-        lines += [f"  {path.stem:22s} {yaml.safe_load(path.read_text())['summary']}" for path in paths]
+        lines += [f"  {path.stem:22s} {parse_yaml(read_text(path))['summary']}" for path in paths]
         if title == "models":
             lines += [f"  {name:22s} {summary}" for name, summary in FAMILIES.items()]
     return "\n".join(lines)
@@ -166,12 +200,13 @@ def make_patterns(model: str, option: list[tuple[str, Any]], **settings: Any) ->
 
 def _pair(text: str) -> tuple[str, Any]:
     """Return the key and the value, a YAML scalar or list, of KEY=VALUE; argparse names the text that is none."""
-    import yaml
-
     key, equals, value = text.partition("=")
     if not key or not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
-    return key, yaml.safe_load(value)
+    try:
+        return key, parse_yaml(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{key}: not a YAML value ({error})") from error
 
 
 def verify_manifest(verb: str, manifest: Path, **options: Any) -> str:

@@ -45,6 +45,14 @@ def cannot_write(path: Path | str, error: OSError) -> RapbenchError:
     return RapbenchError(f"cannot write {path}: {error.strerror or error}" + (f"; {hint}" if hint else ""))
 
 
+def system_says(error: OSError) -> RapbenchError:
+    """Return the line for what the system refuses, wherever that happens."""
+    if error.errno in HINTS:
+        return cannot_write(error.filename or "a file", error)
+    place = f"{error.filename}: " if error.filename else ""
+    return RapbenchError(f"{place}{error.strerror or error or type(error).__name__}")
+
+
 def file_hash(path: Path, algorithm: str = "sha256") -> str:
     """Return the hash of a file's bytes, as hexadecimal digits; OSError when it cannot be read."""
     with path.open("rb") as file:

@@ -4,9 +4,12 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
@@ -18,7 +21,12 @@ from rapbench import settings, sweep
 from rapbench.config_source import has_no_file
 from rapbench.errors import RapbenchError, Refused
 from rapbench.paths import resource
+from rapbench.reading import MOST, parse_yaml, read_text
 from rapbench.registries import REGISTRIES
+from rapbench.say import tell
+from rapbench.values import check_values
+
+MOST_CONFIGS = 1000  # in a user's folder; it may be a whole disk
 
 
 def job(config: DictConfig) -> None:
@@ -36,11 +44,12 @@ def job(config: DictConfig) -> None:
 
 def _run(config: DictConfig) -> None:
     settings.check_names(config)
+    check_values(config)
     what = f"{', '.join(config.method)} on {config.model.name} and {config.data.name}"
     print(f"{what}: loading libraries and weights ...", file=sys.stderr)
     from rapbench.runner.run import run
 
-    print(run(config))
+    tell(run(config))
 
 
 def run_hydra(overrides: list[str]) -> str:
@@ -54,6 +63,11 @@ def run_hydra(overrides: list[str]) -> str:
     sweep.begin()
     if loaded := sys.modules.get("rapbench.runner.loaded"):
         loaded.forget()
+    parser = get_args_parser()
+    parser.error = _wrong_words  # type: ignore[method-assign]
+    words = parser.parse_args(overrides)
+    for folder in filter(None, (words.config_dir, words.config_path)):
+        _check_aliases(Path(folder))
     # Hydra wants flags and overrides apart.
     flags = ["-m"] if multirun else []
     others = [override for override in overrides if override not in ("-m", "--multirun")]
@@ -81,6 +95,22 @@ def composed(overrides: list[str]) -> DictConfig:
         return hydra.compose("run", overrides, return_hydra_config=True)
 
 
+def _check_aliases(folder: Path) -> None:
+    """Raise RapbenchError for a file in a user's folder of configurations that stands for too much to be loaded.
+
+    Hydra would take minutes and all memory over aliases of aliases.
+    """
+    for path in islice(folder.rglob("*.yaml"), MOST_CONFIGS):
+        try:
+            parse_yaml(read_text(path, most=MOST["YAML"]))
+        except ValueError as error:
+            raise RapbenchError(f"{path} cannot be read as YAML ({error})") from error
+
+
+def _wrong_words(message: str) -> NoReturn:
+    raise RapbenchError(f"{message}; see rapbench run --help")
+
+
 @contextmanager
 def _in_one_line() -> Iterator[None]:
     """Turn what Hydra says of a configuration into RapbenchError."""
@@ -97,6 +127,8 @@ def _in_one_line() -> Iterator[None]:
             REGISTRIES[group][name]  # whose refusal knows more
         known = error.options or sorted(path.stem for path in resource("configs", group).glob("*.yaml"))
         raise RapbenchError(f"unknown {group} {name!r}; known: {', '.join(known)}") from error
+    except RecursionError as error:
+        raise RapbenchError("configuration: a value is nested too deeply") from error
     except (HydraException, OmegaConfBaseException) as error:
         if missed := settings.NOT_OVERRIDDEN.match(str(error)):
             raise settings.unknown(missed[1]) from error

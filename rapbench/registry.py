@@ -25,7 +25,8 @@ from rapbench.errors import RapbenchError, did_you_mean
 
 _named: set[str] = set()  # modules that the user named
 _source: ContextVar[str | None] = ContextVar("source", default=None)  # the file whose names are being looked up
-_ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)  # tensors are checked as such, not looked into
+# Tensors are checked as such, not looked into; no option means anything as NaN or infinity.
+_ANY_CLASS = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
 class NotNamed(RapbenchError):
@@ -69,16 +70,8 @@ class Entry:
 
         Raises RapbenchError for an unknown option or a value of the wrong type.
         """
-        parameters = self._parameters()
-        for name, value in options.items():
-            if name not in parameters:
-                known = ", ".join(parameters) or "none"
-                raise RapbenchError(f"{self.kind} {self.name!r} has no option {name!r}; its options: {known}")
-            try:
-                TypeAdapter(parameters[name].annotation, config=_ANY_CLASS).validate_python(value, strict=True)
-            except ValidationError as error:
-                reason = error.errors()[0]["msg"]
-                raise RapbenchError(f"{self.kind} {self.name!r}: option {name}={value!r}: {reason}") from None
+        annotations = {name: parameter.annotation for name, parameter in self._parameters().items()}
+        check_options(self.kind, self.name, annotations, options)
         return self.options | options
 
     def _parameters(self) -> dict[str, inspect.Parameter]:
@@ -88,6 +81,20 @@ class Entry:
             for name, parameter in parameters.items()
             if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty
         }
+
+
+def check_options(kind: str, entry: str, annotations: dict[str, Any], options: dict[str, Any]) -> None:
+    """Raise RapbenchError for an option that is not among the annotated ones, or a value of another type."""
+    for name, value in options.items():
+        if name not in annotations:
+            known = ", ".join(annotations) or "none"
+            hint = did_you_mean(name, annotations)
+            raise RapbenchError(f"{kind} {entry!r} has no option {name!r}{hint}; its options: {known}")
+        try:
+            TypeAdapter(annotations[name], config=_ANY_CLASS).validate_python(value, strict=True)
+        except (ValidationError, RecursionError) as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "it is nested too deeply"
+            raise RapbenchError(f"{kind} {entry!r}: option {name}={value!r:.100}: {reason}") from None
 
 
 @dataclass(frozen=True)

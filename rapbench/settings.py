@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from rapbench.config import RunConfig, SubsetConfig
+from rapbench.declared import declared_options
 from rapbench.errors import RapbenchError, did_you_mean
 from rapbench.registries import REGISTRIES
 
@@ -45,8 +46,8 @@ def unknown(setting: str) -> RapbenchError:
     if place in SETTINGS:
         known = SETTINGS[place] + ([] if place else GROUPS)
         where = f"the settings of {place}" if place else "the settings"
-    elif label and label in REGISTRIES.get(group, ()):
-        known = list(REGISTRIES[group][label].options)
+    elif label and group in REGISTRIES and label in (declared := declared_options(REGISTRIES[group].package)):
+        known = list(declared[label])
         where = f"the options of {label}"
     elif group in REGISTRIES:
         kind = group if group == "data" else f"{group}s"
@@ -55,5 +56,7 @@ def unknown(setting: str) -> RapbenchError:
         )
     else:
         return RapbenchError(f"there is no setting {setting!r}")
+    if name in known:
+        return RapbenchError(f"setting {setting!r} has no meaning here: {label} is not among the chosen {group}s")
     hint = did_you_mean(name, known)
     return RapbenchError(f"there is no setting {setting!r}{hint}; {where}: {', '.join(known) or 'none'}")

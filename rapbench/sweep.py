@@ -13,11 +13,13 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from rapbench.errors import RapbenchError, Refused
 from rapbench.files import write_whole
 from rapbench.paths import STORE
 from rapbench.settings import check_names
+from rapbench.values import check_values
 
 SWEEP = "RAPBENCH_SWEEP"
 SILENT = "ended without a word: killed, out of memory or out of time"
@@ -29,6 +31,12 @@ _counted: dict[str, Any] = {}
 class CountJobs(Callback):
     """Hydra's call before a multirun: how many jobs there are, and where they note how they end."""
 
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check what one run's settings say, before a folder is made or a library loaded."""
+        with _refusing():
+            check_names(config)
+            check_values(config)
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Count them as Hydra's own sweeper does; see to it that a lost job is noticed."""
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -36,19 +44,30 @@ class CountJobs(Callback):
 
         given = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         _counted.update(jobs=len(BasicSweeper.split_arguments(given, None)[0]), results=Path(config.results))
-        from rapbench.runner.choice import checked
-
-        try:
+        with _refusing():
             check_names(config)
+            check_values(config)
+            from rapbench.runner.choice import checked
+
             checked(config)  # now rather than in every job
-        except RapbenchError as error:
-            raise Refused from error
         with open_dict(config):  # the name, for the jobs in whatever process they run
             config.hydra.overrides.hydra.append(f"++hydra.job.env_set.{SWEEP}={os.environ[SWEEP]}")
         if config.hydra.launcher._target_.endswith(".SlurmLauncher"):
             from rapbench.slurm import prepare
 
             prepare()
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Carry what is wrong with a configuration past Hydra."""
+    try:
+        yield
+    except RapbenchError as error:
+        raise Refused from error
+    except (OmegaConfBaseException, RecursionError) as error:
+        why = " ".join(str(error).split())
+        raise Refused from RapbenchError(f"configuration: {why}")
 
 
 def begin() -> None:
@@ -85,7 +104,7 @@ def summary(lost: str = "") -> str:
     lost: what a launcher said of jobs that it lost.
     """
     folder = _folder(_counted["results"])
-    notes = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    notes = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     shutil.rmtree(folder, ignore_errors=True)
     failed = [f"{job}: {reason}" for job, reason in notes if reason]
     count = len(failed)

@@ -136,7 +136,7 @@ def broken(state: dict[str, torch.Tensor], name: str, folder: Path) -> Path:
     ("none", "model.path: .*broken.pth is not a file"),
     ("cut", "broken.pth is not a PyTorch checkpoint, or is cut short"),
     ("noise", "broken.pth is not a PyTorch checkpoint, or is cut short"),
-    ("empty", "broken.pth is not a PyTorch checkpoint, or is cut short"),
+    ("empty", "broken.pth is empty"),
     ("code", r"broken.pth holds more than tensors \(argparse.Namespace\), which is not loaded as it could run code"),
     ("module", r"broken.pth holds more than tensors \(torch.nn.modules.linear.Linear\)"),
     ("list", "broken.pth holds no mapping of names to tensors"),
@@ -146,7 +146,7 @@ def broken(state: dict[str, torch.Tensor], name: str, folder: Path) -> Path:
     ("unexpected", "the checkpoint has unknown extra.weight; is the architecture right"),
     ("shape", r"features.0.0.weight has shape \(16, 3, 5, 5\), the architecture's is \(16, 3, 3, 3\)"),
     ("other architecture", "the checkpoint lacks features.0.0.weight.* and has unknown features.0.weight, .* more;"),
-    ("keras", "is not a PyTorch checkpoint, or is cut short; for Keras' files there are models such as vgg16_keras"),
+    ("keras", "broken.h5 is an HDF5 file; for Keras' weights there are models such as vgg16_keras"),
     ("no safetensors", "broken.safetensors is not a safetensors file, or is cut short"),
     ("cut safetensors", "broken.safetensors is not a safetensors file, or is cut short"),
 ])  # fmt: skip

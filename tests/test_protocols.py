@@ -11,9 +11,10 @@ from rapbench.data._manifest import Row
 from rapbench.draws import random_keys, random_uniform, seed_of
 from rapbench.methods import methods
 from rapbench.protocols import protocols
+from rapbench.protocols._ks import check_ks
 from rapbench.protocols.batch import Batch
 from rapbench.protocols.distance import distance
-from rapbench.protocols.perturbation import Perturbation, check_ks
+from rapbench.protocols.perturbation import Perturbation
 from rapbench.protocols.ranking import rank_pixels
 from rapbench.protocols.removal import Removal
 from rapbench.protocols.shuffling import Shuffling

@@ -210,9 +210,9 @@ def test_a_label_beyond_the_classes_is_named(lite):
 
 
 @pytest.mark.parametrize(("text", "says"), [
-    ("file,label\n", "names no images"),
+    ("file,label,sha256,logit,model,weights_sha256\n", "names no images"),
     ("file,label,sha256,logit,model,weights_sha256\na.jpg,five,0,1,m,w\n", "line 2: not a manifest line"),
-    ("file,label\na.jpg,5\n", "line 2: not a manifest line"),
+    ("file,label\na.jpg,5\n", "line 1: not a manifest line, it has no column sha256"),
 ])  # fmt: skip
 def test_a_manifest_that_is_none_is_named(tmp_path, text, says):
     path = tmp_path / "m.csv"

@@ -92,7 +92,7 @@ def test_models_with_options_and_required_ones_are_loaded_as_the_run_had_them(ma
 
 @pytest.mark.parametrize(("text", "says"), [
     (None, "none.csv is not a file; a manifest is the manifest.csv that a run writes"),
-    ("file,label\na.jpg,5\n", "line 2: not a manifest line"),
+    ("file,label\na.jpg,5\n", "line 1: not a manifest line"),
 ])  # fmt: skip
 def test_what_is_no_manifest_is_one_clear_line(text, says, tmp_path, capsys):
     path = tmp_path / "none.csv"

@@ -1,9 +1,13 @@
 """A data set: labelled images, in a fixed order."""
 
 import hashlib
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+
+from rapbench.errors import RapbenchError
+from rapbench.reading import is_text
 
 UNLABELLED = -1
 MOST_IMAGES = 1_500_000  # of one archive; more than ImageNet's training set
@@ -23,6 +27,9 @@ def refuse_large(size: int) -> None:
     """Raise OSError for a file of `size` bytes that is too large for an image."""
     if size > MOST_BYTES:
         raise OSError(f"{size:,} bytes, and an image file of more than {MOST_BYTES >> 20} MiB is not read")
+
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,13 @@ class Dataset:
     embedded: bool = False
     upright: bool = False
     classes: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise RapbenchError for a file name that no manifest, table or page could hold."""
+        for sample in self.samples:
+            if not is_text(sample.file) or CONTROL.search(sample.file):
+                what = "holds control characters" if is_text(sample.file) else "is not UTF-8"
+                raise RapbenchError(f"{self.root} has a file whose name {what}: {sample.file!r}; rename it")
 
     @property
     def identity(self) -> str:

@@ -36,7 +36,7 @@ def read_devkit(path: Path) -> dict[str, int]:
         where = path
     classes = _classes(meta, where)
     found = {}
-    lines = text.decode("ascii", errors="replace").rstrip().split("\n")
+    lines = text.decode("utf-8-sig", errors="replace").rstrip().split("\n")
     for number, line in enumerate(lines, start=1):
         if line.strip() not in classes:
             raise RapbenchError(

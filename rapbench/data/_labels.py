@@ -1,6 +1,7 @@
 """Label files for images that lie flat: Kaggle's CSV, Caffe's val.txt, and the development kit's ground truth."""
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,9 +11,11 @@ from rapbench.data._devkit import GROUND_TRUTH, read_devkit
 from rapbench.data._folder import SUFFIXES
 from rapbench.data._synsets import CLASSES, synset_index
 from rapbench.errors import RapbenchError
+from rapbench.reading import lines_of, read_text
 
 ARCHIVES = ("ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_devkit_t12.tar")
 NAMES = ("LOC_val_solution.csv", "val.txt", GROUND_TRUTH, *ARCHIVES)  # taken in this order
+INDEX = re.compile("[0-9]{1,9}")
 FOLDERS = ("", "devkit/data", "ILSVRC2012_devkit_t12/data", "data", "meta", "annotations")
 
 
@@ -46,38 +49,50 @@ def from_label_file(names: Iterable[str], path: Path) -> list[Sample]:
 
 def _read(path: Path) -> tuple[dict[str, int], bool]:
     """Return the labels by the images' stems, or by their numbers (True)."""
-    if not path.is_file():
-        raise RapbenchError(f"label file {path} is not a file")
-    if path.suffix.lower() in (".gz", ".tgz", ".tar"):
+    if path.suffix.lower() in (".gz", ".tgz", ".tar") and path.is_file():
         return read_devkit(path), True
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise RapbenchError(f"label file {path} cannot be read as text ({error})") from error
-    if not any(lines):
+    text = read_text(path, what="label file")
+    first = next((line.strip() for line in lines_of(text) if line.strip()), None)
+    if first is None:
         raise RapbenchError(f"label file {path} is empty")
     if path.suffix.lower() == ".csv":
-        return _collect(_kaggle(path, lines), path), False
-    if lines[0].strip().isdecimal():
+        return _collect(_kaggle(path, text), path), False
+    if INDEX.fullmatch(first):
         return read_devkit(path), True
-    return _collect(_caffe(path, lines), path), False
+    return _collect(_caffe(path, text), path), False
 
 
-def _kaggle(path: Path, lines: list[str]) -> Iterator[tuple[int, str, int]]:
-    reader = csv.reader(lines)
-    if next(reader) != ["ImageId", "PredictionString"]:
-        raise RapbenchError(f"{path}, line 1: expected the header ImageId,PredictionString, found {lines[0][:60]!r}")
-    for row in reader:
-        tokens = row[1].split() if len(row) == 2 else []
-        if not tokens or tokens[0] not in synset_index():
-            raise RapbenchError(f"{path}, line {reader.line_num}: expected an image and a synset, found {row!r:.80}")
-        yield reader.line_num, row[0], synset_index()[tokens[0]]
+def _kaggle(path: Path, text: str) -> Iterator[tuple[int, str, int]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    head = True
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            while cells and not cells[-1]:  # as spreadsheets leave them
+                cells.pop()
+            where = f"{path}, line {reader.line_num}"
+            if not cells:
+                continue
+            if head:
+                if cells != ["ImageId", "PredictionString"]:
+                    found = ",".join(row)[:60]
+                    raise RapbenchError(f"{where}: expected the header ImageId,PredictionString, found {found!r}")
+                head = False
+                continue
+            tokens = cells[1].split() if len(cells) == 2 else []
+            if not tokens or tokens[0] not in synset_index():
+                raise RapbenchError(f"{where}: expected an image and a synset, found {row!r:.80}")
+            yield reader.line_num, cells[0], synset_index()[tokens[0]]
+    except csv.Error as error:
+        raise RapbenchError(f"{path}, line {reader.line_num}: not a line of CSV ({error})") from error
 
 
-def _caffe(path: Path, lines: list[str]) -> Iterator[tuple[int, str, int]]:
-    for number, line in enumerate(lines, start=1):
+def _caffe(path: Path, text: str) -> Iterator[tuple[int, str, int]]:
+    for number, line in enumerate(lines_of(text), start=1):
+        if not line.strip():
+            continue
         tokens = line.rsplit(None, 1)
-        if len(tokens) != 2 or not tokens[1].isdecimal():
+        if len(tokens) != 2 or not INDEX.fullmatch(tokens[1]):
             raise RapbenchError(f"{path}, line {number}: expected a file name and a class index, found {line[:60]!r}")
         if int(tokens[1]) >= CLASSES:
             raise RapbenchError(f"{path}, line {number}: class index {tokens[1]} is not in 0..{CLASSES - 1}")

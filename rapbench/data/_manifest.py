@@ -3,13 +3,19 @@
 import csv
 import hashlib
 import io
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from rapbench.data._dataset import is_inside
 from rapbench.errors import RapbenchError
 from rapbench.files import write_whole
+from rapbench.reading import read_text
 from rapbench.spreadsheet import cell, from_cell
+
+# Of `also`, and of a logit as Python writes it.
+OTHERS = re.compile(r"(?P<name>\S.*?)@(?P<weights>[0-9a-f]{64})(?: |$)")
+FINITE = re.compile(r"[-+]?\d{1,40}(\.\d{0,40})?(e[-+]?\d{1,2})?", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,14 @@ class Row:
     model: str
     weights_sha256: str
     also: str = ""
+
+    @property
+    def others(self) -> list[tuple[str, str]]:
+        """The name and the weights' SHA-256 of each model in `also`; a checkpoint's name may hold blanks."""
+        return [(match["name"], match["weights"]) for match in OTHERS.finditer(self.also)]
+
+
+NEEDED = [field.name for field in fields(Row) if field.name != "also"]
 
 
 @dataclass(frozen=True)
@@ -53,22 +67,59 @@ class Subset:
 
 
 def load_manifest(path: Path) -> Subset:
-    """Read a manifest; RapbenchError names the line that is not understood."""
+    """Read a manifest, also as a spreadsheet writes it: a byte order mark, other line ends, empty cells behind a row.
+
+    Raises RapbenchError that names the line that is not understood, and an image that is there twice.
+    """
     if not path.is_file():
         raise RapbenchError(f"{path} is not a file; a manifest is the manifest.csv that a run writes")
-    rows = []
-    with path.open(newline="", encoding="utf-8") as file:
-        for number, line in enumerate(csv.DictReader(file), start=2):
-            try:
-                image, model, also = (from_cell(text) for text in (line["file"], line["model"], line.get("also") or ""))
-                row = Row(image, int(line["label"]), line["sha256"], float(line["logit"]), model,
-                          line["weights_sha256"], also)  # fmt: skip
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise RapbenchError(f"{path}, line {number}: not a manifest line ({error!r})") from None
-            if not is_inside(row.file):
-                raise RapbenchError(f"{path}, line {number}: {row.file!r} leads out of the data set; a manifest names "
-                                    "files within it")  # fmt: skip
-            rows.append(row)
+    text = read_text(path)
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[Row] = []
+    seen: dict[str, int] = {}
+    try:
+        names = [name.strip() for name in next(lines, [])]
+        if missing := [name for name in NEEDED if name not in names]:
+            many = "; ".join(["", "its columns are separated by semicolons"]) if ";" in "".join(names) else ""
+            raise RapbenchError(
+                f"{path}, line 1: not a manifest line, it has no column {missing[0]}{many}; a manifest is the "
+                "manifest.csv that a run writes"
+            )
+        for cells in lines:
+            if any(cells):
+                row = _row(dict(zip(names, cells, strict=False)), cells, names, f"{path}, line {lines.line_num}")
+                if row.file in seen:
+                    raise RapbenchError(
+                        f"{path}, line {lines.line_num}: {row.file} is in line {seen[row.file]}, too; remove one"
+                    )
+                seen[row.file] = lines.line_num
+                rows.append(row)
+    except csv.Error as error:
+        raise RapbenchError(f"{path}, line {lines.line_num}: not a manifest line ({error})") from error
     if not rows:
         raise RapbenchError(f"{path} names no images")
     return Subset(rows)
+
+
+def _row(of: dict[str, str], cells: list[str], names: list[str], where: str) -> Row:
+    wrong = ""
+    if any(cells[len(names) :]):
+        wrong = f"{len(cells)} cells for {len(names)} columns"
+    elif missing := [name for name in NEEDED if not of.get(name)]:
+        wrong = f"its {missing[0]} is empty"
+    elif "\0" in "".join(cells):
+        wrong = "a null character"
+    elif not re.fullmatch("[0-9]{1,9}", of["label"]):
+        wrong = f"label {of['label']:.40} is not a class index"
+    elif not re.fullmatch("[0-9a-f]{64}", of["sha256"]):
+        wrong = f"sha256 {of['sha256']:.40} is not a SHA-256"
+    elif not FINITE.fullmatch(of["logit"]):
+        wrong = f"logit {of['logit']:.40} is not a number"
+    elif OTHERS.sub("", of.get("also", "")).strip():
+        wrong = f"also {of['also']:.40} is not a list of model@weights_sha256"
+    if wrong:
+        raise RapbenchError(f"{where}: not a manifest line: {wrong}")
+    file, model, also = (from_cell(of.get(name, "")) for name in ("file", "model", "also"))
+    if not is_inside(file):
+        raise RapbenchError(f"{where}: {file!r} leads out of the data set; a manifest names files within it")
+    return Row(file, int(of["label"]), of["sha256"], float(of["logit"]), model, of["weights_sha256"], also)

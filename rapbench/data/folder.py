@@ -7,6 +7,7 @@ from rapbench.data import datasets
 from rapbench.data._dataset import Dataset, Sample
 from rapbench.data._folder import SUFFIXES, entries, unlabelled_below
 from rapbench.errors import RapbenchError
+from rapbench.paths import user_path
 
 
 @datasets.register("folder")
@@ -23,7 +24,7 @@ def folder(
     """
     if not root:
         raise RapbenchError("the folder data set needs data.root, a folder of images")
-    place = Path(root).expanduser().resolve()
+    place = user_path(root, "data.root").resolve()
     if not place.is_dir():
         raise RapbenchError(f"{place} is not a folder of images")
     if labels == "predicted":

@@ -14,6 +14,7 @@ from rapbench.data._parquet import open_parquet
 from rapbench.data._synsets import CLASSES, WNID, in_class_folders, refuse_unknown
 from rapbench.data._tar import open_tar
 from rapbench.errors import RapbenchError
+from rapbench.paths import user_path
 
 ARCHIVE = "ILSVRC2012_img_val.tar"
 LAYOUT = (
@@ -41,7 +42,7 @@ def imagenet(
         raise RapbenchError("the imagenet data set needs data.root (make: IMAGENET=/path)")
     if labels_file and labels == "predicted":
         raise RapbenchError("data.labels_file has no meaning with data.labels=predicted; leave one of them out")
-    place = Path(root).expanduser().resolve()
+    place = user_path(root, "data.root").resolve()
     given = labels == "given"
     if os.path.isfile(place):
         found = _archive(place, given and not labels_file)
@@ -52,7 +53,7 @@ def imagenet(
     source = ""
     if given and (labels_file or found.samples[0].label == UNLABELLED):
         around = [place, found.root, found.root.parent, place.parent]
-        file = Path(labels_file).expanduser().resolve() if labels_file else find_labels(around)
+        file = user_path(labels_file, "data.labels_file").resolve() if labels_file else find_labels(around)
         if file is None:
             raise RapbenchError(
                 f"IMAGENET: no labels for the images in {found.root}; put {', '.join(NAMES[:-1])} beside them, name "

@@ -8,13 +8,33 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from typing_extensions import TypedDict
 
 from rapbench.drift.results import CELL, KEYS, VALUES, Results, in_order
 from rapbench.errors import RapbenchError
 from rapbench.files import write_whole
+from rapbench.reading import read_text, read_yaml
 from rapbench.spreadsheet import cell, from_cell
 
 HEADER = "# Written by `rapbench drift --update`, read by `rapbench drift`: docs/drift.md says what everything means.\n"
+
+
+class Image(TypedDict):
+    """What is known of an image."""
+
+    label: int
+    sha256: str
+
+
+class Facts(TypedDict):
+    """What <name>.yaml holds."""
+
+    identity: dict[str, Any]
+    images: dict[str, Image]
+    platform: dict[str, Any]
+    versions: dict[str, str]
+    perturbed: list[dict[str, Any]]
+    tolerances: list[dict[str, str | float]] | None
 
 
 def read_baseline(path: Path) -> Results:
@@ -25,8 +45,8 @@ def read_baseline(path: Path) -> Results:
             raise RapbenchError(f"there is no baseline {file}; freeze one from a run with: rapbench drift RESULTS "
                                 f"--baseline {path} --update")  # fmt: skip
     try:
-        known = yaml.safe_load(facts.read_text())
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        known = read_yaml(facts, Facts)
+        frame = pd.read_csv(io.StringIO(read_text(path)), dtype=str, keep_default_na=False)
         frame[list(frame.columns.intersection(KEYS))] = frame[frame.columns.intersection(KEYS)].map(from_cell)
         if list(frame.columns) != [*KEYS, *VALUES]:
             raise ValueError(f"its columns are not {', '.join([*KEYS, *VALUES])}")
@@ -39,9 +59,10 @@ def read_baseline(path: Path) -> Results:
             tolerances=tolerances if isinstance(tolerances, pd.DataFrame) else None,
             perturbed=tuple(known["perturbed"]),
         )  # fmt: skip
-    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise RapbenchError(f"{path} with {facts.name} is not a baseline ({error}); restore it or freeze it again with "
-                            "--update") from error  # fmt: skip
+    except (RapbenchError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        why = " ".join(str(error).split())
+        raise RapbenchError(f"{path} with {facts.name} is not a baseline ({why:.300}); restore it or freeze it again "
+                            "with --update") from error  # fmt: skip
 
 
 def write_baseline(path: Path, run: Results) -> None:

@@ -1,16 +1,16 @@
 """A run's results image by image, with all that says whether two runs can be compared."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pyarrow import ArrowException
 
 from rapbench.data._manifest import load_manifest
 from rapbench.errors import RapbenchError
+from rapbench.report.provenance import FILE, provenance_of
+from rapbench.report.stored import read_results
 
 CELL = ["method", "protocol", "sign", "k"]
 KEYS = [*CELL, "image"]
@@ -21,6 +21,7 @@ FILES = {
     "distances.parquet": ["selected", "distance"],
     "regions.parquet": ["predicted", "logit"],
 }
+NEEDS = ("config", "model", "machine", "versions", "seeds", "methods", "protocols")  # of provenance.json
 # What they call the same thing; a probability is compared as a logit is.
 NAMES = {"perturbation": "protocol", "order": "sign", "step": "k", "score": "logit"}
 # Of the identity, what moves results by their rounding alone.
@@ -54,16 +55,22 @@ class Results:
 
 def read_run(folder: Path) -> Results:
     """Read a run's folder. Raises RapbenchError when it is none, or holds no results."""
+    whole = f"{folder} is not the folder of a whole run"
+    name_it = "name the one that it wrote, such as results/table1/resnet50_keras"
+    if not folder.is_dir():
+        raise RapbenchError(f"{whole} (there is no such folder); {name_it}")
     try:
-        provenance = json.loads((folder / "provenance.json").read_text())
+        provenance = provenance_of(folder, NEEDS)
         rows = load_manifest(folder / "manifest.csv").rows
         identity, platform = _identity(provenance), _platform(provenance)
         choices = provenance["methods"] | provenance["protocols"]
-        code = {label: choice["code"] for label, choice in choices.items()}
+        code = {label: str(choice["code"]) for label, choice in choices.items()}
         frames = [_long(folder / name, columns) for name, columns in FILES.items() if (folder / name).exists()]
-    except (OSError, ValueError, KeyError, TypeError, ArrowException) as error:
-        raise RapbenchError(f"{folder} is not the folder of a whole run ({error}); name the one that it wrote, such "
-                            "as results/table1/resnet50_keras") from error  # fmt: skip
+    except (KeyError, TypeError, AttributeError) as error:
+        missing = f"its {FILE} lacks {error}" if isinstance(error, KeyError) else f"its {FILE} has another layout"
+        raise RapbenchError(f"{whole} ({missing}); {name_it}") from error
+    except RapbenchError as error:
+        raise RapbenchError(f"{whole}: {error}") from error
     if not frames:
         raise RapbenchError(f"{folder} holds neither {' nor '.join(FILES)}: nothing that could drift")
     values = in_order(pd.concat(frames))
@@ -82,7 +89,7 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _long(path: Path, columns: list[str]) -> pd.DataFrame:
-    return pd.read_parquet(path).rename(columns=NAMES)[[*KEYS, *columns]].astype({"k": str})
+    return read_results(path).rename(columns=NAMES)[[*KEYS, *columns]].astype({"k": str})
 
 
 def _identity(provenance: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rapbench.errors import RapbenchError
 from rapbench.files import write_whole
 from rapbench.methods import at_rest
-from rapbench.paths import cache_folder
+from rapbench.paths import cache_folder, user_path
 from rapbench.patterns.chain import Chain, chain
 from rapbench.zoo._model import ZooModel, hash_weights
 
@@ -37,7 +37,7 @@ def save(
     with at_rest(model):
         _check("these patterns", {name: list(pattern.shape) for name, pattern in patterns.items()}, chain(model))
     weights = _weights_sha256(model)
-    target = default_path(weights) if path is None else Path(path).expanduser()
+    target = default_path(weights) if path is None else user_path(str(path), "patterns")
     tensors = {name: pattern.detach().cpu().contiguous() for name, pattern in patterns.items()}
     facts: dict[str, str | int] = {"format": FORMAT, "estimator": ESTIMATOR, "weights_sha256": weights}
     facts["patterns_sha256"] = _hash(io.BytesIO(safetensors.torch.save(tensors)))
@@ -118,7 +118,7 @@ def _weights_sha256(model: nn.Module) -> str:
 
 
 def _existing(model: nn.Module, path: str | None, weights: str) -> Path:
-    place = default_path(weights) if path is None else Path(path).expanduser()
+    place = default_path(weights) if path is None else user_path(str(path), "patterns")
     if place.is_file():
         return place
     if isinstance(model, ZooModel):

@@ -12,6 +12,7 @@ from rapbench.data import load_data
 from rapbench.data._decode import decode_ahead, in_batches, leave_out_broken, refuse_broken, stacked
 from rapbench.data._draw import draw_order
 from rapbench.errors import RapbenchError
+from rapbench.paths import user_path
 from rapbench.patterns.estimator import estimate
 from rapbench.patterns.file import default_path, save
 from rapbench.runner.device import default_batch, device_called
@@ -40,7 +41,7 @@ def make(
     place = device_called(device)
     dataset = load_data("samples") if images is None else load_data("folder", root=images)
     model = load_model(model_name, **options or {}).to(place)
-    path = default_path(model.weights_sha256) if output is None else Path(output).expanduser()
+    path = default_path(model.weights_sha256) if output is None else user_path(output, "--output")
     _refuse_unwritable(path)
     size = batch or default_batch(place)
     wanted = min(n or len(dataset.samples), len(dataset.samples))

@@ -1,20 +1,17 @@
 """Protocols over K ranked pixels, of one sign at a time; and those among them that change the pixels and ask again."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from rapbench.errors import RapbenchError
 from rapbench.protocols._fills import Normalisation
+from rapbench.protocols._ks import Ks, check_ks
 from rapbench.protocols.batch import Batch, Step
 from rapbench.protocols.protocol import Metric, Protocol
-from rapbench.protocols.ranking import Sign
-
-Ks = Mapping[Sign, Sequence[int | str]]
 
 # Of the paper's Table I.
 PAPER: Ks = {
@@ -78,18 +75,3 @@ class Perturbation(Ranked):
             "accuracy": answers.correct,
             "logit": answers.logit,
         }
-
-
-def check_ks(ks: object) -> None:
-    """Raise RapbenchError for K lists that are not by sign, or do not ascend with `all` last."""
-    if not isinstance(ks, Mapping) or not set(ks) <= {"positive", "negative"} or not ks:
-        raise RapbenchError(f"k must give lists for positive and/or negative, got {ks!r}")
-    for sign, values in ks.items():
-        shown = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else values
-        if not isinstance(shown, list):
-            raise RapbenchError(f"k.{sign} must be a list, got {values!r}")
-        numbers = [value for value in shown if value != "all"]
-        if not all(isinstance(value, int) and not isinstance(value, bool) and value >= 0 for value in numbers):
-            raise RapbenchError(f"k.{sign} must hold whole numbers of pixels or all, got {shown}")
-        if numbers != sorted(set(numbers)) or shown != numbers + ["all"] * ("all" in shown) or not shown:
-            raise RapbenchError(f"k.{sign} must ascend, with all last, got {shown}")

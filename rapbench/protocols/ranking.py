@@ -1,12 +1,11 @@
 """The pixel ranking: positive relevance most first (MoRF), or negative relevance most negative first (LeRF)."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Sign = Literal["positive", "negative"]
+from rapbench.protocols._ks import Sign
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,10 @@
 
 from pathlib import Path
 
-import pandas as pd
-import pyarrow as pa
-
 from rapbench.errors import RapbenchError
 from rapbench.report import write_report
 from rapbench.report.provenance import provenance_of
-
-NAMES = ("images.parquet", "distances.parquet", "regions.parquet")
+from rapbench.report.stored import NAMES, read_results
 
 
 def write_again(top: Path) -> str:
@@ -22,8 +18,11 @@ def write_again(top: Path) -> str:
         raise RapbenchError(f"{top} holds no {', '.join(NAMES[:-1])} or {NAMES[-1]}; name the folder that a run wrote")
     texts = []
     for folder in found:
-        images, distances, regions = (_table(folder / name) for name in NAMES)
-        text = write_report(folder, images, distances, provenance_of(folder).get("header", []), regions)
+        header = provenance_of(folder).get("header", [])
+        images, distances, regions = (
+            read_results(folder / name) if (folder / name).exists() else None for name in NAMES
+        )
+        text = write_report(folder, images, distances, header, regions)
         texts.append(f"{text}\nWritten to {folder}/")
     return "\n\n".join(texts)
 
@@ -31,12 +30,3 @@ def write_again(top: Path) -> str:
 def below(top: Path) -> list[Path]:
     """Return the folders of runs below a folder."""
     return sorted({path.parent for name in NAMES for path in top.rglob(name)})
-
-
-def _table(path: Path) -> pd.DataFrame | None:
-    if not path.exists():
-        return None
-    try:
-        return pd.read_parquet(path)
-    except (OSError, pa.ArrowException) as error:
-        raise RapbenchError(f"{path} cannot be read ({error}); the same run writes it again from the store") from error

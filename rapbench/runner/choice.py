@@ -1,6 +1,6 @@
 """A run's choice of methods and protocols, each with its options checked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from rapbench.protocols.protocol import Protocol
 from rapbench.registry import Entry, Registry
 from rapbench.runner.identity import code_version
 from rapbench.runner.shard import Shard
+from rapbench.values import check_values, options_of
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,6 @@ def choices(section: DictConfig, registry: Registry) -> list[Choice]:
     return chosen
 
 
-def options_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options among a config's settings: what is neither its name nor its summary."""
-    return {key: value for key, value in settings.items() if key not in ("name", "summary")}
-
-
 def variants(method: Choice, protocol: Choice) -> dict[str, list[Step]]:
     """Return the steps of each variant of a protocol that a method has."""
     return protocol.protocol.variants(method.entry.facts["signs"])
@@ -99,13 +95,8 @@ def checked(config: DictConfig) -> tuple[list[Choice], list[Choice], Shard]:
 
     Raises RapbenchError for whatever in it makes no sense.
     """
+    check_values(config)
     chosen_methods, chosen_protocols = choices(config.method, methods), choices(config.protocol, protocols)
     for choice in chosen_protocols:
         _ = choice.protocol  # which checks its options together
-    if not chosen_methods or not chosen_protocols:
-        raise RapbenchError("nothing to run: choose at least one method and one protocol, as in method=[rap]")
-    if config.chunk < 1 or (config.batch is not None and config.batch < 1) or config.subset.n < 1:
-        raise RapbenchError("chunk, batch and subset.n must be at least 1")
-    if config.gallery < 0:
-        raise RapbenchError("gallery must be a number of images, 0 for none")
     return chosen_methods, chosen_protocols, Shard.called(config.shard)

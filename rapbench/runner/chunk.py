@@ -39,9 +39,16 @@ class Chunk:
 
     @functools.cached_property
     def clean(self) -> Tensor:
-        """(N, classes) logits of the images as they are."""
+        """(N, classes) logits of the images as they are. RapbenchError for a label that is not among the classes."""
         with torch.inference_mode():
-            return self.forward(self.images)
+            logits = self.forward(self.images)
+        for row in self.rows:
+            if row.label >= logits.shape[1]:
+                raise RapbenchError(
+                    f"{row.file} has label {row.label}, but {self.model.facts.name} has {logits.shape[1]} classes; is "
+                    "the manifest another model's?"
+                )
+        return logits
 
     def evaluate(
         self, method: Choice, wanted: list[Choice], kept: Heatmaps | Tap | None

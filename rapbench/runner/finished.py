@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from rapbench.config import RunConfig
@@ -28,10 +29,12 @@ class Finished:
 
     def __init__(self, folder: Path):
         """Load the run's data and model. Raises RapbenchError where the folder holds no run."""
-        about = provenance_of(folder)
-        if not about:
-            raise RapbenchError(f"{folder} holds no provenance.json; name the folder that a run wrote")
-        config = DictConfig(OmegaConf.merge(OmegaConf.structured(RunConfig), _literal(about["config"])))
+        about = provenance_of(folder, needs=("config", "refused"))
+        try:
+            config = DictConfig(OmegaConf.merge(OmegaConf.structured(RunConfig), _literal(about["config"])))
+        except (OmegaConfBaseException, RecursionError) as error:
+            why = " ".join(str(error).split())
+            raise RapbenchError(f"{folder}/provenance.json, config: {why}") from error
         config.subset.manifest, config.shard = str(folder / "manifest.csv"), None
         with names_from(folder / "provenance.json"):
             job_of, size = prepared(config)
@@ -80,9 +83,8 @@ class Finished:
     def predicted(self) -> dict[str, int]:
         """Return the class that the model sees in each image, where the run knows: measured at K = 0, or when drawn."""
         model = self.job.model
-        here = f"{model.facts.name}@{model.weights_sha256}"
-        known = {row.file: row.label for row in self.rows
-                 if here in (f"{row.model}@{row.weights_sha256}", *row.also.split())}  # fmt: skip
+        here = (model.facts.name, model.weights_sha256)
+        known = {row.file: row.label for row in self.rows if here in [(row.model, row.weights_sha256), *row.others]}
         images = self.results("perturbation")
         if len(images):
             clean = images[images["k"] == "0"]

@@ -21,7 +21,7 @@ from rapbench.paths import STORE
 from rapbench.protocols import protocols as PROTOCOLS
 from rapbench.report import write_report
 from rapbench.runner.allocator import keep_memory
-from rapbench.runner.choice import check_space, checked, options_of
+from rapbench.runner.choice import check_space, checked
 from rapbench.runner.comparable import paper_beside
 from rapbench.runner.compatible import check_classes, check_subset, logits_of
 from rapbench.runner.describe import described
@@ -33,6 +33,7 @@ from rapbench.runner.k_limits import side_of, within
 from rapbench.runner.labels import check_labels, check_measures, is_control
 from rapbench.runner.loaded import loaded_data, loaded_model
 from rapbench.runner.memory import compute
+from rapbench.values import named, options_of
 from rapbench.zoo._model import ZooModel
 
 
@@ -125,7 +126,7 @@ def _reasons(refused: dict[str, str]) -> str:
 def _subset(config: DictConfig, model: ZooModel, dataset: Dataset, device: torch.device, store: Path) -> Subset:
     manifest = load_manifest(Path(config.subset.manifest)) if config.subset.manifest else None
     require: Any = [] if manifest else OmegaConf.to_container(config.subset.require, resolve=True)
-    required = [loaded_model(_named(entry), str(device)) for entry in require]
+    required = [loaded_model(named(entry), str(device)) for entry in require]
     others = [other for other in required if other.weights_sha256 != model.weights_sha256]
     counts = [(each.facts.name, logits_of(each, device)) for each in (model, *others)]
     check_classes(counts, dataset)
@@ -138,11 +139,3 @@ def _settings(section: DictConfig) -> dict[str, Any]:
     """Return a config section's name and options, as load_model and load_data take them."""
     settings: Any = OmegaConf.to_container(section, resolve=True)
     return {"name": settings["name"]} | options_of(settings)
-
-
-def _named(entry: Any) -> dict[str, Any]:
-    """Return what subset.require names: a model, or a mapping with its name and options."""
-    settings = {"name": entry} if isinstance(entry, str) else entry
-    if not isinstance(settings, dict) or "name" not in settings:
-        raise RapbenchError(f"subset.require must list models, by name or as mappings with a name, got {entry!r}")
-    return settings

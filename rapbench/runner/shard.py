@@ -19,9 +19,9 @@ class Shard:
         """Return the shard i/n that a user names; None is the whole. Raises RapbenchError."""
         if text is None:
             return cls()
-        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
         if not match or not 1 <= int(match[1]) <= int(match[2]):
-            raise RapbenchError(f"shard must be i/n with 1 <= i <= n, such as 1/4, got {text!r}")
+            raise RapbenchError(f"shard must be i/n with 1 <= i <= n, such as 1/4, got {text!r:.40}")
         return cls(int(match[1]), int(match[2]))
 
     def of(self, chunks: int) -> Sequence[int]:

@@ -18,9 +18,9 @@ from rapbench.errors import RapbenchError
 from rapbench.layout import channels_last
 from rapbench.registry import allow_modules, names_from
 from rapbench.report.provenance import provenance_of
-from rapbench.runner.choice import options_of
 from rapbench.runner.device import device_called
 from rapbench.say import say
+from rapbench.values import options_of
 from rapbench.zoo import load_model
 from rapbench.zoo._model import ZooModel
 
@@ -44,6 +44,12 @@ def verify(manifest: Path, *, root: str | None = None, device: str = "auto", all
     allow_modules(allow_module)
     place = device_called(device)
     subset = load_manifest(manifest)
+    first = subset.rows[0]
+    judges = [(first.model, first.weights_sha256), *first.others]
+    for number, row in enumerate(subset.rows, start=2):
+        if [(row.model, row.weights_sha256), *row.others] != judges:
+            raise RapbenchError(f"{manifest}, line {number}: chosen by other models than line 2; verify manifests of "
+                                "one run each")  # fmt: skip
     config = provenance_of(manifest.parent).get("config", {})
     beside = manifest.parent / "provenance.json"
     _tell(config, root, beside)
@@ -54,10 +60,8 @@ def verify(manifest: Path, *, root: str | None = None, device: str = "auto", all
     for row in subset.rows:
         if labels.get(row.file, row.label) not in (row.label, UNLABELLED):
             problems["have another label in the data set"].append(row.file)
-    first = subset.rows[0]
-    named = [(first.model, first.weights_sha256), *(other.rpartition("@")[::2] for other in first.also.split())]
     candidates = [config.get("model", {}), *config.get("subset", {}).get("require", [])]
-    for name, weights in named:
+    for name, weights in judges:
         model = _model(name, candidates, manifest, beside)
         if model.weights_sha256 != weights:
             raise ManifestError(f"{manifest} was drawn with other weights of {name} (SHA-256 {weights[:12]}..., here "
@@ -67,7 +71,7 @@ def verify(manifest: Path, *, root: str | None = None, device: str = "auto", all
         found = [f"{len(files)} {what} ({', '.join(files[:3])}{', ...' if len(files) > 3 else ''})"
                  for what, files in problems.items()]  # fmt: skip
         raise ManifestError(f"{manifest} does not hold: of {len(subset.rows)} images, {'; '.join(found)}")
-    names = " and ".join(name for name, _ in named)
+    names = " and ".join(name for name, _ in judges)
     return (
         f"{manifest} holds: {len(subset.rows)} images of {dataset.description}, bytes and labels unchanged, each "
         f"classified as its label by {names}; logits agree to {TOLERANCE:g} of their size."
@@ -93,7 +97,8 @@ def _tell(config: dict[str, Any], root: str | None, beside: Path) -> None:
 def _model(name: str, candidates: list[Any], manifest: Path, beside: Path) -> ZooModel:
     """Return the model that a manifest names, with the options that its run gave it."""
     for settings in candidates:
-        if isinstance(settings, dict) and name in (settings.get("name"), Path(settings.get("path") or "").stem):
+        known = isinstance(settings, dict) and isinstance(settings.get("name"), str)
+        if known and name in (settings["name"], Path(str(settings.get("path") or "")).stem):
             with names_from(beside):
                 return load_model(settings["name"], **options_of(settings))
     with names_from(manifest):

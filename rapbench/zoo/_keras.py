@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from rapbench.errors import RapbenchError
 from rapbench.files import file_hash
-from rapbench.paths import cache_folder
+from rapbench.paths import cache_folder, user_path
+from rapbench.zoo._hub import fetch
 from rapbench.zoo._match import refuse_mismatch
 from rapbench.zoo._model import Facts, Preprocess
 
@@ -46,11 +47,11 @@ def find(official: Official, path: str | None) -> Path | None:
     Raises RapbenchError when `path` is no file, or when a cached file is not the official one.
     """
     if path is not None:
-        file = Path(path).expanduser()
+        file = user_path(path, "model.path")
         if not file.is_file():
             raise RapbenchError(f"model.path: {file} is not a file")
         return file
-    keras = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
+    keras = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")) / "models"
     for file in (keras / official.file, _cached(official)):
         if file.is_file():
             if file_hash(file, "md5") not in official.md5:
@@ -67,7 +68,7 @@ def download(official: Official) -> Path:
     partial = file.with_suffix(".part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(official.address, str(partial))
+        fetch(official.address, partial)
         if file_hash(partial, "md5") not in official.md5:
             partial.unlink()
             raise RapbenchError(f"{official.file} was downloaded, but is not Keras' official file (its MD5 differs)")
@@ -103,6 +104,9 @@ def read_layers(path: Path) -> dict[str, list[np.ndarray]]:
     except (ValueError, TypeError, MemoryError) as error:
         raise RapbenchError(f"{path} cannot be read as a weights file of Keras (.h5): {error}") from error
     except (OSError, KeyError, RuntimeError) as error:
+        if path.suffix.lower() == ".keras":
+            raise RapbenchError(f"{path} is in the format of Keras 3; save it with model.save('NAME.h5') instead"
+                                ) from error  # fmt: skip
         raise RapbenchError(f"{path} is not a weights file of Keras (.h5), or is cut short ({error})") from error
     layers = {name: weights for name, weights in layers.items() if weights}
     if not layers:

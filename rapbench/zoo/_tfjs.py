@@ -16,7 +16,7 @@ def read_weights(model_json: Path) -> dict[str, np.ndarray]:
     Raises RapbenchError when a shard is missing or its bytes do not add up to the shapes.
     """
     weights: dict[str, np.ndarray] = {}
-    for group in json.loads(model_json.read_text())["weightsManifest"]:
+    for group in json.loads(model_json.read_text(encoding="utf-8"))["weightsManifest"]:
         shards = [model_json.parent / path for path in group["paths"]]
         if missing := [shard.name for shard in shards if not shard.is_file()]:
             raise RapbenchError(f"{model_json.parent} lacks {', '.join(missing)}; delete the folder and run again")

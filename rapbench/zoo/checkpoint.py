@@ -1,7 +1,7 @@
 """A user's own weights, .pth or .safetensors, in any architecture of the zoo and for any number of classes."""
 
-import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -10,16 +10,23 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from rapbench.errors import RapbenchError
 from rapbench.files import file_hash
+from rapbench.paths import user_path
+from rapbench.say import say
 from rapbench.zoo import models
+from rapbench.zoo._formats import STATE, foreign, is_safetensors
 from rapbench.zoo._match import refuse_mismatch
 from rapbench.zoo._model import Facts, Preprocess, Transform, ZooModel
 
 # Where training scripts put the weights inside what they save.
-WRAPPINGS = ("state_dict", "model_state_dict", "model", "state_dict_ema")
+WRAPPINGS = ("state_dict", "model_state_dict", "model", "net", "network", "state_dict_ema", "model_ema")
+FEW_CLASSES = 10_000
+MOST_PIXELS = 8192
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.uint8)
 
 
 @models.register("checkpoint")
@@ -27,6 +34,7 @@ def checkpoint(
     *,
     architecture: str | None = None,
     path: str | None = None,
+    part: str | None = None,
     mean: list[float] | None = None,
     std: list[float] | None = None,
     resize: int | None = None,
@@ -35,8 +43,9 @@ def checkpoint(
 ) -> ZooModel:
     """Load weights into an architecture. Preprocessing is the architecture's own, unless one of its options is given.
 
-    architecture: a model of the zoo, such as resnet50 or timm/resnet18. path: the file. mean, std: of each channel, on
-    0..1, red first. resize: of the short side; crop: of the centre, both in pixels. interpolation: bilinear, bicubic.
+    architecture: a model of the zoo, such as resnet50 or timm/resnet18. path: the file. part: which of the weights in
+    it, such as model_ema; None: the usual one. mean, std: of each channel, on 0..1, red first. resize: of the short
+    side; crop: of the centre, both in pixels. interpolation: bilinear, bicubic.
     Raises RapbenchError for a file that does not fit, naming what is missing, too much, or of another shape.
     """
     if not architecture or not path:
@@ -46,62 +55,113 @@ def checkpoint(
     entry = models[architecture]
     if "build" not in entry.facts:
         raise RapbenchError(f"model.architecture={architecture} is not an architecture of the zoo, such as resnet50")
-    file = Path(path).expanduser()
+    file = user_path(path, "model.path")
     build, unused = entry.facts["build"], entry.facts.get("unused", ())
-    tensors = {name: tensor for name, tensor in read_tensors(file).items() if not name.startswith(unused)}
+    found, taken = read_tensors(file, part)
+    where = f"{file}, as {architecture}"
     with torch.device("meta"):
         shapes = build(1000).state_dict()
         classifier = [name for name, tensor in build(7).state_dict().items() if tensor.shape != shapes[name].shape]
-    tensors = without_prefix(tensors, shapes)
+    tensors = without_prefix(found, shapes, where)
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(unused)}
     sizes = {tensors[name].shape[0] for name in classifier if name in tensors and tensors[name].ndim}
     classes = sizes.pop() if len(sizes) == 1 else 1000
+    if not 1 <= classes <= max(FEW_CLASSES, file.stat().st_size // 64):  # of which each takes 16 numbers or more
+        raise RapbenchError(f"{where}: the last layer has {classes:,} classes; is that right?")
+    with torch.device("meta"):
+        check(build(classes).state_dict(), tensors, where)
     network = build(classes)
-    fill(network, tensors, f"{file}, as {architecture}")
+    network.load_state_dict(tensors, strict=False)
     facts = Facts(
         name=file.stem,
         architecture=entry.facts["facts"].architecture,
-        source=f"{file.name} (SHA-256 {file_hash(file)})",
+        source=f"{file.name}{f', its {taken}' if taken else ''} (SHA-256 {file_hash(file)})",
         licence="the user's own",
-        asked=f"checkpoint --option architecture={architecture} --option path={file}",
+        asked=f"checkpoint --option architecture={architecture} --option path={file}"
+        + (f" --option part={part}" if part else ""),
         classes=classes,
     )
     given = {"mean": mean, "std": std, "resize": resize, "crop": crop, "interpolation": interpolation}
     return ZooModel(network, preprocessing(entry.facts["transform"], given), facts)
 
 
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Return a checkpoint's tensors by name, out of what a training script wrapped them in; nothing in it is executed.
+def read_tensors(file: Path, part: str | None = None) -> tuple[dict[str, Tensor], str]:
+    """Return a checkpoint's tensors by name, out of what a training script wrapped them in, and which part they are.
 
-    Raises RapbenchError when the file is missing, broken, or holds more than tensors.
+    part: the key to take, None for the usual ones; the part is said where there are others, and empty for a bare file.
+    Nothing in the file is executed. Raises RapbenchError when it is missing, broken, of another kind, or holds more.
     """
     if not file.is_file():
         raise RapbenchError(f"model.path: {file} is not a file")
     try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        found = torch.load(file, map_location="cpu", weights_only=True)
+        if is_safetensors(file):
+            return load_file(file), ""
+        if says := foreign(file):
+            raise RapbenchError(f"{file} {says}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old and odd formats: what comes of them is checked
+            found = torch.load(file, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise RapbenchError(f"{file} is not a safetensors file, or is cut short ({error})") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        if foreign := re.search(r"GLOBAL (\S+)", str(error)):
-            raise RapbenchError(f"{file} holds more than tensors ({foreign[1]}), which is not loaded as it could run "
-                                "code; save model.state_dict() alone") from error  # fmt: skip
-        hint = "; for Keras' files there are models such as vgg16_keras" if file.suffix in (".h5", ".hdf5") else ""
-        raise RapbenchError(f"{file} is not a PyTorch checkpoint, or is cut short{hint}") from error
-    for key in WRAPPINGS:
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
-            break
-    tensors = {str(name): value for name, value in found.items()} if isinstance(found, Mapping) else {}
-    if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
-        wrapped = f" (nor one below {', '.join(WRAPPINGS)})"
-        raise RapbenchError(f"{file} holds no mapping of names to tensors{wrapped}; save model.state_dict()")
-    return tensors
+    except RapbenchError:
+        raise
+    except Exception as error:  # whatever the bytes lead torch's readers to
+        if class_name := re.search(r"GLOBAL (\S+)", str(error)):
+            raise RapbenchError(f"{file} holds more than tensors ({class_name[1]}), which is not loaded as it could "
+                                f"run code; save {STATE}") from error  # fmt: skip
+        raise RapbenchError(f"{file} is not a PyTorch checkpoint, or is cut short") from error
+    return _unwrapped(found, file, part)
 
 
-def without_prefix(tensors: dict[str, Tensor], shapes: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors without what wrappers put before every name: `module.`, `model.`, `_orig_mod.`."""
-    while not tensors.keys() & shapes.keys():
+def _unwrapped(found: Any, file: Path, part: str | None) -> tuple[dict[str, Tensor], str]:
+    parts = [str(key) for key, value in found.items() if _is_state(value)] if isinstance(found, Mapping) else []
+    if part is not None:
+        if part not in parts:
+            raise RapbenchError(f"{file} has no weights under {part!r}; it has {', '.join(parts) or 'none by name'}")
+        return {str(name): tensor for name, tensor in found[part].items()}, part
+    if _is_state(found):
+        return {str(name): tensor for name, tensor in found.items()}, ""
+    if known := [key for key in WRAPPINGS if key in parts]:
+        if len(parts) > 1:
+            other = next(key for key in parts if key != known[0])
+            say(f"{file.name} holds the weights {', '.join(parts)}; {known[0]} is taken (else: model.part={other})")
+        return {str(name): tensor for name, tensor in found[known[0]].items()}, known[0] if len(parts) > 1 else ""
+    if parts:
+        raise RapbenchError(f"{file} holds weights under {', '.join(parts[:5])}; say which with model.part={parts[0]}")
+    if isinstance(found, Mapping) and {"optimizer", "param_groups", "optimizer_state_dict"} & set(map(str, found)):
+        raise RapbenchError(f"{file} holds an optimiser's state and no network's; save {STATE}")
+    wrapped = f"(nor one below {', '.join(WRAPPINGS)})"
+    raise RapbenchError(f"{file} holds no mapping of names to tensors {wrapped}; save {STATE}")
+
+
+def _is_state(value: Any) -> bool:
+    """Whether something is a state dict: names to tensors, and nothing else."""
+    return isinstance(value, Mapping) and bool(value) and all(isinstance(tensor, Tensor) for tensor in value.values())
+
+
+def without_prefix(tensors: dict[str, Tensor], shapes: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Return the tensors without what wrappers put before every name: `module.`, `model.`, `backbone.`, `_orig_mod.`.
+
+    Tensors beside a prefix that has all of the network's are another part of what was trained, and are skipped, which
+    is said. Raises RapbenchError where two prefixes have all of them.
+    """
+    if tensors.keys() & shapes.keys():
+        return tensors
+    needed = [name for name in shapes if not name.endswith("num_batches_tracked")]
+    ends = [name for name in tensors if name.endswith(f".{needed[0]}")]
+    prefixes = [prefix for prefix in (name.removesuffix(needed[0]) for name in ends)
+                if all(prefix + name in tensors for name in needed)]  # fmt: skip
+    if len(prefixes) > 1:
+        raise RapbenchError(
+            f"{where} holds the network {len(prefixes)} times, under {' and '.join(prefixes)}; save one"
+        )
+    if prefixes:
+        (prefix,) = prefixes
+        beside = [name for name in tensors if not name.startswith(prefix)]
+        if beside:
+            say(f"{where}: skipped what is not under {prefix}: {', '.join(beside[:3])}{', ...' if beside[3:] else ''}")
+        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    while not tensors.keys() & shapes.keys():  # one that lacks some is named by what it lacks
         heads = {name.partition(".")[0] for name in tensors if "." in name}
         if len(heads) != 1 or not all("." in name for name in tensors):
             break
@@ -109,18 +169,25 @@ def without_prefix(tensors: dict[str, Tensor], shapes: Mapping[str, Tensor]) -> 
     return tensors
 
 
-def fill(network: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Copy tensors into a network; RapbenchError names what is missing, too much, of another shape, or not finite."""
-    wanted = network.state_dict()
+def check(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> None:
+    """Raise RapbenchError that names what is missing, too much, of another shape or number format, or not finite."""
     needed = [name for name in wanted if name in tensors or not name.endswith("num_batches_tracked")]
-    refuse_mismatch(needed, tensors, f"{where}: the checkpoint", "is the architecture right?")
+    hint = "is the architecture right?"
+    if re.search(r"-\d+-of-\d+\.", where):
+        hint = f"it is one of several files of a checkpoint: load all into the network and save {STATE}"
+    refuse_mismatch(needed, tensors, f"{where}: the checkpoint", hint)
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name].shape:
             raise RapbenchError(f"{where}: {name} has shape {tuple(tensor.shape)}, the architecture's is "
                                 f"{tuple(wanted[name].shape)}")  # fmt: skip
-        if not tensor.isfinite().all():
+        plain = tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_meta
+        kinds = FLOATS if wanted[name].is_floating_point() else (*WHOLE, *FLOATS)
+        if not plain or tensor.dtype not in kinds:
+            kind = str(tensor.dtype).removeprefix("torch.") if plain else "quantised, sparse or without values"
+            raise RapbenchError(f"{where}: {name} is {kind}, expected floating-point numbers; save the network's "
+                                "weights in float32")  # fmt: skip
+        if not tensor.to(wanted[name].dtype).isfinite().all():
             raise RapbenchError(f"{where}: {name} holds NaN or infinite values")
-    network.load_state_dict(dict(tensors), strict=False)
 
 
 def preprocessing(own: Transform, given: dict[str, Any]) -> Transform:
@@ -135,5 +202,7 @@ def preprocessing(own: Transform, given: dict[str, Any]) -> Transform:
         changed[key] = tuple(255 * value for value in (changed[key][::-1] if bgr else changed[key]))
     if min(changed.get("std", (1,))) == 0 or min(changed.get("resize", 1), changed.get("crop", 1)) < 1:
         raise RapbenchError("model.std, model.resize and model.crop must be positive")
+    if max(changed.get("resize", 1), changed.get("crop", 1)) > MOST_PIXELS:
+        raise RapbenchError(f"model.resize and model.crop must be at most {MOST_PIXELS} pixels")
     kept = {field.name: getattr(own, field.name) for field in fields(Preprocess) if hasattr(own, field.name)}
     return Preprocess(**kept | changed)

@@ -1,12 +1,13 @@
 """timm's models that have ImageNet-1k weights, as timm/<name> or timm/<name>.<tag>, with timm's own transforms."""
 
 import functools
+import logging
 import re
 from pathlib import Path
 from typing import Any
 
 import timm
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from timm.data import create_transform, resolve_data_config
 from timm.models import PretrainedCfg, get_pretrained_cfg, list_models, list_pretrained
@@ -15,7 +16,7 @@ from torch import nn
 from rapbench.errors import RapbenchError
 from rapbench.files import file_hash
 from rapbench.zoo import models
-from rapbench.zoo._hub import hub_file
+from rapbench.zoo._hub import hub_file, unreachable
 from rapbench.zoo._model import Borrowed, Facts, ZooModel
 
 FILES = ("model.safetensors", "pytorch_model.bin")
@@ -88,11 +89,15 @@ def _config(name: str) -> PretrainedCfg:
 
 def _hugging_face_file(repository: str, names: tuple[str, ...]) -> Path:
     """Return the first of the files that the repository has, checked against the hash that its hub keeps it under."""
+    if str(constants.HF_HUB_CACHE).startswith("~"):
+        raise RapbenchError("no home folder is known to keep downloads in; set HF_HOME or HOME to a folder")
+    logging.getLogger("huggingface_hub").propagate = False  # it prints by itself what Hydra would print once more
+    offline = "" if constants.is_offline_mode() else unreachable(constants.ENDPOINT)  # it would retry for half a minute
     for name in names:
         try:
-            file = Path(hf_hub_download(repository, name))
+            file = Path(hf_hub_download(repository, name, local_files_only=bool(offline)))
         except LocalEntryNotFoundError as error:
-            reason = str(error).splitlines()[0]
+            reason = f"it cannot be reached: {offline}" if offline else str(error).splitlines()[0]
             raise RapbenchError(
                 f"cannot download {name} of {repository} from the Hugging Face hub ({reason}); get it elsewhere and "
                 "use it with model=checkpoint, or use a model whose weights come from a package registry: "

@@ -95,8 +95,8 @@ def page(
         has_paper=paper is not None and len(paper) > 0,
         provenance=_provenance(provenance),
         aside=aside,
-        style=Markup((HERE / "page.css").read_text()),  # ours, as are the scripts
-        script=Markup((HERE / "page.js").read_text()),
+        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # ours, as are the scripts
+        script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
         plotly=Markup(get_plotlyjs().replace("</script", r"<\/script")),
         data=Markup(_json(data)),
         **shown,
