@@ -33,7 +33,8 @@ class Results:
 
     values: VALUES, float64 with float32's digits, NaN where a protocol has none; indexed by KEYS, sorted. identity:
     what must be the same. images: file -> {label, sha256}. platform: where the last digits come from. code: hashes of
-    the methods' and protocols' sources. tolerances: as `tolerances.derive` returns them; None where none are stated.
+    the methods' and protocols' code, the model's and the evaluation's. tolerances: as `tolerances.derive` returns them;
+    None where none are stated.
     """
 
     source: str
@@ -59,7 +60,7 @@ def read_run(folder: Path) -> Results:
         rows = load_manifest(folder / "manifest.csv").rows
         identity, platform = _identity(provenance), _platform(provenance)
         choices = provenance["methods"] | provenance["protocols"]
-        code = {label: choice["code"] for label, choice in choices.items()}
+        code = {label: choice["code"] for label, choice in choices.items()} | provenance.get("code", {})
         frames = [_long(folder / name, columns) for name, columns in FILES.items() if (folder / name).exists()]
     except (OSError, ValueError, KeyError, TypeError, ArrowException) as error:
         raise RapbenchError(f"{folder} is not the folder of a whole run ({error}); name the one that it wrote, such "
