@@ -18,7 +18,7 @@ from _measure import passes, real_batch
 
 from rapbench.data._dataset import Dataset
 from rapbench.data._decode import decode_ahead, in_batches, stacked
-from rapbench.data._draw import BATCH, draw_order
+from rapbench.data._verdicts import BATCH, draw_order
 from rapbench.data.folder import folder
 from rapbench.data.imagenet import imagenet
 from rapbench.data.samples import samples

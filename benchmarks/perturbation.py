@@ -7,7 +7,7 @@ import torch
 from _measure import passes, real_batch
 
 from rapbench import attribute
-from rapbench.config import Precision
+from rapbench.precision import Precision
 from rapbench.protocols import protocols
 from rapbench.protocols.batch import Batch
 from rapbench.protocols.protocol import Protocol

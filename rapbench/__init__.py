@@ -7,12 +7,15 @@ The stable surface::
     R = rapbench.attribute(model, x[None], [target], method="rap")
 """
 
+import time
+
 from rapbench.errors import RapbenchError
 from rapbench.methods import attribute, methods
 from rapbench.protocols import protocols
 from rapbench.zoo import load_model, models
 
 __all__ = ["RapbenchError", "attribute", "list_methods", "list_models", "list_protocols", "load_model"]
+IMPORTED = time.time()  # a module whose file is younger may have been imported from another text
 __version__ = "0.1.0"
 
 

@@ -73,7 +73,6 @@ def main(arguments: list[str] | None = None) -> int:
         if verb == "gc":
             command.add_argument("--stale", action="store_true", help="also what other versions of the code computed")
             command.add_argument("--heatmaps", action="store_true", help="also the kept heatmaps")
-            command.add_argument("--allow-module", action="append", default=[], metavar="MODULE", help=ALLOW)
             command.add_argument("--dry-run", action="store_true", help="only say what would be removed")
 
     def action() -> str:

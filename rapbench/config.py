@@ -8,13 +8,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
 from rapbench.config_source import RegistrySource
-
-
-class Precision(Enum):
-    """The number format of perturbed forward passes; attribution is always float32."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
+from rapbench.precision import Precision
 
 
 class Number(Enum):

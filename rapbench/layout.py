@@ -1,8 +1,11 @@
 """The memory layout of images, whatever their number of spatial dimensions."""
 
-import torch
-from torch import Tensor
+from typing import TypeVar
 
+import torch
+from torch import Tensor, nn
+
+Module = TypeVar("Module", bound=nn.Module)
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
@@ -14,3 +17,8 @@ def channels_last(images: Tensor) -> Tensor:
     if images.dim() not in FORMATS:
         return images
     return images.contiguous(memory_format=FORMATS[images.dim()])
+
+
+def placed(model: Module, device: torch.device | str) -> Module:
+    """Return a model on a device, its weights in the format that its images come in."""
+    return model.to(device).to(memory_format=torch.channels_last)

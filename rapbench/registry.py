@@ -127,8 +127,8 @@ class Registry:
 
         def enter(function: Callable[..., Any]) -> Callable[..., Any]:
             known = self._entries.get(name)
-            if known and known.function.__module__ != function.__module__:
-                raise RapbenchError(f"{self.kind} {name!r} is registered already, by {known.function.__module__}")
+            if known and home_of(known.function) != home_of(function):
+                raise RapbenchError(f"{self.kind} {name!r} is registered already, by {home_of(known.function)}")
             if self.check:
                 self.check(name, function)
             self._entries[name] = Entry(self.kind, name, function, facts)
@@ -162,6 +162,10 @@ class Registry:
         hint = did_you_mean(name, every)
         raise RapbenchError(f"unknown {self.kind} {name!r}{hint}; known: {', '.join([*self, *self._families])}")
 
+    def __contains__(self, name: object) -> bool:
+        self._load()
+        return name in self._entries or any(name in family.known() for family in self._families.values())
+
     def __iter__(self) -> Iterator[str]:
         self._load()
         return iter(sorted(self._entries))
@@ -172,7 +176,7 @@ class Registry:
         self._refuse_unnamed(module, place)
         _import(module, f"{self.kind} {place!r}")
         own = {entry.name: entry for entry in self._entries.values()
-               if f"{entry.function.__module__}.".startswith(f"{module}.")}  # fmt: skip
+               if f"{home_of(entry.function)}.".startswith(f"{module}.")}  # fmt: skip
         if name not in own:
             registers = ", ".join(own) or "none"
             raise RapbenchError(f"unknown {self.kind} {place!r}: those that {module} registers: {registers}")
@@ -196,6 +200,13 @@ class Registry:
         for module in pkgutil.iter_modules(package.__path__):
             if not module.name.startswith("_"):
                 importlib.import_module(f"{self.package}.{module.name}")
+
+
+def home_of(function: Callable[..., Any]) -> str:
+    """Return the name of the module that a function is from: of a partial its function's, of an object its class's."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function.__module__
 
 
 def _import(module: str, wanted: str) -> None:

@@ -11,7 +11,6 @@ import torch
 import rapbench
 from rapbench.cli import main
 from rapbench.registries import REGISTRIES
-from rapbench.runner.identity import code_version
 
 MODULE = '''
 """What a user might write."""
@@ -136,38 +135,6 @@ def test_protocols_models_and_data_outside(capsys):
                   for name in ("white", "removal"))  # fmt: skip
     assert len(one) == 2 * 2 * 2
     pd.testing.assert_frame_equal(one, other)
-
-
-def test_what_a_result_stands_on(here):
-    """The module, helpers beside it, and all that it may call in rapbench; not a module beside it."""
-    (here / "_users_own_helper.py").write_text("")
-
-    def version() -> str:
-        from rapbench.runner import identity
-
-        identity._hash_files.cache_clear()
-        return code_version(REGISTRIES["method"]["users_own:scaled"])
-
-    before = version()
-    (here / "another.py").write_text("")
-    assert version() == before
-    (here / "_users_own_helper.py").write_text("# changed\n")
-    changed = version()
-    assert changed != before
-    (here / "users_own.py").write_text(MODULE + "\n# changed\n")
-    assert version() not in (before, changed)
-
-
-def test_it_stands_on_the_methods_that_it_may_call(here, monkeypatch):
-    from rapbench.runner import identity
-
-    taken: list[str] = []
-    monkeypatch.setattr(identity, "_hash_files", lambda files: taken.extend(file.name for file in files) or "")
-    code_version(REGISTRIES["method"]["users_own:scaled"])
-    assert {"users_own.py", "gradient_x_input.py", "_target.py", "engine.py", "draws.py"} <= set(taken)
-    taken.clear()
-    code_version(REGISTRIES["method"]["sensitivity"])
-    assert "gradient_x_input.py" not in taken
 
 
 def test_it_is_listed_and_called_from_python():

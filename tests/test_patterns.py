@@ -30,7 +30,9 @@ from rapbench.data.samples import samples
 from rapbench.methods import methods
 from rapbench.patterns import estimate, save
 from rapbench.patterns.file import default_path, find
-from rapbench.runner.choice import Choice
+from rapbench.runner.choice import with_files
+from rapbench.runner.chosen import Choice
+from rapbench.runner.identity import identity_of
 from rapbench.zoo import models
 from rapbench.zoo._model import hash_weights
 from rapbench.zoo.torchvision import facts, from_torchvision
@@ -670,7 +672,7 @@ def test_a_file_counts_by_its_content(cache):
     entry = methods["pattern_net"]
 
     def identity(**options: str | None) -> dict:
-        return Choice("label", entry, options, {}).with_files(net).identity
+        return identity_of(with_files(Choice("label", entry, options, {}), net))
 
     first = identity()
     assert first["options"] == {"patterns": hashlib.sha256(path.read_bytes()).hexdigest()}
@@ -679,7 +681,7 @@ def test_a_file_counts_by_its_content(cache):
     assert identity() != first
     assert identity(patterns="copy") == first
     rap = Choice("rap", methods["rap"], {"flow": "both"}, {})
-    assert rap.with_files(net) == rap
+    assert with_files(rap, net) == rap
 
 
 def test_a_run_keys_its_results_by_the_patterns_content(zoo, cache, capsys):

@@ -18,7 +18,7 @@ from rapbench.protocols.perturbation import Perturbation
 from rapbench.protocols.ranking import rank_pixels
 from rapbench.protocols.removal import Removal
 from rapbench.protocols.shuffling import Shuffling
-from rapbench.runner.choice import Choice
+from rapbench.runner.chosen import Choice
 from rapbench.runner.chunk import Chunk
 from rapbench.runner.evaluate import table_of
 from rapbench.zoo._model import Facts, Preprocess, ZooModel

@@ -21,6 +21,9 @@ from rapbench.report.gallery import FILE, load_gallery
 
 ROOT = Path(__file__).resolve().parents[1]
 KS = ["k.positive=[0,250,all]", "k.negative=[0,2000,all]"]
+# Of the fixture `counted`, at the top: what a method's function itself holds is a part of its identity.
+CALLS: list[int] = []
+FAILING: dict[int, BaseException] = {}
 
 
 @pytest.fixture(autouse=True)
@@ -37,17 +40,17 @@ def run(*overrides: str, chunk: int = 2, code: int = 0) -> Path:
 @pytest.fixture
 def counted():
     """A user's own method, registered as documented, that notes its calls and can be told to fail at one."""
-    calls: list[int] = []
-    failing: dict[int, BaseException] = {}
+    CALLS.clear()
+    FAILING.clear()
 
     @methods.register("counted", signs=("positive", "negative"), passes=1)
     def method(model, inputs, targets, *, power: int = 1):
-        calls.append(len(inputs))
-        if len(calls) in failing:
-            raise failing.pop(len(calls))
+        CALLS.append(len(inputs))
+        if len(CALLS) in FAILING:
+            raise FAILING.pop(len(CALLS))
         return inputs**power
 
-    yield calls, failing
+    yield CALLS, FAILING
     methods._entries.pop("counted")
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,12 @@ from torch import nn
 import rapbench
 from rapbench.data import _draw
 from rapbench.data._dataset import UNLABELLED, Sample
-from rapbench.data._draw import draw_order, select
+from rapbench.data._draw import Draws, draw_order, select
 from rapbench.data._images import load_images
 from rapbench.data._manifest import load_manifest
 from rapbench.data.imagenet import imagenet
 from rapbench.data.samples import samples
+from rapbench.runner.identity import draw_key
 from rapbench.zoo._model import ZooModel
 
 CPU = torch.device("cpu")
@@ -69,6 +71,10 @@ def test_a_file_that_changed_or_is_missing_is_named(lite, imagenet_root):
         list(load_images(subset, dataset, lite.transform, [slice(0, 3)]))
 
 
+def draws(store: Path) -> Draws:
+    return Draws(store, functools.partial(draw_key, device=CPU))
+
+
 class Watched(nn.Module):
     """A network that notes the size of every batch, and fails at one when told to."""
 
@@ -93,19 +99,19 @@ def watched(lite, monkeypatch) -> ZooModel:
 
 def test_what_a_model_said_is_not_asked_again(watched, imagenet_root, tmp_path):
     dataset = imagenet(root=str(imagenet_root))
-    few = select([watched], dataset, 5, 0, CPU, tmp_path / "store")
+    few = select([watched], dataset, 5, 0, CPU, draws(tmp_path / "store"))
     asked = len(watched.network.sizes)
     assert asked == 2
-    assert select([watched], dataset, 5, 0, CPU, tmp_path / "store") == few
+    assert select([watched], dataset, 5, 0, CPU, draws(tmp_path / "store")) == few
     assert len(watched.network.sizes) == asked
-    more = select([watched], dataset, 12, 0, CPU, tmp_path / "store")
+    more = select([watched], dataset, 12, 0, CPU, draws(tmp_path / "store"))
     assert more.rows[:5] == few.rows
     assert more == select([watched], dataset, 12, 0, CPU)
     assert watched.network.sizes == [4] * (3 + 3)  # what was known, and the rest once; then all of it without a store
-    select([watched], dataset, 5, 1, CPU, tmp_path / "store")  # another seed is another draw
+    select([watched], dataset, 5, 1, CPU, draws(tmp_path / "store"))  # another seed is another draw
     assert len(watched.network.sizes) == 8
     watched.transform = replace(watched.transform, resize=300)  # as is other preprocessing of the same weights
-    select([watched], dataset, 5, 0, CPU, tmp_path / "store")
+    select([watched], dataset, 5, 0, CPU, draws(tmp_path / "store"))
     assert len(watched.network.sizes) == 10
 
 
@@ -115,27 +121,27 @@ def test_a_stopped_draw_goes_on_at_the_batch_it_was_on(watched, imagenet_root, t
     watched.network.sizes.clear()
     watched.network.failing = 3
     with pytest.raises(KeyboardInterrupt):
-        select([watched], dataset, 500, 0, CPU, tmp_path)
+        select([watched], dataset, 500, 0, CPU, draws(tmp_path))
     watched.network.failing = None
-    assert select([watched], dataset, 500, 0, CPU, tmp_path) == want
+    assert select([watched], dataset, 500, 0, CPU, draws(tmp_path)) == want
     assert watched.network.sizes == [4] * 5
 
 
 def test_a_changed_file_makes_a_new_verdict(watched, imagenet_root, tmp_path):
     dataset = imagenet(root=str(imagenet_root))
-    before = select([watched], dataset, 500, 0, CPU, tmp_path)
+    before = select([watched], dataset, 500, 0, CPU, draws(tmp_path))
     victim, other = (dataset.root / row.file for row in before.rows[:2])
     victim.write_bytes(other.read_bytes())  # another class's picture
-    after = select([watched], dataset, 500, 0, CPU, tmp_path)
+    after = select([watched], dataset, 500, 0, CPU, draws(tmp_path))
     assert [row.file for row in after.rows] == [row.file for row in before.rows[1:]]
 
 
 def test_a_kept_file_that_is_broken_is_made_anew(watched, imagenet_root, tmp_path, capsys):
     dataset = imagenet(root=str(imagenet_root))
-    want = select([watched], dataset, 500, 0, CPU, tmp_path)
+    want = select([watched], dataset, 500, 0, CPU, draws(tmp_path))
     victim = next(tmp_path.glob("draws/*/00001-*.json"))
     victim.write_text(victim.read_text().replace(", ", ",  ", 1))
-    assert select([watched], dataset, 500, 0, CPU, tmp_path) == want
+    assert select([watched], dataset, 500, 0, CPU, draws(tmp_path)) == want
     assert "is damaged: its checksum is wrong; moved to" in capsys.readouterr().err
 
 
@@ -148,12 +154,12 @@ def test_broken_images_are_left_out_and_more_than_one_per_cent_is_an_error(lite,
         shutil.copy(
             imagenet_root / "val/n02108422/imagenet_00_243.JPEG", imagenet_root / f"val/n02108422/{number}.JPEG"
         )
-    subset = select([lite], imagenet(root=str(imagenet_root)), 200, 0, CPU, tmp_path)
+    subset = select([lite], imagenet(root=str(imagenet_root)), 200, 0, CPU, draws(tmp_path))
     assert [Path(file).name for file in subset.broken] == [victim.name]
     assert f"{victim.name} cannot be decoded" in "".join(capfd.readouterr())
     assert victim.name not in {Path(row.file).name for row in subset.rows}
     # taken again from the store, it is remembered
-    assert select([lite], imagenet(root=str(imagenet_root)), 200, 0, CPU, tmp_path) == subset
+    assert select([lite], imagenet(root=str(imagenet_root)), 200, 0, CPU, draws(tmp_path)) == subset
 
 
 def test_no_correct_image_is_an_error(lite, imagenet_root):
@@ -176,13 +182,13 @@ def picky(lite) -> ZooModel:
 
 def test_required_models_must_be_right_too_and_the_images_are_the_same_whichever_is_evaluated(lite, picky, tmp_path):
     alone, other = ({row.file for row in select([model], samples(), 500, 0, CPU).rows} for model in (lite, picky))
-    both = select([lite, picky], samples(), 500, 0, CPU, tmp_path)
+    both = select([lite, picky], samples(), 500, 0, CPU, draws(tmp_path))
     assert {row.file for row in both.rows} == alone & other
     assert len(both.rows) < len(alone)
     assert {(row.model, row.weights_sha256, row.also) for row in both.rows} == {
         ("efficientnet_lite0", lite.weights_sha256, f"picky@{picky.weights_sha256}")
     }
-    turned = select([picky, lite], samples(), 500, 0, CPU, tmp_path)
+    turned = select([picky, lite], samples(), 500, 0, CPU, draws(tmp_path))
     assert turned.identity == both.identity
     both.save(tmp_path / "m.csv")
     assert load_manifest(tmp_path / "m.csv").rows == both.rows

@@ -6,59 +6,45 @@ larger n, a second model or a stopped draw begin with what is known.
 
 import hashlib
 import json
-import random
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from rapbench.data._dataset import UNLABELLED, Dataset, Sample
-from rapbench.data._decode import Decoded, decode_ahead, in_batches, leave_out, refuse_broken, stacked
+from rapbench.data._dataset import Dataset, Sample
+from rapbench.data._decode import decode_ahead, in_batches, leave_out, refuse_broken
 from rapbench.data._manifest import Row, Subset
+from rapbench.data._verdicts import BATCH, Verdict, draw_order, judge
 from rapbench.errors import RapbenchError
-from rapbench.layout import channels_last
-from rapbench.store.sealed import Damaged, read_sealed, sealed_in, set_aside, write_sealed
+from rapbench.store.cell import digest_of
+from rapbench.store.sealed import DRAWS, Damaged, read_sealed, sealed_in, set_aside, write_sealed
 from rapbench.zoo._model import ZooModel
-
-# Images in one pass and in one kept file; part of a draw's identity, as rounding depends on it.
-BATCH = 16
-DRAWS = "draws"
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a model says of an image. error: why it could not be decoded. logit: of its label, or of the prediction."""
+class Draws:
+    """Where verdicts are kept. key: of a model, of its code and of the machine, what determines them."""
 
-    file: str
-    label: int
-    sha256: str
-    predicted: int
-    logit: float
-    error: str = ""
-
-    @property
-    def correct(self) -> bool:
-        """Whether the label is predicted; what has no label cannot be wrong."""
-        return not self.error and self.label in (self.predicted, UNLABELLED)
-
-
-def draw_order(samples: list[Sample], seed: int) -> list[Sample]:
-    """Return the samples in the order of the draw: a seeded shuffle over the sorted file names."""
-    drawn = sorted(samples, key=lambda sample: sample.file)
-    random.Random(seed).shuffle(drawn)
-    return drawn
+    store: Path
+    key: Callable[[ZooModel], dict[str, Any]]
 
 
 def select(
-    models: list[ZooModel], dataset: Dataset, n: int, seed: int, device: torch.device, store: Path | None = None
+    models: list[ZooModel],
+    dataset: Dataset,
+    n: int,
+    seed: int,
+    device: torch.device,
+    draws: Draws | None = None,
 ) -> Subset:
     """Return the first n images of the draw that every model classifies as their label (top-1, in float32).
 
     The rows carry the first model's logits. An image without a label gets the first model's prediction as its label.
-    store: where verdicts are kept, if anywhere. Raises RapbenchError when no image is left, or when more than 1 % of
+    draws: where verdicts are kept, if anywhere. Raises RapbenchError when no image is left, or when more than 1 % of
     those looked at cannot be decoded.
     """
     first, others = models[0], models[1:]
@@ -70,7 +56,7 @@ def select(
         bar = stack.enter_context(
             tqdm(total=min(n, len(dataset.samples)), desc=f"{first.facts.name} · subset", unit="image")
         )
-        streams = [stack.enter_context(closing(_verdicts(m, dataset, seed, device, store))) for m in models]
+        streams = [stack.enter_context(closing(_verdicts(m, dataset, seed, device, draws))) for m in models]
         for batches in zip(*streams, strict=True):
             for verdict, *rest in zip(*batches, strict=True):
                 looked_at += 1
@@ -94,13 +80,18 @@ def select(
 
 
 def _verdicts(
-    model: ZooModel, dataset: Dataset, seed: int, device: torch.device, store: Path | None
+    model: ZooModel,
+    dataset: Dataset,
+    seed: int,
+    device: torch.device,
+    draws: Draws | None,
 ) -> Generator[list[Verdict]]:
     """Yield a model's verdicts batch by batch: those that are kept and still true of the files, then new ones."""
     order = draw_order(dataset.samples, seed)
     batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
-    key = [model.weights_sha256, repr(model.transform), dataset.identity, seed, device.type, BATCH]
-    folder = store / DRAWS / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32] if store else None
+    key = draws.key(model) | {"data": dataset.identity, "seed": seed, "batch": BATCH} if draws else {}
+    store = draws.store if draws else None
+    folder = store / DRAWS / digest_of(key) if store else None
     kept = dict(sealed_in(folder)) if folder else {}
     known = 0
     while known < len(batches) and (verdicts := _kept(kept.get(_name(known)), store, batches[known], dataset)):
@@ -108,32 +99,11 @@ def _verdicts(
         known += 1
     with closing(decode_ahead(dataset, order[known * BATCH :], model.transform, ahead=2 * BATCH)) as images:
         for number, batch in enumerate(in_batches(images, BATCH), start=known):
-            verdicts = _judge(model, batch, device)
+            verdicts = judge(model, batch, device)
             if folder:
-                text = json.dumps([astuple(verdict) for verdict in verdicts])
+                text = json.dumps({"key": key, "verdicts": [astuple(verdict) for verdict in verdicts]})
                 write_sealed(folder, _name(number), "json", text.encode())
             yield verdicts
-
-
-@torch.inference_mode()
-def _judge(model: ZooModel, images: list[Decoded], device: torch.device) -> list[Verdict]:
-    good = [image for image in images if image.pixels is not None]
-    logits = iter(model(channels_last(stacked(good).to(device))).cpu() if good else ())
-    verdicts = []
-    for image in images:
-        sample = image.sample
-        if image.pixels is None:
-            verdicts.append(Verdict(sample.file, sample.label, image.sha256, UNLABELLED, 0.0, image.error))
-            continue
-        scores = next(logits)
-        if sample.label >= len(scores):
-            raise RapbenchError(
-                f"{sample.file} has label {sample.label}, but {model.facts.name} has {len(scores)} classes"
-            )
-        predicted = int(scores.argmax())
-        logit = float(scores[predicted if sample.label == UNLABELLED else sample.label])
-        verdicts.append(Verdict(sample.file, sample.label, image.sha256, predicted, logit))
-    return verdicts
 
 
 def _kept(path: Path | None, store: Path | None, samples: list[Sample], dataset: Dataset) -> list[Verdict] | None:
@@ -141,7 +111,7 @@ def _kept(path: Path | None, store: Path | None, samples: list[Sample], dataset:
     if path is None or store is None:
         return None
     try:
-        verdicts = [Verdict(*values) for values in json.loads(read_sealed(path))]
+        verdicts = [Verdict(*values) for values in json.loads(read_sealed(path))["verdicts"]]
     except Damaged as reason:
         set_aside(path, store, reason)
         return None

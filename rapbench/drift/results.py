@@ -34,7 +34,8 @@ class Results:
 
     values: VALUES, float64 with float32's digits, NaN where a protocol has none; indexed by KEYS, sorted. identity:
     what must be the same. images: file -> {label, sha256}. platform: where the last digits come from. code: hashes of
-    the methods' and protocols' sources. tolerances: as `tolerances.derive` returns them; None where none are stated.
+    the methods' and protocols' code, the model's and the evaluation's. tolerances: as `tolerances.derive` returns them;
+    None where none are stated.
     """
 
     source: str
@@ -64,7 +65,7 @@ def read_run(folder: Path) -> Results:
         rows = load_manifest(folder / "manifest.csv").rows
         identity, platform = _identity(provenance), _platform(provenance)
         choices = provenance["methods"] | provenance["protocols"]
-        code = {label: str(choice["code"]) for label, choice in choices.items()}
+        code = {label: str(choice["code"]) for label, choice in choices.items()} | provenance.get("code", {})
         frames = [_long(folder / name, columns) for name, columns in FILES.items() if (folder / name).exists()]
     except (KeyError, TypeError, AttributeError) as error:
         missing = f"its {FILE} lacks {error}" if isinstance(error, KeyError) else f"its {FILE} has another layout"

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from rapbench.data import load_data
 from rapbench.data._decode import decode_ahead, in_batches, leave_out_broken, refuse_broken, stacked
-from rapbench.data._draw import draw_order
+from rapbench.data._verdicts import draw_order
 from rapbench.errors import RapbenchError
 from rapbench.paths import user_path
 from rapbench.patterns.estimator import estimate

@@ -3,34 +3,56 @@
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rapbench.data._manifest import Row
 from rapbench.errors import MethodError, RapbenchError
+from rapbench.layout import channels_last
 from rapbench.methods import attribute
 from rapbench.protocols.batch import Batch, Forward
 from rapbench.protocols.ranking import heatmaps_of
-from rapbench.runner.choice import Choice, variants
+from rapbench.runner.chosen import Choice, variants
 from rapbench.runner.evaluate import table_of
-from rapbench.store.heatmaps import Heatmaps, Tap
-from rapbench.zoo._model import ZooModel
+
+if TYPE_CHECKING:
+    from rapbench.data._manifest import Row
+    from rapbench.store.heatmaps import Heatmaps, Tap
+    from rapbench.zoo._model import ZooModel
 
 
 @dataclass
 class Chunk:
     """Images with what every method and protocol shares. number: of the chunk. first: the place of its first row."""
 
-    model: ZooModel
+    model: "ZooModel"
     forward: Forward
     number: int
     first: int
-    rows: list[Row]
+    rows: "list[Row]"
     images: Tensor
     seed: int
     batch: int
+
+    @classmethod
+    def of(
+        cls,
+        model: "ZooModel",
+        forward: Forward,
+        number: int,
+        chunk: int,
+        rows: "list[Row]",
+        pixels: Tensor,
+        device: torch.device,
+        seed: int,
+        batch: int,
+    ) -> "Chunk":
+        """Return a chunk, or its first images, on the device. rows: all. pixels: (N, C, *space), preprocessed."""
+        first = slices_of(len(rows), chunk)[number].start
+        placed = channels_last(pixels.to(device))
+        return cls(model, forward, number, first, rows[first : first + len(pixels)], placed, seed, batch)
 
     @functools.cached_property
     def labels(self) -> Tensor:
@@ -51,7 +73,7 @@ class Chunk:
         return logits
 
     def evaluate(
-        self, method: Choice, wanted: list[Choice], kept: Heatmaps | Tap | None
+        self, method: Choice, wanted: list[Choice], kept: "Heatmaps | Tap | None"
     ) -> Iterator[tuple[Choice, dict[str, np.ndarray]]]:
         """Attribute once, then yield each wanted protocol's columns, over all variants that it has for the method.
 
@@ -65,7 +87,7 @@ class Chunk:
             columns = table_of(batch, protocol.protocol, variants(method, protocol))
             yield protocol, columns | {"row": columns["row"] + self.first}
 
-    def heatmaps(self, method: Choice, kept: Heatmaps | Tap | None) -> Tensor:
+    def heatmaps(self, method: Choice, kept: "Heatmaps | Tap | None") -> Tensor:
         """Return (N, *space) heatmaps: kept ones, or computed and kept. Raises RapbenchError as `evaluate` does."""
         if kept and (known := kept.read(self.number)) is not None:
             return known.to(self.images.device)
@@ -80,3 +102,8 @@ class Chunk:
             if not fine:
                 raise MethodError(f"NaN or infinite relevance for image {row.file}")
         return kept.write(self.number, heatmaps) if kept else heatmaps
+
+
+def slices_of(rows: int, chunk: int) -> list[slice]:
+    """Return which of the rows each chunk holds."""
+    return [slice(start, min(start + chunk, rows)) for start in range(0, rows, chunk)]

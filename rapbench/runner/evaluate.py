@@ -1,16 +1,19 @@
 """The model to ask, and a protocol's answers as a table: one copy back per chunk."""
 
 import copy
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rapbench.config import Precision
 from rapbench.errors import RapbenchError
 from rapbench.layout import channels_last
+from rapbench.precision import Precision
 from rapbench.protocols.batch import Batch, Forward, Step
-from rapbench.protocols.protocol import Protocol
+
+if TYPE_CHECKING:
+    from rapbench.protocols.protocol import Protocol
 
 
 def forward_of(network: nn.Module, precision: Precision) -> Forward:
@@ -29,7 +32,7 @@ def forward_of(network: nn.Module, precision: Precision) -> Forward:
     return forward
 
 
-def table_of(batch: Batch, protocol: Protocol, variants: dict[str, list[Step]]) -> dict[str, np.ndarray]:
+def table_of(batch: Batch, protocol: "Protocol", variants: dict[str, list[Step]]) -> dict[str, np.ndarray]:
     """Return a protocol's columns for a batch, step by step within an input, input by input within a variant.
 
     Columns: row (index in the batch), variant, k (as text), and the protocol's own. Raises RapbenchError where these

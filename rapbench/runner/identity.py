@@ -1,75 +1,147 @@
 """What a result depends on, and what is worth knowing of how it came about."""
 
-import functools
-import hashlib
 import importlib.metadata
-import importlib.util
-import inspect
 import platform
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import rapbench
-from rapbench.registry import Entry
+from rapbench.data._decode import decode_ahead, in_batches
+from rapbench.data._images import load_images
+from rapbench.data._verdicts import Verdict, draw_order, judge
+from rapbench.files import file_hash
+from rapbench.fingerprint import Code, code_of
+from rapbench.fingerprint.objects import OF_MODULES
+from rapbench.layout import placed
+from rapbench.protocols.rounding import restored, rounded
+from rapbench.registry import home_of
+from rapbench.runner.chosen import Choice
+from rapbench.runner.chunk import Chunk
+from rapbench.runner.evaluate import forward_of
+from rapbench.zoo import models
+from rapbench.zoo._model import ZooModel, hash_weights
 
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "timm",
-    "captum",
-    "zennit",
-    "numpy",
-    "scipy",
-    "pandas",
-    "pyarrow",
-    "pillow",
-    "hydra-core",
-)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of rapbench, Python and the packages that a result can depend on."""
-    found = {name: importlib.metadata.version(name) for name in ("rapbench", *PACKAGES)}
-    return found | {"torch": str(torch.__version__), "python": platform.python_version()}  # torch: with its build
+# What a model holds beside its network: names and sources, which move nothing, and what has an entry of its own.
+BESIDE = {"facts", "transform", "weights_sha256", "entry", "options", "key"}
 
 
-def code_version(entry: Entry) -> str:
-    """Return a hash over the sources that a registered function stands on.
+def model_key(model: ZooModel) -> dict[str, Any]:
+    """Return what the answers of a model depend on: entry, options, weights, structure, preprocessing, and their code.
 
-    Its own file, the helpers of its room (`_*.py`), and the rooms below it that compute: editing another method leaves
-    it alone. A function from outside the package may call any of its room's.
+    Of a file that an option names the content counts, not the path. The network is looked at once, at the first call:
+    computing may leave things in it.
     """
-    own = Path(inspect.getfile(entry.function))
-    helpers = [*sorted(own.parent.glob("_*.py")), own]
-    below: dict[str, tuple[str, ...]] = {
-        "method": ("relevance", "patterns", "draws.py"),
-        "protocol": ("protocols/ranking.py", "draws.py", "runner/evaluate.py"),
+    known = model.__dict__.get("key")
+    if known is None:
+        known = model.__dict__["key"] = _network_key(model)
+    return joined(known, "preprocessing", code_of(model.transform))
+
+
+def _network_key(model: ZooModel) -> dict[str, Any]:
+    entry, options = model.entry, model.options
+    if entry and home_of(entry.function).partition(".")[0] != rapbench.__name__:
+        model.weights_sha256 = hash_weights(model.network)  # a user's code may have changed them since
+    builders = [entry.function] if entry else []
+    builders += [models[value].function for value in options.values() if isinstance(value, str) and value in models]
+    state = {name: value for name, value in vars(model).items() if name not in BESIDE | OF_MODULES}
+    code = code_of(builders, type(model), dict(model.named_children()), state, types=types_of(model))
+    name = entry.name if entry else model.facts.name
+    return {
+        "model": {"name": name, "options": by_content(options), "weights": model.weights_sha256},
+        "code": {"model": code.key},
+        "versions": code.versions,
     }
-    if not own.is_relative_to(Path(rapbench.__file__).parent):
-        below = {"method": (*below["method"], "methods"), "protocol": (*below["protocol"], "protocols")}
-    for part in below.get(entry.kind, ()):
-        path = Path(rapbench.__file__).parent / part
-        helpers += sorted(path.glob("*.py")) if path.is_dir() else [path]
-    return _hash_files(tuple(helpers))
 
 
-@functools.cache
-def _hash_files(files: tuple[Path, ...]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()[:16]
+def types_of(model: nn.Module) -> set[type]:
+    """Return the types of a network's modules, with those that they inherit from."""
+    return {base for module in model.modules() for base in type(module).__mro__}
+
+
+def draw_key(model: ZooModel, device: torch.device) -> dict[str, Any]:
+    """Return what a model's answers in the draw of a subset depend on, but for the images and their order."""
+    code = code_of(judge, draw_order, Verdict, decode_ahead, in_batches, placed)
+    return joined(model_key(model) | {"machine": machine_kind(device)}, "draw", code)
+
+
+def evaluation_key(model: ZooModel, device: torch.device) -> dict[str, Any]:
+    """Return what every result of a model depends on, whatever the method and the protocol."""
+    code = code_of(Chunk, forward_of, load_images, rounded, restored, placed)
+    return joined(model_key(model) | {"machine": machine_kind(device)}, "evaluation", code)
+
+
+def code_of_choice(choice: Choice, model: nn.Module) -> Code:
+    """Return the fingerprint of the code of a method or a protocol, as it is on a model."""
+    return code_of(choice.entry.function, types=types_of(model))
+
+
+def identity_of(choice: Choice) -> dict[str, Any]:
+    """Return what a choice asks for: of a file, its content, wherever it lies."""
+    options = {name: value for name, value in choice.options.items() if name != "k"}
+    return {"name": choice.entry.name, "options": by_content(options) | choice.files, "k": choice.options.get("k", {})}
+
+
+def joined(key: dict[str, Any], part: str, code: Code) -> dict[str, Any]:
+    """Return a key with the code of a part, and the versions of the packages that it stands on."""
+    return key | {"code": key["code"] | {part: code.key}, "versions": key["versions"] | code.versions}
+
+
+def by_content(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options with the SHA-256 of a file in the place of its name."""
+    return {name: _content(value) for name, value in options.items()}
+
+
+def _content(value: Any) -> Any:
+    if isinstance(value, str) and value and "\0" not in value:
+        try:
+            file = Path(value).expanduser()
+            return {"sha256": file_hash(file)} if file.is_file() else value
+        except (OSError, RuntimeError):  # too long for a name; no home
+            return value
+    if isinstance(value, (list, tuple)):
+        return [_content(item) for item in value]
+    return {key: _content(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def environment() -> dict[str, str]:
+    """Return the versions of rapbench, Python and the packages that rapbench requires, for the record."""
+    required = (re.match(r"[\w.-]+", line) for line in importlib.metadata.requires("rapbench") or () if ";" not in line)
+    found = {
+        name: importlib.metadata.version(name) for name in ("rapbench", *(match[0] for match in required if match))
+    }
+    return found | {"torch": str(torch.__version__), "python": platform.python_version()}  # torch: with its build
 
 
 def machine_kind(device: torch.device) -> dict[str, Any]:
     """Return what tells apart machines whose floating point may differ in the last bits."""
-    kind: dict[str, Any] = {"device": device.type, "machine": platform.machine()}
+    kind: dict[str, Any] = {"device": device.type, "machine": platform.machine()} | _switched(device)
     if device.type == "cuda":
         return kind | {"name": torch.cuda.get_device_name(device)}
     return kind | {"threads": torch.get_num_threads(), "cpu": torch.backends.cpu.get_cpu_capability()}
+
+
+def _switched(device: torch.device) -> dict[str, Any]:
+    """Return torch's switches that move the last digits, those that are not as torch sets them."""
+    now: dict[str, tuple[Any, Any]] = {
+        "matmul": (torch.get_float32_matmul_precision(), "highest"),
+        "deterministic": (torch.are_deterministic_algorithms_enabled(), False),
+        "mkldnn": (torch.backends.mkldnn.enabled, True),
+    }
+    if device.type == "cuda":
+        cudnn = torch.backends.cudnn
+        now |= {
+            "cudnn": (cudnn.enabled, True),
+            "cudnn benchmark": (cudnn.benchmark, False),
+            "cudnn deterministic": (cudnn.deterministic, False),
+            "cudnn tf32": (cudnn.allow_tf32, True),
+        }
+    changed = {name: value for name, (value, default) in now.items() if value != default}
+    return {"switches": changed} if changed else {}
 
 
 def processor() -> str:

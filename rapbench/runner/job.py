@@ -14,22 +14,21 @@ import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from rapbench.config import Precision
 from rapbench.data._dataset import Dataset
 from rapbench.data._images import load_images
 from rapbench.data._manifest import Subset
 from rapbench.errors import MethodError, RapbenchError
-from rapbench.layout import channels_last
+from rapbench.precision import Precision
 from rapbench.protocols.batch import Forward
 from rapbench.protocols.regions import ORDERS
-from rapbench.runner.choice import Choice, variants
-from rapbench.runner.chunk import Chunk
+from rapbench.runner.chosen import Choice, variants
+from rapbench.runner.chunk import Chunk, slices_of
 from rapbench.runner.columns import kind_of, named
 from rapbench.runner.evaluate import forward_of
-from rapbench.runner.identity import bf16_unit, machine_kind, versions
+from rapbench.runner.identity import bf16_unit, code_of_choice, evaluation_key, identity_of, joined
 from rapbench.runner.shard import Shard
 from rapbench.say import say
-from rapbench.store.cell import Cell
+from rapbench.store.cell import Cell, digest_of
 from rapbench.store.heatmaps import GALLERY, Heatmaps, Tap
 from rapbench.zoo._model import ZooModel
 
@@ -66,18 +65,16 @@ class Job:
         self.methods, self.protocols = {method.label: method for method in methods}, protocols
         self.shard, self.size = shard, size
         rows = len(subset.rows)
-        self.slices = [slice(start, min(start + size.chunk, rows)) for start in range(0, rows, size.chunk)]
-        common = {
-            "weights": model.weights_sha256,
+        self.slices = slices_of(rows, size.chunk)
+        common = evaluation_key(model, device) | {
             "subset": subset.identity,
-            "transform": repr(model.transform),
             "upright": dataset.upright,
             "seed": config.seed,
             "chunk": size.chunk,
-            "machine": machine_kind(device),
-            "versions": versions(),
         }
-        keys = {label: common | {"method": method.identity} for label, method in self.methods.items()}
+        self.codes = {kind: {choice.label: code_of_choice(choice, model) for choice in chosen}
+                      for kind, chosen in (("method", methods), ("protocol", protocols))}  # fmt: skip
+        keys = {label: self._with(common, "method", method) for label, method in self.methods.items()}
         self.store, self.keys = store, keys
         self.kept = {label: Heatmaps(store, key, config.heatmaps.name) for label, key in keys.items()} if (
             config.heatmaps) else {}  # fmt: skip
@@ -88,7 +85,7 @@ class Job:
         self.cells = {
             (label, protocol.label): Cell(
                 store,
-                keys[label] | rounded | self._protocol_key(protocol),
+                self._key(keys[label] | rounded, protocol),
                 len(self.slices),
                 about | {"method": label, "protocol": protocol.label},
             )
@@ -127,6 +124,23 @@ class Job:
         cells = [cell for (label, _), cell in self.cells.items() if label not in refused]
         return sum(not all(cell.has(number) for cell in cells) for number in range(len(self.slices)))
 
+    @property
+    def code(self) -> dict[str, str]:
+        """A short hash of the code of the model, of its preprocessing and of the evaluation."""
+        codes = next(iter(self.keys.values()))["code"]
+        return {part: digest_of(code)[:16] for part, code in codes.items() if part != "method"}
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions of the packages that any of the cells depends on."""
+        return {name: version for cell in self.cells.values() for name, version in sorted(cell.key["versions"].items())}
+
+    def identities(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Return what each `method` or `protocol` is, by label, with a short hash of its code."""
+        chosen = self.methods.values() if kind == "method" else self.protocols
+        return {choice.label: identity_of(choice) | {"code": digest_of(self.codes[kind][choice.label].key)[:16]}
+                for choice in chosen}  # fmt: skip
+
     def results(self, kind: str) -> pd.DataFrame:
         """Return the per-image results of all whole cells of a kind, labelled for the tables."""
         wanted = [protocol for protocol in self.protocols if kind_of(protocol.protocol) == kind]
@@ -152,10 +166,8 @@ class Job:
 
     def chunk(self, number: int, pixels: torch.Tensor, forward: Forward) -> Chunk:
         """Return a chunk, or its first images, on the device. pixels: (N, C, *space), preprocessed."""
-        first = self.slices[number].start
-        placed = channels_last(pixels.to(self.device))
-        rows = self.subset.rows[first : first + len(pixels)]
-        return Chunk(self.model, forward, number, first, rows, placed, self.config.seed, self.size.batch)
+        model, rows, seed, size = self.model, self.subset.rows, self.config.seed, self.size
+        return Chunk.of(model, forward, number, size.chunk, rows, pixels, self.device, seed, size.batch)
 
     def _missing(self, refused: dict[str, str]) -> dict[tuple[int, str], list[Choice]]:
         """Return the protocols still to do for each chunk of the shard and method, in the order of work."""
@@ -233,12 +245,15 @@ class Job:
             for protocol, columns in chunk.evaluate(self.methods[label], mine, tapped):
                 self.cells[label, protocol.label].write(chunk.number, columns)
 
-    def _protocol_key(self, protocol: Choice) -> dict[str, Any]:
+    def _key(self, key: dict[str, Any], protocol: Choice) -> dict[str, Any]:
+        key = self._with(key, "protocol", protocol)
         if not protocol.protocol.asked(("positive", "negative")):
-            return {"protocol": protocol.identity}
-        evaluated = {"precision": self.config.precision.name, "batch": self.size.batch}
+            return key
         unit = {"unit": bf16_unit(self.device)} if self.config.precision is Precision.bf16 else {}
-        return {"protocol": protocol.identity} | evaluated | unit
+        return key | {"precision": self.config.precision.name, "batch": self.size.batch} | unit
+
+    def _with(self, key: dict[str, Any], kind: str, choice: Choice) -> dict[str, Any]:
+        return joined(key | {kind: identity_of(choice)}, kind, self.codes[kind][choice.label])
 
     def _count(self, number: int) -> int:
         return self.slices[number].stop - self.slices[number].start

@@ -1,5 +1,6 @@
 """One run: model, data and subset, the job that fills the store, and what is written from it."""
 
+import functools
 import json
 import os
 import time
@@ -12,7 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from rapbench.data._dataset import Dataset
-from rapbench.data._draw import select
+from rapbench.data._draw import Draws, select
 from rapbench.data._manifest import Subset, load_manifest
 from rapbench.errors import RapbenchError
 from rapbench.files import write_whole
@@ -21,13 +22,13 @@ from rapbench.paths import STORE
 from rapbench.protocols import protocols as PROTOCOLS
 from rapbench.report import write_report
 from rapbench.runner.allocator import keep_memory
-from rapbench.runner.choice import check_space, checked
+from rapbench.runner.choice import check_space, checked, with_files
 from rapbench.runner.comparable import paper_beside
 from rapbench.runner.compatible import check_classes, check_subset, logits_of
 from rapbench.runner.describe import described
 from rapbench.runner.device import default_batch, device_called
 from rapbench.runner.gallery import write_gallery
-from rapbench.runner.identity import git_state, machine_kind, processor, versions
+from rapbench.runner.identity import draw_key, environment, git_state, machine_kind, model_key, processor
 from rapbench.runner.job import Job, Size
 from rapbench.runner.k_limits import side_of, within
 from rapbench.runner.labels import check_labels, check_measures, is_control
@@ -71,7 +72,7 @@ def prepared(config: DictConfig) -> tuple[Callable[[Size], Job], Size]:
     model = loaded_model(_settings(config.model), str(device))
     protocols = within(protocols, side_of(model))
     check_space(protocols, (side_of(model), side_of(model)))
-    methods = [choice.with_files(model) for choice in methods]
+    methods = [with_files(choice, model) for choice in methods]
     store = Path(config.results) / STORE
     subset = _subset(config, model, dataset, device, store)
 
@@ -99,15 +100,16 @@ def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datet
         "caption": caption,
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
-        "versions": versions(),
+        "versions": environment() | job.versions,
         "git": git_state(),
         "machine": machine_kind(device) | {"processor": processor(), "torch_threads": torch.get_num_threads()},
         "model": vars(model.facts) | {"preprocessing": repr(model.transform), "weights_sha256": model.weights_sha256},
         "data": {"description": dataset.description, "sha256": dataset.identity},
         "subset": {"n": len(subset.rows), "sha256": subset.identity, "drawn": subset.drawn, "broken": subset.broken},
         "seeds": {"run": config.seed, "subset": config.subset.seed},
-        "methods": {choice.label: choice.identity for choice in job.methods.values()},
-        "protocols": {choice.label: choice.identity for choice in job.protocols},
+        "methods": job.identities("method"),
+        "protocols": job.identities("protocol"),
+        "code": job.code,
         "controls": [label for label, method in job.methods.items() if is_control(method)],
         "refused": refused,
         "paper": paper_beside(config, model, dataset, job.methods.values(), job.protocols),
@@ -127,10 +129,11 @@ def _subset(config: DictConfig, model: ZooModel, dataset: Dataset, device: torch
     manifest = load_manifest(Path(config.subset.manifest)) if config.subset.manifest else None
     require: Any = [] if manifest else OmegaConf.to_container(config.subset.require, resolve=True)
     required = [loaded_model(named(entry), str(device)) for entry in require]
-    others = [other for other in required if other.weights_sha256 != model.weights_sha256]
+    others = [other for other in required if model_key(other) != model_key(model)]
     counts = [(each.facts.name, logits_of(each, device)) for each in (model, *others)]
     check_classes(counts, dataset)
-    subset = manifest or select([model, *others], dataset, config.subset.n, config.subset.seed, device, store)
+    draws = Draws(store, functools.partial(draw_key, device=device))
+    subset = manifest or select([model, *others], dataset, config.subset.n, config.subset.seed, device, draws)
     check_subset(model, counts[0][1], subset)
     return subset
 

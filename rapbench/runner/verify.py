@@ -12,10 +12,10 @@ from tqdm import tqdm
 from rapbench.data import load_data
 from rapbench.data._dataset import UNLABELLED, Dataset, Sample
 from rapbench.data._decode import decode_ahead, in_batches, stacked
-from rapbench.data._draw import BATCH
 from rapbench.data._manifest import Row, Subset, load_manifest
+from rapbench.data._verdicts import BATCH
 from rapbench.errors import RapbenchError
-from rapbench.layout import channels_last
+from rapbench.layout import channels_last, placed
 from rapbench.registry import allow_modules, names_from
 from rapbench.report.provenance import provenance_of
 from rapbench.runner.device import device_called
@@ -66,7 +66,7 @@ def verify(manifest: Path, *, root: str | None = None, device: str = "auto", all
         if model.weights_sha256 != weights:
             raise ManifestError(f"{manifest} was drawn with other weights of {name} (SHA-256 {weights[:12]}..., here "
                                 f"{model.weights_sha256[:12]}...)")  # fmt: skip
-        _check(model.to(place).to(memory_format=torch.channels_last), subset, dataset, place, problems)
+        _check(placed(model, place), subset, dataset, place, problems)
     if problems:
         found = [f"{len(files)} {what} ({', '.join(files[:3])}{', ...' if len(files) > 3 else ''})"
                  for what, files in problems.items()]  # fmt: skip

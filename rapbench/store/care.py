@@ -1,18 +1,24 @@
 """What the owner of a store asks of it: what is there, is it sound, and what can go."""
 
+import functools
+import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rapbench.errors import RapbenchError
-from rapbench.registry import NotNamed, allow_modules, names_from
-from rapbench.say import say
-from rapbench.store.cell import CELLS, open_table
-from rapbench.store.heatmaps import GALLERY, HEATMAPS
-from rapbench.store.sealed import SEALED, SET_ASIDE, Damaged, read_sealed, sealed_in
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from rapbench.errors import RapbenchError
+from rapbench.fingerprint.code import is_stale
+from rapbench.store.cell import CELLS, LABEL, open_table
+from rapbench.store.heatmaps import GALLERY, HEATMAPS
+from rapbench.store.heatmaps import LABEL as HEATMAPS_LABEL
+from rapbench.store.sealed import DRAWS, SEALED, SET_ASIDE, Damaged, read_sealed, sealed_in
+
+MOST = 1 << 24  # bytes of a header
 COLUMNS = ("model", "data", "images", "method", "protocol")
 
 
@@ -73,30 +79,34 @@ def verify(store: Path) -> str:
     return f"{store} is sound: {sound} files."
 
 
-def collect(
-    store: Path,
-    *,
-    stale: bool = False,
-    heatmaps: bool = False,
-    dry_run: bool = False,
-    allow_module: Sequence[str] = (),
-) -> str:
+def collect(store: Path, *, stale: bool = False, heatmaps: bool = False, dry_run: bool = False) -> str:
     """Remove what no run needs: damaged files set aside, leftovers of killed runs, and what is asked for.
 
-    stale: results that this version of the code and its packages would not use. allow_module: modules of the user's own
-    that results may be of; those of others are kept. Returns what was removed.
+    stale: results, heatmaps and draws that this version of the code and its packages would not use. What depends on a
+    module of the user's own that is not found from here stays, and is counted. Returns what was removed.
     """
-    allow_modules(allow_module)
     doomed: dict[str, list[Path]] = {"set aside": list(_files(_existing(store) / SET_ASIDE))}
     doomed["leftovers of killed runs"] = [path for path in _files(store) if _temporary(path) and _old(path, store)]
     finished = {name for name, files in _cells(store) if not _in_progress(files)}
     folders = [folder for folder in (store / CELLS).glob("*/*.parts") if folder.stem in finished or not any(
         sealed_in(folder))]  # fmt: skip
     doomed["chunks of finished cells"] = [path for folder in folders for path in _files(folder)]
+    unknown: list[Path] = []
     if stale:
-        doomed["results of other versions"] = [path for _, files in _cells(store) if _stale(files[0]) for path in files]
+        groups = [files for _, files in _cells(store)] + [
+            files for room in (HEATMAPS, GALLERY, DRAWS) for folder in sorted((store / room).glob("*"))
+            if (files := [path for _, path in sealed_in(folder)])
+        ]  # fmt: skip
+        found: list[Path] = []
+        doomed["results of other versions"] = found
+        known = functools.cache(is_stale)  # thousands of files, of a few codes
+        for files in groups:
+            state = _stale(files[0], known)
+            (found if state else unknown if state is None else []).extend(files)
     if heatmaps:
-        doomed["heatmaps"] = [path for room in (HEATMAPS, GALLERY) for path in _files(store / room)]
+        already = set(doomed.get("results of other versions", ()))
+        doomed["heatmaps"] = [path for room in (HEATMAPS, GALLERY) for path in _files(store / room)
+                              if path not in already]  # fmt: skip
     lines = []
     for what, paths in doomed.items():
         size = sum(path.stat().st_size for path in paths)
@@ -105,6 +115,11 @@ def collect(
             path.unlink(missing_ok=True)
     for folder in folders if not dry_run else []:
         shutil.rmtree(folder, ignore_errors=True)
+    if unknown:
+        kept = f"Kept, as their own code is not found from here: {len(unknown)} files."
+        if not lines:
+            return f"Nothing to remove in {store}. {kept}"
+        lines.append(kept)
     if not lines:
         return f"Nothing to remove in {store}."
     return "\n".join([("Would remove" if dry_run else "Removed") + f" from {store}:", *lines])
@@ -148,23 +163,31 @@ def _old(path: Path, store: Path) -> bool:
         probe.unlink()
 
 
-def _stale(path: Path) -> bool:
-    from rapbench.methods import methods
-    from rapbench.protocols import protocols
-    from rapbench.runner.identity import code_version, versions
-
+def _stale(path: Path, is_stale: Callable[..., bool | None]) -> bool | None:
+    """Whether a file is of other code or packages than are here; None where that cannot be told."""
     try:
-        key: dict[str, Any] = open_table(path)[0]["key"]
-        codes = [(key["method"], methods), (key["protocol"], protocols)]
-        with names_from(path):
-            return key["versions"] != versions() or any(
-                part["code"] != code_version(registry[part["name"]]) for part, registry in codes
-            )
-    except NotNamed as reason:
-        say(f"kept: {reason}")
+        key = key_in(path)
+        codes = [(tuple(code["roots"]), str(code["sha256"])) for code in key["code"].values()]
+        versions = tuple(sorted(key["versions"].items()))
+    except FileNotFoundError:
         return False
-    except (Damaged, KeyError, RapbenchError):
-        return True
+    except (Damaged, KeyError, TypeError, ValueError, AttributeError, pa.ArrowException):
+        return True  # no version would use it
+    states = [is_stale(*code, versions) for code in codes]
+    return True if True in states or not states else None if None in states else False
+
+
+def key_in(path: Path) -> dict[str, Any]:
+    """Return the key that a file of the store says it is of, without reading all of it."""
+    if path.suffix == ".parquet":
+        label = (pq.read_schema(path).metadata or {})[LABEL]
+    elif path.suffix == ".safetensors":
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            label = json.loads(file.read(min(size, MOST)))["__metadata__"][HEATMAPS_LABEL]
+    else:
+        label = read_sealed(path)
+    return json.loads(label)["key"]
 
 
 def _size(size: float) -> str:

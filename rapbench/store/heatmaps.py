@@ -1,20 +1,21 @@
 """Heatmaps kept for later protocols: one file for each chunk of a model x data x method."""
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from torch import Tensor
 
+from rapbench.protocols.rounding import restored, rounded
 from rapbench.store.cell import digest_of
 from rapbench.store.sealed import Damaged, read_sealed, sealed_in, set_aside, write_sealed
 
 HEATMAPS = "heatmaps"
 GALLERY = "gallery"  # those of the few images that a report shows
-FORMATS = {"float32": torch.float32, "float16": torch.float16}
+LABEL = "rapbench"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Heatmaps:
         for name, path in sealed_in(self.folder):
             if int(name) == chunk:
                 try:
-                    return _restored(**safetensors.torch.load(read_sealed(path)))
+                    return restored(**safetensors.torch.load(read_sealed(path)))
                 except FileNotFoundError:
                     return None
                 except Damaged as reason:
@@ -47,19 +48,12 @@ class Heatmaps:
         return None
 
     def write(self, chunk: int, heatmaps: Tensor) -> Tensor:
-        """Keep finite (N, H, W) maps and return them as they will be read, whoever reads them.
-
-        In float16 what lies below 3e-8 of a map's maximum becomes 0.
-        """
-        scale = torch.ones(len(heatmaps), 1, 1)
-        values = heatmaps.cpu()
-        if self.number == "float16":
-            scale = values.abs().amax((1, 2), keepdim=True)
-            scale[scale == 0] = 1
-        values = (values / scale).to(FORMATS[self.number]).contiguous()
-        data = safetensors.torch.save({"values": values, "scale": scale.contiguous()})
+        """Keep finite (N, H, W) maps and return them as they will be read, whoever reads them."""
+        values, scale = rounded(heatmaps, self.number)
+        label = {"key": self.key}
+        data = safetensors.torch.save({"values": values, "scale": scale}, {LABEL: json.dumps(label, sort_keys=True)})
         write_sealed(self.folder, f"{chunk:05d}", "safetensors", data)
-        return _restored(values, scale).to(heatmaps.device)
+        return restored(values, scale).to(heatmaps.device)
 
 
 @dataclass(frozen=True)
@@ -85,7 +79,3 @@ class Tap:
     def _show(self, chunk: int, heatmaps: Tensor) -> None:
         if self.shown.read(chunk) is None:
             self.shown.write(chunk, heatmaps[: self.count])
-
-
-def _restored(values: Tensor, scale: Tensor) -> Tensor:
-    return values.float() * scale

@@ -11,6 +11,7 @@ from rapbench.files import write_whole
 from rapbench.say import say
 
 SET_ASIDE = "set-aside"
+DRAWS = "draws"  # what models say of the images that a subset is drawn from
 SEALED = re.compile(r"(?P<name>.+)-(?P<hash>[0-9a-f]{16})\.(?P<suffix>parquet|safetensors|json)")
 
 

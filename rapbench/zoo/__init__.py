@@ -18,4 +18,7 @@ def load_model(name: str, **options: Any) -> "ZooModel":
     the known ones) or option, or when the weights cannot be fetched.
     """
     entry = models[name]
-    return entry.function(**entry.check(options))
+    checked = entry.check(options)
+    model: ZooModel = entry.function(**checked)
+    model.entry, model.options = entry, checked  # of a model around another's, the outer
+    return model

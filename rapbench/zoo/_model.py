@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -11,6 +12,9 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as vision
 
 from rapbench.errors import RapbenchError
+
+if TYPE_CHECKING:
+    from rapbench.registry import Entry
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ class ZooModel(nn.Module):
     def __init__(self, network: nn.Module, transform: Transform, facts: Facts, weights_sha256: str | None = None):
         """Take a network; raise RapbenchError when its weights are not those that `weights_sha256` names."""
         super().__init__()
+        self.entry: Entry | None = None  # of the registry, and the options that it was loaded with
+        self.options: dict[str, Any] = {}
         self.network = network
         self.eval()
         self.transform = transform
