@@ -72,9 +72,7 @@ def hookable(
     return prepared(model, inputs, method, lambda: _hookable(model, inputs, method, takes, swap, arithmetic))
 
 
-def _hookable(
-    model: nn.Module, inputs: Tensor, method: str, takes: str, swap: Swap, arithmetic: bool
-) -> Hookable:
+def _hookable(model: nn.Module, inputs: Tensor, method: str, takes: str, swap: Swap, arithmetic: bool) -> Hookable:
     network = canonical(model, inputs)
     shapes = shape_valued(network.graph)
     signals: set[torch.fx.Node] = set()

@@ -41,6 +41,8 @@ def estimate(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tensor]:
         sums = {name: _Sums(layer, name in found.rectified) for name, layer in found.layers.items()}
         images = 0
         for batch in batches:
+            if not images and len(batch):
+                chain(model, batch)  # refused where the graph does not give the model's logits
             images += len(batch)
             found.run(batch, lambda name, x: sums[name].add(x))
         if not images:

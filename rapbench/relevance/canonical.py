@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 import torch.fx
-from timm.layers import Conv2dSame
 from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from torch import Tensor, nn
 
@@ -103,8 +102,9 @@ def _computes_with_sizes(graph: torch.fx.Graph) -> bool:
 
 def _detaches(node: torch.fx.Node) -> bool:
     """Whether a node only says that no gradient is to go through it."""
-    data = node.target is getattr and node.args[1] == "data"
-    return data or (node.op == "call_method" and node.target == "detach") or node.target is torch.detach
+    if node.target is getattr:
+        return str(node.args[1]) == "data"
+    return (node.op == "call_method" and node.target == "detach") or node.target is torch.detach
 
 
 def own_modules(network: torch.fx.GraphModule) -> torch.fx.GraphModule:

@@ -10,7 +10,6 @@ from torch import Tensor
 from rapbench.errors import RapbenchError
 from rapbench.relevance.inplace import changes_its_input
 from rapbench.relevance.places import operation, place
-from rapbench.relevance.tracing import attribute_of
 
 
 def fold_constants(owner: torch.fx.GraphModule, shapes: set[torch.fx.Node]) -> list[Callable[[], None]]:

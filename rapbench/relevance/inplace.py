@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.fx
-from torch import Tensor, nn
+from torch import Tensor
 
 from rapbench.errors import RapbenchError
 from rapbench.relevance.places import operation, place
@@ -103,8 +103,8 @@ class _Watch:
 
     def _refuse(self, node: torch.fx.Node) -> None:
         raise RapbenchError(
-            f"{operation(self.owner, node)} at {place(node)} works in place on memory that is read elsewhere, as a view; "
-            "write the network without it (x = x.relu() in place of x.relu_())"
+            f"{operation(self.owner, node)} at {place(node)} works in place on memory that is read elsewhere, as a "
+            "view; write the network without it (x = x.relu() in place of x.relu_())"
         )
 
 

@@ -1,6 +1,7 @@
 """Modules as their rules know them: the weight a parameter, whatever it is computed from, and no hooks."""
 
 import copy
+import functools
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -58,17 +59,17 @@ def plain(module: nn.Module, place: str) -> tuple[nn.Module, list[Callable[[], N
     if is_parametrized(module):
         copied.__class__ = type_before_parametrizations(module)
         del copied._modules["parametrizations"]
-        for name in module.parametrizations:  # type: ignore[union-attr]
-            updates.append(_kept(copied, str(name), lambda name=name: getattr(module, str(name))))  # type: ignore[misc]
+        names = [str(name) for name in module.parametrizations]  # type: ignore[union-attr]
+        updates += [_kept(copied, name, functools.partial(getattr, module, name)) for name in names]
     for hook in reparametrisations(module):
         name = hook._tensor_name if isinstance(hook, BasePruningMethod) else hook.name
         copied.__dict__.pop(name, None)
-        updates.append(_kept(copied, name, lambda hook=hook, name=name: _computed(module, hook, name)))  # type: ignore[misc]
+        updates.append(_kept(copied, name, functools.partial(_computed, module, hook, name)))
         computed = [other for other in computed if other != name]
     if computed:
         raise RapbenchError(
-            f"the {computed[0]} of {type(module).__name__} at {place} is no parameter: a hook or its owner computes it; "
-            "use torch.nn.utils.parametrize, or set it as a parameter"
+            f"the {computed[0]} of {type(module).__name__} at {place} is no parameter: a hook or its owner "
+            "computes it; use torch.nn.utils.parametrize, or set it as a parameter"
         )
     return copied, updates
 

@@ -4,7 +4,8 @@ Whatever is traced goes through `prepared`, which sees that it computes what the
 """
 
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -81,7 +82,7 @@ def refuse_unlike(model: nn.Module, inputs: Tensor, found: Prepared) -> None:
     """Raise RapbenchError when a traced model gives other logits than the model; inputs: (N, ...)."""
     some = inputs if found.shaped else inputs[:FEW]
     name = type(model).__name__
-    with torch.no_grad():
+    with torch.no_grad(), full_precision():
         try:
             own = model(some.clone())
         except Exception as error:
@@ -100,17 +101,18 @@ def refuse_unlike(model: nn.Module, inputs: Tensor, found: Prepared) -> None:
                 f"the graph that torch.fx traced of {name} fails where the model itself does not "
                 f"({type(error).__name__}: {reason[0] if reason else ''}); {_WRITE_PLAINLY}"
             ) from error
-    error = difference(traced, own)
-    if error > tolerance(own):
+    apart = difference(traced, own)
+    if apart > tolerance(own):
         raise RapbenchError(
             f"the graph that torch.fx traced of {name} gives other logits than the model itself (they differ by "
-            f"{error:.1g} of the largest); {_WRITE_PLAINLY}"
+            f"{apart:.1g} of the largest); {_WRITE_PLAINLY}"
         )
 
 
 _WRITE_PLAINLY = (
-    "write its forward without what tracing cannot see (operations in place on views, autocast, branches on the type of "
-    "the input), or choose a method that needs no graph: sensitivity, gradient_x_input, integrated_gradients, smoothgrad"
+    "write its forward without what tracing cannot see (operations in place on views, autocast, branches on the type "
+    "of the input), or choose a method that needs no graph: sensitivity, gradient_x_input, integrated_gradients, "
+    "smoothgrad"
 )
 
 
@@ -121,9 +123,9 @@ def out_of_memory(error: Exception) -> bool:
     return said(error)
 
 
-def difference(one: Any, other: Tensor) -> float:
+def difference(one: Any, other: Any) -> float:
     """Return the largest difference of two models' logits, (N, classes), as a share of an image's largest; or inf."""
-    if not isinstance(one, Tensor) or one.shape != other.shape:
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor) or one.shape != other.shape:
         return torch.inf
     if torch.equal(one, other):
         return 0.0
@@ -135,14 +137,18 @@ def difference(one: Any, other: Tensor) -> float:
 
 def tolerance(logits: Tensor) -> float:
     """Return how much two ways to compute the same logits may differ by rounding, as a share of the largest."""
-    if logits.dtype == torch.float32 and logits.device.type == "cuda" and _short_products():
-        return 0.02
     return torch.finfo(logits.dtype).eps ** 0.5
 
 
-def _short_products() -> bool:
-    """Whether a GPU may round what it multiplies to 10 bits."""
-    return torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Let no GPU round what it multiplies to 10 bits."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def makeup(model: nn.Module) -> list[Any]:
