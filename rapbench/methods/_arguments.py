@@ -21,14 +21,15 @@ def as_inputs(given: Any) -> Tensor:
     if not tensor.is_floating_point() or tensor.dim() < 2 or not tensor.numel():
         raise RapbenchError(f"inputs must be a non-empty floating-point batch (N, ...), got {say(tensor)}")
     tensor = tensor.clone() if tensor.is_inference() else tensor.detach()
-    if tensor.dtype not in (torch.float32, torch.float64):
-        tensor = tensor.float()
-    broken = (~tensor.isfinite()).flatten(1).any(1)
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
+def refuse_not_finite(inputs: Tensor) -> None:
+    """Raise RapbenchError for NaN and infinite values; inputs: (N, ...), of the type that they are computed in."""
+    broken = (~inputs.isfinite()).flatten(1).any(1)
     if broken.any():
-        raise RapbenchError(
-            f"inputs hold NaN or infinite values, first in image {int(broken.nonzero()[0])} of the batch"
-        )
-    return tensor
+        first = int(broken.nonzero()[0])
+        raise RapbenchError(f"inputs hold NaN or infinite values, first in image {first} of the batch")
 
 
 def as_targets(given: Any, inputs: Tensor, classes: int | None) -> Tensor:

@@ -20,7 +20,8 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 def twin(module: nn.Module) -> nn.Module:
     """Return a copy with the same parameters, but registries of its own: a shallow copy would share the hooks too."""
-    copied = copy.copy(module)
+    copied = type(module).__new__(type(module))  # copy.copy refuses modules with parametrisations
+    vars(copied).update(vars(module))
     vars(copied).update({name: copy.copy(value) for name, value in vars(module).items() if isinstance(value, dict)})
     return copied
 
