@@ -311,3 +311,122 @@ def test_explicit_padding_is_no_pixel():
     relevance = rapbench.attribute(net, x, 1, balance=books)
     assert relevance.abs().min() > 0
     assert sum(entry.dropped.abs().sum() for entry in books) < 1e-12
+
+
+CALLS = {
+    "add with alpha": lambda n, x: torch.add(n.first(x), n.first(x) + 1, alpha=2),
+    "add by keyword": lambda n, x: torch.add(input=n.first(x), other=n.first(x) + 1),
+    "add a constant with alpha": lambda n, x: n.first(x).add(1, alpha=3),
+    "sub with alpha": lambda n, x: torch.sub(n.first(x), 0.5, alpha=2),
+    "div, rounded": lambda n, x: torch.div(n.first(x), 0.3, rounding_mode="floor"),
+    "mean of a type": lambda n, x: n.first(x).mean((2, 3), keepdim=True, dtype=torch.float64).expand(-1, -1, 4, 4),
+    "cat with a constant": lambda n, x: torch.cat([n.first(x)[:, :4], n.scale[None, :4].expand(3, 4, 32, 32)], 1),
+    "batch norm without bias": lambda n, x: F.batch_norm(n.first(x), n.norm.running_mean, n.norm.running_var,
+                                                         n.norm.weight),
+    "batch norm without weight": lambda n, x: F.batch_norm(n.first(x), n.norm.running_mean, n.norm.running_var,
+                                                           bias=n.norm.bias, eps=0.1),
+    "dropout of nothing": lambda n, x: F.dropout(n.first(x), 0.0, training=True),
+    "max pooling with indices": lambda n, x: F.max_pool2d(n.first(x), 2, return_indices=True)[0],
+    "adaptive max pooling with indices": lambda n, x: F.adaptive_max_pool2d(n.first(x), 4, return_indices=True)[0],
+    "average pooling with a divisor": lambda n, x: F.avg_pool2d(n.first(x), 2, divisor_override=3),
+    "average pooling by size": lambda n, x: F.avg_pool2d(n.first(x), x.size()[2:]),
+    "padding by size": lambda n, x: n.first(F.pad(x, (0, x.shape[-1] % 5, 0, 1))),
+    "leaky with a slope": lambda n, x: F.leaky_relu(n.first(x), 0.3),
+    "prelu": lambda n, x: F.prelu(n.first(x), n.scale.flatten()),
+    "softplus": lambda n, x: F.softplus(n.first(x), 3, threshold=1),
+    "hardtanh": lambda n, x: F.hardtanh(n.first(x), -0.5, max_val=0.7),
+    "chunks by slice": lambda n, x: torch.cat(n.first(x).chunk(4, 1)[1:3] * 2, 1),
+    "split sizes": lambda n, x: torch.cat(torch.split(n.first(x), [2, 6], dim=1)[::-1], 1),
+    "clamp": lambda n, x: n.first(x).clamp(-0.3, 0.4),
+    "scaled by a size": lambda n, x: n.first(x) / x.shape[-1] ** 0.5,
+    "a computed scale": lambda n, x: n.first(x) * n.scale.abs().sqrt() + n.norm.running_mean.view(1, -1, 1, 1),
+    "a shape of a weight": lambda n, x: n.first(x) * n.first.weight.shape[0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_no_argument_of_a_call_is_lost(call, images):
+    """The modules compute what the call does, or there is none and the call stays."""
+
+    def way(n, x):
+        return n.head(F.relu(CALLS[call](n, x)).mean((2, 3)))
+
+    net = calibrated(Written(modules), 32)
+    net.way[0] = way
+    with torch.no_grad():
+        torch.testing.assert_close(canonical(net, images)(images), net(images))
+        try:
+            logits = Network(net, images).logits(images)
+        except rapbench.RapbenchError as error:
+            assert "no relevance rule for" in str(error)  # noqa: PT017
+        else:
+            torch.testing.assert_close(logits, net(images))
+
+
+@pytest.mark.parametrize("method", ["rap", "lrp_a1b0", "guided_backprop"])
+def test_computed_weights_follow_what_they_are_computed_from(method, images, targets):
+    def way(n, x):
+        h = F.relu(F.conv2d(x, n.first.weight / 2 * n.norm.running_var.view(-1, 1, 1, 1), n.first.bias, padding=1))
+        return n.head(F.relu(n.second(h)).mean((2, 3)))
+
+    net = calibrated(Written(way), 32)
+    nn.utils.parametrizations.weight_norm(net.second)
+    nn.utils.weight_norm(net.head)
+    rapbench.attribute(net, images, targets % 5, method)
+    with torch.no_grad():
+        net.first.weight.data.mul_(torch.rand_like(net.first.weight))
+        net.norm.running_var.add_(0.5)
+        net.second.parametrizations.weight.original1.data.add_(0.1)
+        net.head.weight_g.data.mul_(2)
+    got = rapbench.attribute(net, images, targets % 5, method)
+    other = calibrated(Written(way), 32)
+    nn.utils.parametrizations.weight_norm(other.second)
+    nn.utils.weight_norm(other.head)
+    other.load_state_dict(net.state_dict())
+    assert torch.equal(got, rapbench.attribute(other.eval(), images, targets % 5, method))
+
+
+@pytest.mark.parametrize("change", [
+    lambda net: net.way.__setitem__(0, gated),
+    lambda net: setattr(net, "slope", 0.5),
+    lambda net: net.options.update(slope=0.5),
+    lambda net: setattr(net, "shift", torch.ones(1).double()),
+    lambda net: net.shift.add_(1),
+])  # fmt: skip
+def test_a_graph_follows_plain_attributes(change, images, targets):
+    def way(n, x):
+        x = F.leaky_relu(n.first(x), n.slope + n.options["slope"]) + n.shift
+        return n.head(n.second(x).mean((2, 3)))
+
+    net = calibrated(Written(modules), 32)
+    net.way[0], net.slope, net.options, net.shift = way, 0.1, {"slope": 0.1}, torch.zeros(1).double()
+    before = rapbench.attribute(net, images, targets % 5)
+    change(net)
+    got = rapbench.attribute(net, images, targets % 5)
+    assert not torch.equal(got, before)
+    assert torch.equal(got, rapbench.attribute(copy.deepcopy(net), images, targets % 5))
+
+
+def test_tracing_leaves_nothing_on_the_model(images):
+    def way(n, x):
+        n.seen = n.first(x)
+        return n.head((n.seen + torch.ones(1, dtype=x.dtype)).mean((2, 3)))
+
+    net = calibrated(Written(way), 32)
+    net(images)
+    before = dict(vars(net))
+    canonical(net, images)
+    assert vars(net).keys() == before.keys()
+    assert all(vars(net)[key] is before[key] for key in before)
+
+
+def test_a_graph_that_computes_something_else_is_refused(images, monkeypatch):
+    """The comparison itself: whatever is wrong with a traced form, its logits are not given out."""
+    net = calibrated(Written(modules), 32)
+    for wrong in (lambda logits: logits * 1.01, lambda logits: logits.flip(1), lambda logits: logits[:, :4],
+                  lambda logits: logits * torch.nan):  # fmt: skip
+        own = Network.logits
+        monkeypatch.setattr(Network, "logits", lambda self, x, own=own, wrong=wrong: wrong(own(self, x)))
+        with pytest.raises(rapbench.RapbenchError, match="gives other logits than the model itself"):
+            rapbench.attribute(net, images, 0)
+        monkeypatch.undo()

@@ -8,6 +8,7 @@ from rapbench.errors import RapbenchError
 from rapbench.registry import Registry
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor, nn
 
 methods = Registry("method", "rapbench.methods")
@@ -15,44 +16,69 @@ methods = Registry("method", "rapbench.methods")
 
 def attribute(
     model: "nn.Module",
-    inputs: "Tensor",
-    targets: "Tensor | Sequence[int] | int",
+    inputs: "Tensor | np.ndarray | Sequence[Tensor]",
+    targets: "Tensor | np.ndarray | Sequence[int] | int",
     method: str = "rap",
     *,
     image_ids: Sequence[str] | None = None,
     seed: int = 0,
     **options: Any,
 ) -> "Tensor":
-    """Return the relevance of each input element for the target logits, shaped like `inputs`.
+    """Return the relevance of each input element for the target logits, shaped like `inputs`, on their device.
 
-    model: any nn.Module from (N, C, ...) to (N, classes) logits; it comes back as it was. inputs: preprocessed,
-    floating point. targets: (N,) class indices, or one for all. image_ids, seed: what random draws hang on; without
-    ids they hang on the inputs' bytes. options: the method's own (`rapbench list` shows them).
-    Raises RapbenchError for an unknown method or option, a target out of range, a model the method cannot handle, or a
-    method that returns another shape.
+    Parameters
+    ----------
+    model : nn.Module
+        From (N, C, ...) to (N, classes) logits, the same each time; it comes back as it was. Wrappers of torch.compile
+        and DataParallel are taken off.
+    inputs : Tensor, array, or list of them, (N, C, ...)
+        Preprocessed, floating point, finite. They are computed with in the model's type and on its device; float16 and
+        bfloat16 in float32, on a copy of such a model.
+    targets : int, or Tensor, array or list of N
+        Class indices, or one for all.
+    method : str
+        A registered method (`rapbench list` shows them).
+    image_ids : list of N
+        What seeds random draws, with `seed`; without them the inputs' bytes do.
+    seed : int
+        Another one gives other draws.
+    options
+        The method's own.
+
+    Returns
+    -------
+    Tensor, shaped like `inputs`
+        Of the type that it was computed in, float32 or float64.
+
+    Raises
+    ------
+    RapbenchError
+        For an unknown method or option, inputs or targets that have no plain meaning, a model that gives no logits or
+        not the same each time, one that the method cannot handle, or a method that returns another shape.
     """
     import torch
 
+    from rapbench.methods._arguments import as_inputs, as_targets, refuse_not_finite, say
+    from rapbench.methods._model import classes_of, explainable, together, unbatched
+
     entry = methods[method]
     options = entry.check(options)
-    if not inputs.is_floating_point() or inputs.dim() < 2 or not len(inputs):
-        raise RapbenchError(f"inputs must be a non-empty floating-point batch (N, ...), got {_describe(inputs)}")
-    targets = torch.as_tensor(targets, device=inputs.device)
-    if targets.dim() == 0:
-        targets = targets.expand(len(inputs))
-    if targets.shape != inputs.shape[:1] or targets.is_floating_point():
-        raise RapbenchError(f"targets must be {len(inputs)} class indices, got {_describe(targets)}")
-    if targets.min() < 0:
-        raise RapbenchError(f"target {int(targets.min())} is out of range: class indices start at 0")
-    if entry.facts.get("random"):
-        options["seeds"] = _seeds(inputs, image_ids, seed, method)
+    model = explainable(model)
     with torch.inference_mode(False), at_rest(model):  # methods need gradients, wherever they are called
-        inputs, targets = (tensor.clone() if tensor.is_inference() else tensor.detach() for tensor in (inputs, targets))
-        relevance = entry.function(model, inputs, targets.long(), **options)
-    if not isinstance(relevance, torch.Tensor) or relevance.shape != inputs.shape:
-        got = _describe(relevance) if isinstance(relevance, torch.Tensor) else type(relevance).__name__
-        raise RapbenchError(f"method {method!r} must return relevance of shape {tuple(inputs.shape)}, returned {got}")
-    return relevance.detach()
+        given = as_inputs(inputs)
+        with torch.autocast(given.device.type, enabled=False):
+            model, batch = together(model, given)
+            refuse_not_finite(batch)
+            looks = entry.facts.get("looks_at_model", True) or unbatched(model, batch)
+            classes = classes_of(model, batch) if looks else None
+            indices = as_targets(targets, batch, classes)
+            if entry.facts.get("random"):
+                options["seeds"] = _seeds(batch, image_ids, seed, method)
+            relevance = entry.function(model, batch.clone(), indices, **options)
+    if not isinstance(relevance, torch.Tensor) or relevance.shape != batch.shape:
+        got = say(relevance)
+        raise RapbenchError(f"method {method!r} must return relevance of shape {tuple(batch.shape)}, returned {got}")
+    return relevance.detach().to(given.device)
 
 
 @contextmanager
@@ -79,7 +105,3 @@ def _seeds(inputs: "Tensor", image_ids: Sequence[str] | None, seed: int, method:
     if len(image_ids) != len(inputs):
         raise RapbenchError(f"{len(image_ids)} image_ids for {len(inputs)} inputs")
     return torch.tensor([seed_of(seed, image_id, method) for image_id in image_ids], device=inputs.device)
-
-
-def _describe(tensor: "Tensor") -> str:
-    return f"{tensor.dtype} of shape {tuple(tensor.shape)}"

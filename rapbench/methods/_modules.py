@@ -20,6 +20,7 @@ from rapbench.errors import RapbenchError
 from rapbench.methods._target import target_logits
 from rapbench.relevance.canonical import canonical, operation, own_modules, place, shape_valued, twin
 from rapbench.relevance.operations import PADS, RESHAPES, Add, Cat, Constant, Mean, Pad, Part
+from rapbench.relevance.prepared import prepared
 
 # Modules that are affine in what they read, in eval mode.
 AFFINE = (
@@ -42,6 +43,16 @@ class Hookable(nn.Module):
     def __init__(self, network: torch.fx.GraphModule):
         super().__init__()
         self.network = network
+        self.shaped = bool(network.meta["shaped"])
+
+    @property
+    def graph_module(self) -> torch.fx.GraphModule:
+        """The graph."""
+        return self.network
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Return all logits, (N, classes)."""
+        return self.network(inputs)
 
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return the logits that are explained."""
@@ -55,8 +66,13 @@ def hookable(
 
     swap: from a copy of a module that is called to what stands for it; None where the method has no rule for it.
     arithmetic: whether affine functions may occur as well as those that move elements. method, takes: for the message.
-    Raises RapbenchError that names the first operation without a rule, and its place.
+    Raises RapbenchError that names the first operation without a rule, and its place, and where the graph's logits are
+    not the model's.
     """
+    return prepared(model, inputs, method, lambda: _hookable(model, inputs, method, takes, swap, arithmetic))
+
+
+def _hookable(model: nn.Module, inputs: Tensor, method: str, takes: str, swap: Swap, arithmetic: bool) -> Hookable:
     network = canonical(model, inputs)
     shapes = shape_valued(network.graph)
     signals: set[torch.fx.Node] = set()

@@ -23,7 +23,7 @@ def propagate(
     Patterns may multiply a signal beyond any number of its type: such an image comes back divided by a power of two.
     Raises RapbenchError for another kind of network and for patterns that are missing or made for other weights.
     """
-    network = chain(model)
+    network = chain(model, inputs)
     found = load(model, network, patterns)
     exponents = torch.zeros(len(inputs), dtype=torch.int32, device=inputs.device)
 

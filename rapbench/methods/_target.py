@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from rapbench.errors import RapbenchError
+from rapbench.methods._gradient import check_gradient
 
 
 def target_logits(logits: Tensor, targets: Tensor) -> Tensor:
@@ -16,6 +17,10 @@ def target_logits(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.gather(1, targets[:, None])[:, 0]
 
 
-def explained(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return (inputs, targets) -> the targets' logits, the forward function that Captum wants."""
-    return lambda inputs, targets: target_logits(model(inputs), targets)
+def explained(model: nn.Module, inputs: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return (inputs, targets) -> the targets' logits, the forward function that Captum wants.
+
+    inputs: (N, ...), to see on that the gradient is that of the logits: RapbenchError where it is not.
+    """
+    check_gradient(model, inputs)
+    return lambda inputs, targets: target_logits(model(inputs.clone()), targets)  # it may work in place on its input

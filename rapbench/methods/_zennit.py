@@ -150,6 +150,16 @@ class Normalised:
         }
         return cls(network.eval(), folds, rectified, bool(network.meta.get("shaped")))
 
+    @property
+    def graph_module(self) -> torch.fx.GraphModule:
+        """The graph."""
+        return self.network
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Return the folded network's output for (N, ...) inputs."""
+        self.fold()
+        return self.network(inputs)
+
     def fold(self) -> None:
         """Fold the norms as they are now, each with its own eps (which zennit 0.5.1 leaves out)."""
         with torch.no_grad():

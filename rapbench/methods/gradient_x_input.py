@@ -10,5 +10,7 @@ from rapbench.methods._target import explained
 @methods.register("gradient_x_input", signs=("positive", "negative"), passes=2)
 def gradient_x_input(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Return x * d logit / d x, shaped like `inputs`."""
-    attribution = InputXGradient(explained(model)).attribute(inputs.requires_grad_(), additional_forward_args=targets)
+    attribution = InputXGradient(explained(model, inputs)).attribute(
+        inputs.requires_grad_(), additional_forward_args=targets
+    )
     return attribution.detach()

@@ -13,4 +13,4 @@ from rapbench.methods._target import explained
 @methods.register("sensitivity", signs=("positive",), passes=2)
 def sensitivity(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Return |d logit / d x|, shaped like `inputs`."""
-    return Saliency(explained(model)).attribute(inputs.requires_grad_(), additional_forward_args=targets)
+    return Saliency(explained(model, inputs)).attribute(inputs.requires_grad_(), additional_forward_args=targets)

@@ -34,7 +34,7 @@ def smoothgrad(
     """
     assert seeds is not None
     relevance = [
-        Tunnel(Saliency(explained(model)), random_keys(seed, samples)[0]).attribute(
+        Tunnel(Saliency(explained(model, inputs)), random_keys(seed, samples)[0]).attribute(
             image,
             nt_samples=samples,
             nt_samples_batch_size=batch,

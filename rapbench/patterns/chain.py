@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from timm.layers import Conv2dSame
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
 from rapbench.errors import RapbenchError
 from rapbench.relevance.canonical import canonical, operation, own_modules, place, shape_valued, signals
 from rapbench.relevance.operations import POOLS, RESHAPES, TRANSPARENT, Mean
+from rapbench.relevance.prepared import prepared
 from rapbench.zoo._model import ZooModel
 
 LINEAR = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -50,15 +50,41 @@ class _Calls(fx.Interpreter):
         return super().call_module(target, args, kwargs)
 
 
-def chain(model: nn.Module) -> Chain:
+@dataclass(frozen=True)
+class Traced:
+    """A network's graph, each call a module of its own, before its norms are folded."""
+
+    graph_module: fx.GraphModule
+    shaped: bool
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Return the logits with the norms folded, for (N, ...) inputs."""
+        return self.folded()(inputs)
+
+    def folded(self) -> fx.GraphModule:
+        """Return a graph with the norms folded as they are now."""
+        graph = fx.Graph()
+        graph.output(graph.graph_copy(self.graph_module.graph, {}))
+        fused: Any = fuse(fx.GraphModule(self.graph_module, graph), inplace=True, no_trace=True)
+        return fused
+
+
+def chain(model: nn.Module, inputs: Tensor | None = None) -> Chain:
     """Return a model in eval mode as a chain; RapbenchError names a module that is no part of one, and its place.
 
     Known are convolutions without groups, fully connected layers, ReLU, maximum and average pooling, reshapes, dropout,
     and batch norms right after a convolution or fully connected layer. Of a zoo model it is the network inside.
+    inputs: (N, ...), to see on, once, that it gives the model's logits.
     """
     model = model.network if isinstance(model, ZooModel) else model
-    # Calls of one module are told apart before a norm is folded into it. timm's convolution cannot be traced: a leaf.
-    graph: Any = fuse(own_modules(canonical(model, leaves=(Conv2dSame,))), inplace=True, no_trace=True)
+
+    def trace() -> Traced:  # calls of one module are told apart before a norm is folded into it
+        graph = own_modules(canonical(model, inputs))
+        if graph.meta["shaped"]:
+            raise RapbenchError(f"{type(model).__name__} computes with its inputs' size; patterns are for any size")
+        return Traced(graph, False)
+
+    graph: Any = (trace() if inputs is None else prepared(model, inputs, Traced, trace)).folded()
     modules = dict(graph.named_modules())
     layers: dict[str, nn.Module] = {}
     rectified = set()

@@ -13,6 +13,7 @@ E[y] is over all samples, as in iNNvestigate's later code; its first version too
 Sums of patch times y+ over positions are gradients with respect to the weight, so no patch is ever laid out.
 """
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -37,12 +38,18 @@ def estimate(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tensor]:
     that give numbers.
     """
     with at_rest(model), torch.no_grad():
-        found = chain(model)
-        sums = {name: _Sums(layer, name in found.rectified) for name, layer in found.layers.items()}
+        chain(model)
+        sums: dict[str, _Sums] = {}
         images = 0
         for batch in batches:
+            if not len(batch):
+                continue
             images += len(batch)
-            found.run(batch, lambda name, x: sums[name].add(x))
+            with torch.autocast(batch.device.type, enabled=False):
+                if not sums:  # compared with the model on the first batch
+                    found = chain(model, batch)
+                    sums = {name: _Sums(layer, name in found.rectified) for name, layer in found.layers.items()}
+                found.run(batch, functools.partial(_add, sums))
         if not images:
             raise RapbenchError("patterns are estimated from images, but there are none")
         patterns = {name: sums.pop(name).pattern() for name in found.layers}
@@ -50,6 +57,10 @@ def estimate(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tensor]:
     if broken:
         raise RapbenchError(f"the patterns of {', '.join(broken)} are not finite; do the images or weights hold NaN?")
     return patterns
+
+
+def _add(sums: dict[str, "_Sums"], name: str, x: Tensor) -> Tensor:
+    return sums[name].add(x)
 
 
 class _Sums:

@@ -1,17 +1,16 @@
 """A model as a flat graph in which every operation is a module, so that a rule is found by the module's type."""
 
-import copy
 import operator
 from typing import Any
 
 import torch
 import torch.fx
-from timm.layers import Conv2dSame
 from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rapbench.errors import RapbenchError
+from rapbench.relevance.constants import fold_constants
+from rapbench.relevance.inplace import IN_PLACE, without_in_place
 from rapbench.relevance.operations import (
     BOUNDED,
     MODULES,
@@ -28,79 +27,19 @@ from rapbench.relevance.operations import (
     Pad,
     Part,
 )
+from rapbench.relevance.places import operation, place
+from rapbench.relevance.plain import plain, twin
+from rapbench.relevance.tracing import SHAPE_ATTRIBUTES, SHAPES, attribute_of, trace
 
-# Operations whose result is a shape or a number, not a tensor that could carry relevance.
-SHAPES = {"size", "dim", "numel", "stride"}
-SHAPE_ATTRIBUTES = {"shape", "ndim", "dtype", "device", "is_cuda", "requires_grad"}
+__all__ = ["canonical", "nonnegative", "operation", "own_modules", "place", "refuse_batch_statistics", "shape_valued",
+           "signals", "twin", "update"]  # fmt: skip
+
+# What keeps numbers numbers.
 _ARITHMETIC = {
     operator.getitem, operator.add, operator.sub, operator.mul, operator.floordiv, operator.truediv, operator.mod,
     operator.neg, operator.eq, operator.ne, operator.lt, operator.gt, operator.le, operator.ge, int, float, bool,
+    *IN_PLACE,
 }  # fmt: skip
-# Library modules that stay one node, as torch's own do: their padding looks at the input's size.
-LEAVES = (Conv2dSame, MaxPool2dSame, AvgPool2dSame)
-
-
-class _Tracer(torch.fx.Tracer):
-    def __init__(self, leaves: tuple[type[nn.Module], ...]):
-        super().__init__()
-        self.leaves = leaves + LEAVES
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return type(m) in self.leaves or super().is_leaf_module(m, module_qualified_name)
-
-
-class _Shaped(torch.fx.Proxy):
-    """A proxy that knows its tensor's shape, so that a model may branch on it."""
-
-    fake: Any = None
-
-    def __getattr__(self, name: str) -> Any:
-        if self.fake is not None and name in SHAPE_ATTRIBUTES:
-            return getattr(self.fake, name)
-        return super().__getattr__(name)
-
-    def size(self, *dim: int) -> Any:
-        return self.fake.size(*dim)
-
-    def dim(self) -> int:
-        return self.fake.dim()
-
-
-class _ShapeTracer(_Tracer):
-    """Follows each operation with a tensor that has a shape and no data, at one input's size."""
-
-    def __init__(self, leaves: tuple[type[nn.Module], ...], inputs: Tensor):
-        super().__init__(leaves)
-        self.fakes = FakeTensorMode(allow_non_fake_inputs=True)
-        self.inputs: Tensor | None = self.fakes.from_tensor(inputs)
-        self.following = False
-
-    def proxy(self, node: torch.fx.Node) -> torch.fx.Proxy:
-        return _Shaped(node, self)
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        return attr_val if self.following else super().getattr(attr, attr_val, parameter_proxy_cache)
-
-    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **others: Any) -> torch.fx.Proxy:
-        proxy: Any = super().create_proxy(kind, target, args, kwargs, *more, **others)
-        if kind == "placeholder":
-            proxy.fake, self.inputs = self.inputs, None
-            return proxy
-        a, k = torch.fx.node.map_aggregate((args, kwargs), lambda x: x.fake if isinstance(x, _Shaped) else x)
-        self.following = True  # modules show their tensors, not proxies of them
-        try:
-            with self.fakes, torch.no_grad():
-                if kind == "call_module":
-                    proxy.fake = self.root.get_submodule(target).forward(*a, **k)
-                elif kind == "call_function":
-                    proxy.fake = target(*a, **k)
-                elif kind == "call_method":
-                    proxy.fake = getattr(a[0], target)(*a[1:], **k)
-                elif kind == "get_attr":
-                    proxy.fake = _attribute(self.root, target)
-        finally:
-            self.following = False
-        return proxy
 
 
 def canonical(
@@ -108,45 +47,37 @@ def canonical(
 ) -> torch.fx.GraphModule:
     """Trace `model` into a graph of module calls; the model keeps its own modules and shares its parameters.
 
-    inputs: of the size that the graph is for, needed only by models that branch on it. leaves: further module types
-    that stay one node. Functional calls become modules (`operations.MODULES`); modules that work in place are replaced
-    by copies that do not, since both directions need every activation as it was. Auxiliary heads of a model in eval
-    mode do not appear. Operations it does not know stay as they are.
-    `meta["shaped"]` says whether it holds for inputs of this shape only.
+    inputs: a batch of the size that the graph is for. Models that branch on it or compute with it need one, and it
+    shows which tensors share memory where an operation works in place. leaves: further module types that stay one node.
+    Functional calls become modules (`operations.MODULES`); nothing works in place any more, since both directions need
+    every activation as it was; `detach` is gone; weights that are computed from others are weights. The modules have no
+    hooks. Auxiliary heads of a model in eval mode do not appear. Operations it does not know stay as they are.
+    `meta["shaped"]` says whether it holds for inputs of this shape only, and `meta["updates"]` what to call when the
+    weights may have changed (`update`).
+    Whether it computes what the model computes is for `prepared` to see.
     Raises RapbenchError when the model cannot be traced.
     """
-    shaped = False
-    try:
-        graph = _Tracer(leaves).trace(model)
-    except Exception as error:
-        try:
-            if inputs is None:
-                raise
-            graph = _ShapeTracer(leaves, inputs).trace(model)
-            shaped = True
-        except Exception:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise RapbenchError(
-                f"{type(model).__name__} cannot be traced by torch.fx ({reason}); give it a forward without "
-                "data-dependent control flow, or register a rule for the module that has it (rapbench.relevance.rule)"
-            ) from error
-    result = torch.fx.GraphModule(model, graph)
-    result.meta["shaped"] = shaped
+    result = trace(model, inputs, leaves)
+    if inputs is not None and not result.meta["shaped"] and _computes_with_sizes(result.graph):
+        result = trace(model, inputs, leaves, shaped=True)
+    graph, updates = result.graph, []
+    for target in {str(node.target): node for node in graph.nodes if node.op == "call_module"}:
+        module, computed = plain(result.get_submodule(target), target)
+        result.add_submodule(target, module)
+        updates += computed
+    updates += fold_constants(result, shape_valued(graph))
+    result.meta["updates"] = updates
     shapes = shape_valued(graph)
-    order = {node: number for number, node in enumerate(graph.nodes)}
-    # all of them first: a module called twice stops working in place with its first call
-    changing = {node for node in order if _changes_its_input(result, node)}
-    for node in list(order):
-        if node in changing:  # whoever reads the changed tensor later, reads the result
-            for user in [user for user in node.args[0].users if order[user] > order[node]]:
-                user.replace_input_with(node.args[0], node)
-        if node.op in ("call_function", "call_method") and node not in shapes:
-            call = _to_module(result, node)
-            if call:
-                order[call] = order[node]
+    changing = without_in_place(result, shapes, inputs)
+    for node in list(graph.nodes):
+        if _detaches(node):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+        elif node.op in ("call_function", "call_method") and node not in shapes:
+            _to_module(result, node, shapes)
         elif node.op == "call_module" and node in changing:
-            module: Any = twin(result.get_submodule(str(node.target)))
-            module.inplace = False
+            module = twin(result.get_submodule(str(node.target)))
+            module.inplace = False  # type: ignore[assignment]
             result.add_submodule(str(node.target), module)
     for node in [node for node in graph.nodes if node.target is torch._assert]:
         graph.erase_node(node)  # a traced assertion about a shape has done its work
@@ -154,6 +85,26 @@ def canonical(
     graph.lint()
     result.recompile()
     return result
+
+
+def update(network: torch.fx.GraphModule) -> None:
+    """Compute anew, in place, the weights of a canonical graph that are computed from the model's."""
+    for compute in network.meta.get("updates", ()):
+        compute()
+
+
+def _computes_with_sizes(graph: torch.fx.Graph) -> bool:
+    """Whether a module would have to be built with a size that is known only when the graph runs."""
+    shapes = shape_valued(graph)
+    return any(node.target in MODULES and not shapes.isdisjoint(node.all_input_nodes)
+               for node in graph.nodes if node not in shapes)  # fmt: skip
+
+
+def _detaches(node: torch.fx.Node) -> bool:
+    """Whether a node only says that no gradient is to go through it."""
+    if node.target is getattr:
+        return str(node.args[1]) == "data"
+    return (node.op == "call_method" and node.target == "detach") or node.target is torch.detach
 
 
 def own_modules(network: torch.fx.GraphModule) -> torch.fx.GraphModule:
@@ -171,13 +122,6 @@ def own_modules(network: torch.fx.GraphModule) -> torch.fx.GraphModule:
             seen.add(node.target)
     network.recompile()
     return network
-
-
-def twin(module: nn.Module) -> nn.Module:
-    """Return a copy with the same parameters, but registries of its own: a shallow copy would share the hooks too."""
-    copied = copy.copy(module)
-    vars(copied).update({name: copy.copy(value) for name, value in vars(module).items() if isinstance(value, dict)})
-    return copied
 
 
 def shape_valued(graph: torch.fx.Graph) -> set[torch.fx.Node]:
@@ -226,48 +170,17 @@ def nonnegative(network: torch.fx.GraphModule) -> set[torch.fx.Node]:
     return found
 
 
-def place(node: torch.fx.Node) -> str:
-    """Where a node stands in the user's model: the module that calls it, or the module itself."""
-    if "place" in node.meta:
-        return str(node.meta["place"])
-    if node.op == "call_module" and not str(node.target).startswith("_canonical_"):
-        return str(node.target)
-    stack = node.meta.get("nn_module_stack") or {}
-    owner = next(reversed(stack.values()))[0] if stack else ""
-    return f"{owner or 'the top level'} ({node.name.removeprefix('_canonical_')})"
-
-
-def operation(network: torch.fx.GraphModule, node: torch.fx.Node) -> str:
-    """What a node does, as its author would call it."""
-    if node.op != "call_module":
-        return str(getattr(node.target, "__name__", node.target))
-    module = network.get_submodule(str(node.target))
-    return module.operation.__name__ if isinstance(module, Constant) else type(module).__name__
-
-
-def _changes_its_input(owner: torch.fx.GraphModule, node: torch.fx.Node) -> bool:
-    """Whether a call works in place on its first argument."""
-    if not node.args or not isinstance(node.args[0], torch.fx.Node):
-        return False
-    if node.op == "call_module":
-        return bool(getattr(owner.get_submodule(str(node.target)), "inplace", False))
-    if node.op == "call_method":
-        return str(node.target).endswith("_") and not str(node.target).endswith("__")
-    changing = (operator.iadd, operator.imul, operator.isub, operator.itruediv, torch.relu_)
-    return node.op == "call_function" and (node.target in changing or bool(node.kwargs.get("inplace")))
-
-
-def _to_module(owner: torch.fx.GraphModule, node: torch.fx.Node) -> torch.fx.Node | None:
-    """Replace a function or method call by a module call, where MODULES knows one; returns that call."""
+def _to_module(owner: torch.fx.GraphModule, node: torch.fx.Node, shapes: set[torch.fx.Node]) -> None:
+    """Replace a function or method call by a module call, where MODULES knows one that does just the same."""
     source = node.args[0] if node.args else None
     if node.target is operator.getitem and isinstance(source, torch.fx.Node) and source.target in SPLITS:
-        split = _closed(source)
+        split = _closed(source) if isinstance(node.args[1], int) else None
         module: nn.Module | None = Part(split, node.args[1]) if split else None  # type: ignore[arg-type]
-        inputs: Any = source.args[:1]
+        inputs: list[torch.fx.Node] = list(source.all_input_nodes)
     else:
-        module, inputs = _module_for(owner, node)
+        module, inputs = _module_for(owner, node, shapes)
     if module is None:
-        return None
+        return
     name = f"_canonical_{node.name}"
     if getattr(module, "inplace", False):
         module.inplace = False  # type: ignore[assignment]
@@ -277,31 +190,36 @@ def _to_module(owner: torch.fx.GraphModule, node: torch.fx.Node) -> torch.fx.Nod
     call.meta.update(node.meta)
     node.replace_all_uses_with(call)
     owner.graph.erase_node(node)
-    return call
 
 
-def _module_for(owner: torch.fx.GraphModule, node: torch.fx.Node) -> tuple[nn.Module | None, Any]:
+def _module_for(
+    owner: torch.fx.GraphModule, node: torch.fx.Node, shapes: set[torch.fx.Node]
+) -> tuple[nn.Module | None, list[torch.fx.Node]]:
+    """Return the module that does what a call does, and its inputs; None for a form of the call that has none.
+
+    Such a call stays, and is refused by whoever needs a rule for it.
+    """
     build = MODULES.get(node.target)
-    if build is None:
-        return None, ()
+    if build is None or not shapes.isdisjoint(node.all_input_nodes):
+        return None, []
 
     def constant(argument: torch.fx.Node) -> Any:
-        return _attribute(owner, str(argument.target)) if argument.op == "get_attr" else argument
+        return attribute_of(owner, str(argument.target)) if argument.op == "get_attr" else argument
 
     arguments, keywords = torch.fx.node.map_arg((node.args, node.kwargs), constant)
     try:
         module = build(*arguments, **keywords)
-    except (TypeError, ValueError, AttributeError):
-        return None, ()  # an unusual form: it stays, and is refused by whoever needs a rule for it
+    except (TypeError, ValueError, AttributeError, IndexError, RuntimeError, AssertionError):
+        return None, []
     inputs = [argument for argument in signals(node, set()) if argument.op != "get_attr"]
     if isinstance(module, Gate):
         gates = [_is_gate(owner, argument) for argument in inputs]
         if sum(gates) != 1:
-            return None, ()
-        inputs = inputs[::-1] if gates[0] else inputs
-    elif not isinstance(module, (Add, Cat)):
-        inputs = inputs[:1]
-    return module, inputs
+            return None, []
+        return module, inputs[::-1] if gates[0] else inputs
+    # any other module reads one signal, the first argument: another one would be lost
+    several = isinstance(module, (Add, Cat))
+    return (module, inputs) if several or len(inputs) == 1 else (None, [])
 
 
 def _is_gate(owner: torch.fx.GraphModule, node: torch.fx.Node) -> bool:
@@ -319,17 +237,9 @@ def _is_gate(owner: torch.fx.GraphModule, node: torch.fx.Node) -> bool:
 
 def _closed(node: torch.fx.Node) -> Any:
     """A call of one tensor with constants, as a function of the tensor; None where it takes other nodes too."""
-    if len(node.all_input_nodes) != 1:
+    if len(node.all_input_nodes) != 1 or not node.args or node.args[0] is not node.all_input_nodes[0]:
         return None
     target: Any = node.target
     if node.op == "call_method":
         return lambda x: getattr(x, target)(*node.args[1:], **node.kwargs)
     return lambda x: target(x, *node.args[1:], **node.kwargs)
-
-
-def _attribute(root: nn.Module, target: str) -> Any:
-    """The parameter or buffer that a get_attr node names."""
-    value: Any = root
-    for part in target.split("."):
-        value = getattr(value, part)
-    return value

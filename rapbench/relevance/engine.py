@@ -99,6 +99,10 @@ class Network:
             and len(node.all_input_nodes[0].users) == 1
         }
 
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Return the graph's output for (N, ...) inputs."""
+        return self.forward(inputs).logits
+
     def forward(self, inputs: Tensor) -> Pass:
         """Run the graph on (N, ...) inputs, keeping only what the way back needs."""
         values: dict[fx.Node, Any] = {}

@@ -145,22 +145,64 @@ def _like(module: type[nn.Module]) -> Callable[..., nn.Module]:
 def _max_pool(dimensions: int) -> Callable[..., nn.Module]:
     def build(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
               ceil_mode: bool = False, return_indices: bool = False) -> nn.Module:  # fmt: skip
+        _only(not return_indices)
         pool = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)[dimensions - 1]
-        return pool(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
+        return pool(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
 
     return build
 
 
+def _adaptive_max_pool(dimensions: int) -> Callable[..., nn.Module]:
+    def build(input: Any, output_size: Any, return_indices: bool = False) -> nn.Module:
+        _only(not return_indices)
+        return (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)[dimensions - 1](output_size)
+
+    return build
+
+
+def _only(fits: bool) -> None:
+    """Raise ValueError where a module would not do what the call does."""
+    if not fits:
+        raise ValueError("no module does the same")
+
+
+def _dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> nn.Module:
+    _only(not training or p == 0)
+    return nn.Identity()
+
+
+def _stochastic_depth(input: Any, p: float, mode: str, training: bool = True) -> nn.Module:
+    return _dropout(input, p, training)
+
+
+def _mean(input: Any, dim: Any, keepdim: bool = False) -> nn.Module:
+    dimensions = dim if isinstance(dim, (tuple, list)) else [dim]
+    _only(bool(dimensions) and all(isinstance(one, int) and one != 0 for one in dimensions))  # not over the batch
+    return Mean(dim, keepdim)
+
+
+def _cat(tensors: Any, dim: int = 0) -> nn.Module:
+    _only(all(isinstance(tensor, torch.fx.Node) for tensor in tensors))  # a constant part would be lost
+    return Cat(dim)
+
+
 def _batch_norm(input: Any, mean: Tensor, var: Tensor, weight: Tensor | None = None, bias: Tensor | None = None,
                 training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> nn.Module:  # fmt: skip
-    if training or mean is None or var is None:
-        raise ValueError("batch statistics")
-    norm = nn.BatchNorm2d(len(mean), eps, affine=weight is not None)
+    _only(not training and mean is not None and var is not None)
+    norm = nn.BatchNorm2d(len(mean), eps, affine=False)
     norm._check_input_dim = lambda input: None  # type: ignore[method-assign]  # any number of dimensions
     norm.running_mean, norm.running_var = mean, var
-    if weight is not None and bias is not None:
-        norm.weight, norm.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
+    if weight is not None or bias is not None:
+        norm.affine = True
+        norm.weight = nn.Parameter(torch.ones_like(mean) if weight is None else weight, False)
+        norm.bias = nn.Parameter(torch.zeros_like(mean) if bias is None else bias, False)
     return norm
+
+
+def _prelu(input: Any, weight: Tensor) -> nn.Module:
+    module = nn.PReLU(weight.numel(), device="meta")
+    module.weight = nn.Parameter(weight, False)
+    return module
 
 
 def _linear(input: Any, weight: Tensor, bias: Tensor | None = None) -> nn.Module:
@@ -187,13 +229,14 @@ def _with(module: nn.Module, weight: Any, bias: Any) -> nn.Module:
 def _binary(operation: Callable[[Any, Any], Any], joined: type[nn.Module] | None) -> Callable[..., nn.Module]:
     """With a constant an elementwise operation, of two activations the module `joined`."""
 
-    def build(a: Any, b: Any) -> nn.Module:
-        signals = [isinstance(argument, torch.fx.Node) for argument in (a, b)]
-        if all(signals) and joined is not None:
-            return joined()
+    def build(input: Any, other: Any, *, alpha: Any = 1) -> nn.Module:
+        _only(isinstance(alpha, int) and alpha == 1)
+        signals = [isinstance(argument, torch.fx.Node) for argument in (input, other)]
         if all(signals):
-            raise TypeError("no rule for two activations")
-        return Constant(operation, a if signals[1] else b, first=signals[1])
+            _only(joined is not None)
+            assert joined is not None
+            return joined()
+        return Constant(operation, input if signals[1] else other, first=signals[1])
 
     return build
 
@@ -201,16 +244,16 @@ def _binary(operation: Callable[[Any, Any], Any], joined: type[nn.Module] | None
 # Function or method -> the module that does the same. The parameters are those of the function, so Python binds them.
 MODULES: dict[Any, Callable[..., nn.Module]] = {
     **{function: _like(module) for module, functions in ACTIVATIONS.items() for function in functions},
-    **dict.fromkeys(
-        (F.dropout, F.dropout2d, F.dropout3d), lambda input, p=0.5, training=True, inplace=False: nn.Identity()
-    ),
-    stochastic_depth: lambda input, p, mode, training=True: nn.Identity(),
+    F.prelu: _prelu,
+    torch.prelu: _prelu,
+    **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout), _dropout),
+    stochastic_depth: _stochastic_depth,
     **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), _binary(operator.add, Add)),
     **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), _binary(operator.mul, Gate)),
     **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub", "sub_"), _binary(operator.sub, None)),
     **dict.fromkeys((operator.truediv, operator.itruediv, torch.div, "div", "div_"), _binary(operator.truediv, None)),
-    **dict.fromkeys((torch.cat, torch.concat), lambda tensors, dim=0: Cat(dim)),
-    **dict.fromkeys((torch.mean, "mean"), lambda input, dim, keepdim=False: Mean(dim, keepdim)),
+    **dict.fromkeys((torch.cat, torch.concat), _cat),
+    **dict.fromkeys((torch.mean, "mean"), _mean),
     F.pad: lambda input, pad, mode="constant", value=None: Pad(pad, mode, value),
     F.batch_norm: _batch_norm,
     F.linear: _linear,
@@ -226,7 +269,7 @@ MODULES: dict[Any, Callable[..., nn.Module]] = {
     F.adaptive_avg_pool1d: _like(nn.AdaptiveAvgPool1d),
     F.adaptive_avg_pool2d: _like(nn.AdaptiveAvgPool2d),
     F.adaptive_avg_pool3d: _like(nn.AdaptiveAvgPool3d),
-    F.adaptive_max_pool1d: _like(nn.AdaptiveMaxPool1d),
-    F.adaptive_max_pool2d: _like(nn.AdaptiveMaxPool2d),
-    F.adaptive_max_pool3d: _like(nn.AdaptiveMaxPool3d),
+    F.adaptive_max_pool1d: _adaptive_max_pool(1),
+    F.adaptive_max_pool2d: _adaptive_max_pool(2),
+    F.adaptive_max_pool3d: _adaptive_max_pool(3),
 }

@@ -1,0 +1,85 @@
+"""What a graph computes from weights alone, as weights: a scaled, standardised or reshaped parameter."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.fx
+from torch import Tensor
+
+from rapbench.errors import RapbenchError
+from rapbench.relevance.inplace import changes_its_input
+from rapbench.relevance.places import operation, place
+
+
+def fold_constants(owner: torch.fx.GraphModule, shapes: set[torch.fx.Node]) -> list[Callable[[], None]]:
+    """Replace each tensor that depends on no input by an attribute of the graph, and numbers by themselves.
+
+    Returns what to call when the weights may have changed: each computes one of them anew, in place.
+    Raises RapbenchError for a forward that changes a buffer or parameter of its own.
+    """
+    constant: set[torch.fx.Node] = set()
+    for node in owner.graph.nodes:
+        if node.op == "get_attr" or (
+            node.op.startswith("call") and node.all_input_nodes and constant.issuperset(node.all_input_nodes)
+        ) or (node.op == "call_module" and not node.all_input_nodes):  # fmt: skip
+            constant.add(node)
+        if node in constant and node not in shapes and changes_its_input(owner, node):
+            raise RapbenchError(
+                f"{operation(owner, node)} at {place(node)} changes the model's own tensor in its forward pass: the "
+                "answer depends on what was run before; do that in training mode only"
+            )
+    updates: list[Callable[[], None]] = []
+    for node in [node for node in owner.graph.nodes if node in constant and node.op != "get_attr"]:
+        users = [user for user in node.users if user not in constant]
+        if not users:
+            continue
+        compute = _computation(owner, node)
+        with torch.no_grad():
+            value = compute()
+        if node in shapes:
+            _write_out(node, value, users)
+        elif isinstance(value, Tensor):
+            name = f"_folded_{node.name}"
+            kept = value.detach().clone()
+            owner.register_buffer(name, kept)
+            with owner.graph.inserting_before(node):
+                got = owner.graph.get_attr(name)
+            for user in users:
+                user.replace_input_with(node, got)
+            updates.append(_update(kept, compute))
+    return updates
+
+
+def _write_out(node: torch.fx.Node, value: Any, users: list[torch.fx.Node]) -> None:
+    for user in users:
+        user.args, user.kwargs = torch.fx.node.map_arg(
+            (user.args, user.kwargs), lambda argument: value if argument is node else argument
+        )
+
+
+def _update(kept: Tensor, compute: Callable[[], Tensor]) -> Callable[[], None]:
+    def update() -> None:
+        with torch.no_grad():
+            kept.copy_(compute())
+
+    return update
+
+
+def _computation(owner: torch.fx.GraphModule, last: torch.fx.Node) -> Callable[[], Any]:
+    """Return a function that computes a constant node from the weights as they are."""
+    order: list[torch.fx.Node] = []
+
+    def collect(node: torch.fx.Node) -> None:
+        if node not in order:
+            for argument in node.all_input_nodes:
+                collect(argument)
+            order.append(node)
+
+    collect(last)
+    graph = torch.fx.Graph()
+    copies: dict[torch.fx.Node, torch.fx.Node] = {}
+    for node in order:
+        copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output(copies[last])
+    return torch.fx.GraphModule(owner, graph)
