@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from rapbench.relevance import Options, Step
-from rapbench.relevance.aaai import AAAI, seed
+from rapbench.relevance.aaai import AAAI
 from rapbench.relevance.engine import Network  # noqa: F401  registers the rules
 from rapbench.relevance.operations import Add, Cat, Mean
 from rapbench.relevance.rules import RULES, Rules, divisor
@@ -128,7 +128,7 @@ def test_totals_taken_as_a_difference_equal_the_dense_formula(layer, kappa, limi
     weights = matrix(module, x.shape[1:])
     step = Step(module, (x,), False, Options(bias_correction=False), module(x).detach(), (x.shape,), (True,))
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr("rapbench.relevance.linear.WELL_CONDITIONED", limit)
+        patch.setattr("rapbench.relevance.rap.WELL_CONDITIONED", limit)
         step.more_flows = True
         RULES[type(module)](step, relevance.clone(), kappa)
         step.more_flows = False

@@ -29,6 +29,7 @@ from rapbench.relevance.linear import LINEAR, Folded, Padded
 from rapbench.relevance.merging import fold_norms, merge_padding
 from rapbench.relevance.operations import (
     MOVES,
+    NORMS,
     REARRANGES,
     RESHAPES,
     TRANSPARENT,
@@ -300,10 +301,10 @@ class Network:
         return [argument for argument in (arguments[:1] if gated else arguments) if argument in self.varying]
 
     def _like_input(self) -> set[fx.Node]:
-        """The network's input, and what comes from it by rearranging, rescaling, resizing and padding alone."""
+        """The network's input, and what comes from it by rearranging, rescaling (batch norms do), resizing and padding alone."""
         found = {self.input}
         changes_little = (
-            *TRANSPARENT, *MOVES, *UPSAMPLES, nn.Flatten, nn.Unflatten, Constant, Cat, Pad, Part, Interpolate,
+            *TRANSPARENT, *MOVES, *UPSAMPLES, *NORMS, nn.Flatten, nn.Unflatten, Constant, Cat, Pad, Part, Interpolate,
         )  # fmt: skip
         for node in self.path:
             small = isinstance(self.modules.get(str(node.target)), changes_little) or node.op != "call_module"
