@@ -108,7 +108,8 @@ def epsilon(weights: Tensor, m: Tensor, relevance: Tensor, bias: Tensor, value: 
     """LRP's epsilon rule."""
     z = m[:, None] * weights
     total = z.sum(0) + bias
-    return z / (total + value * torch.ones_like(total).copysign(total)) @ relevance
+    total = total + value * torch.ones_like(total).copysign(total)
+    return torch.where(total == 0, 0, z / torch.where(total == 0, 1, total)) @ relevance
 
 
 def average(weights: Tensor, m: Tensor, relevance: Tensor, stabilizer: float = 0.0) -> Tensor:

@@ -36,8 +36,8 @@ CHAINS = {
     "transposed convolutions": ((3, 3, 3), lambda: [
         nn.ConvTranspose2d(3, 4, 2, stride=2, output_padding=1), nn.BatchNorm2d(4), nn.ReLU(),
         nn.ConvTranspose2d(4, 6, 3, padding=1, groups=2), nn.BatchNorm2d(6), nn.SiLU(),
-        nn.ConvTranspose2d(6, 4, 2, dilation=2, groups=2, bias=False), nn.Softplus(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-        nn.Linear(4, 4)]),
+        nn.ConvTranspose2d(6, 4, 2, dilation=2, groups=2, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+        nn.Linear(16, 4)]),
     "transposed, one dimension": ((4, 4), lambda: [
         nn.ConvTranspose1d(4, 6, 3, stride=2), nn.BatchNorm1d(6), nn.ReLU(), nn.ConvTranspose1d(6, 4, 2), nn.ReLU(),
         nn.AdaptiveAvgPool1d(1), nn.Flatten()]),

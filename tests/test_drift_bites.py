@@ -49,7 +49,7 @@ MUTATIONS = {
         "return ((a + b) * shared).sum_to_size(a.shape),",
         "rap", 1),
     "RAP: average pooling without the activations": (
-        "relevance/pooling.py", "return (back(step.share(relevance, total)).mul_(m),)",
+        "relevance/pooling.py", "return (back(step.share(relevance, total)) * m,)",
         "return (back(step.share(relevance, total)),)", "rap", 1),
     "RAP (AAAI): the surplus added": (
         "relevance/aaai.py", "handed - touched * surplus", "handed + touched * surplus", "aaai", 1),

@@ -273,8 +273,8 @@ class Network:
         taken = {value.untyped_storage().data_ptr() for value in step.inputs if value is not None}
         owned: list[Tensor | None] = []
         for part in handed:
-            if part is not None and part.untyped_storage().data_ptr() in taken:
-                part = part.clone()
+            if part is not None and (part.untyped_storage().data_ptr() in taken or 0 in part.stride()):
+                part = part.clone()  # one that is expanded shares memory with itself
             if part is not None:
                 taken.add(part.untyped_storage().data_ptr())
             owned.append(part)

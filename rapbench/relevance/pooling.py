@@ -21,4 +21,4 @@ def average_pool(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     (m,) = step.inputs
     total, back = step.once("pool", lambda: transpose(step.module, m))
     total = step.once("total", lambda: step.denominator(total, signed=not step.nonnegative[0]))
-    return (back(step.share(relevance, total)).mul_(m),)
+    return (back(step.share(relevance, total)) * m,)
