@@ -121,6 +121,11 @@ class Network:
         }
         self.checked: set[torch.Size] = set()
 
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Return the graph's output for (N, ...) inputs."""
+        with self.folded():
+            return self.forward(inputs).logits
+
     def forward(self, inputs: Tensor) -> Pass:
         """Run the graph on (N, ...) inputs, keeping only what the way back needs.
 
