@@ -48,7 +48,7 @@ def x():
 
 REAL = {
     "squeezenet1_1": (lambda: torchvision.models.squeezenet1_1(weights=None, num_classes=10), 64),
-    "dla34": (lambda: timm.create_model("dla34", num_classes=10), 64),
+    "dla34": (lambda: timm.create_model("dla34", num_classes=10), 32),
     "timm/mobilenetv3_small_050": (lambda: timm.create_model("mobilenetv3_small_050", num_classes=10), 64),
 }
 

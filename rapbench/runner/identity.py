@@ -20,7 +20,6 @@ PACKAGES = (
     "torchvision",
     "timm",
     "captum",
-    "zennit",
     "numpy",
     "scipy",
     "pandas",
