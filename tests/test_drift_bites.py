@@ -32,12 +32,12 @@ PER_CHANNEL = (
 # what -> (file, line's part, what it becomes, on which methods, exit code)
 MUTATIONS = {
     "RAP: the flows exchanged": (
-        "relevance/linear.py", "ours = weight_magnitude(step, kappa)", "ours = weight_magnitude(step, -kappa)",
+        "relevance/rap.py", "ours = weight_magnitude(step, kappa)", "ours = weight_magnitude(step, -kappa)",
         "rap", 1),
     "RAP: a sign in the first propagation": (
-        "relevance/linear.py", "return (one - other) * target_logit", "return (one + other) * target_logit", "rap", 1),
+        "relevance/rap.py", "(-1, relevance.neg_())", "(-1, relevance)", "rap", 1),
     "RAP: a bound of z^B": (
-        "relevance/linear.py", "(high - x, weight_magnitude(step, -1))", "(x - low, weight_magnitude(step, -1))",
+        "relevance/rap.py", "(high - x, weight_magnitude(step, -1))", "(x - low, weight_magnitude(step, -1))",
         "rap", 1),
     "RAP: the correction for batch norms dropped": (
         "relevance/norm.py", "if not step.options.batchnorm_correction:", "if True:", "rap", 1),
@@ -49,18 +49,16 @@ MUTATIONS = {
         "return ((a + b) * shared).sum_to_size(a.shape),",
         "rap", 1),
     "RAP: average pooling without the activations": (
-        "relevance/pooling.py", "return (back(step.share(relevance, total)).mul_(m),)",
+        "relevance/pooling.py", "return (back(step.share(relevance, total)) * m,)",
         "return (back(step.share(relevance, total)),)", "rap", 1),
     "RAP (AAAI): the surplus added": (
         "relevance/aaai.py", "handed - touched * surplus", "handed + touched * surplus", "aaai", 1),
     "LRP: beta's sign": (
-        "methods/_zennit.py", "[alpha] if alpha == 1 else [alpha, 1 - alpha]",
-        "[alpha] if alpha == 1 else [alpha, alpha - 1]", "lrp", 1),
+        "relevance/lrp.py", "(-1, 1 - self.alpha)", "(-1, self.alpha - 1)", "lrp", 1),
     "LRP: norms folded with twice their eps": (
-        "methods/_zennit.py", "norm.running_var, norm.eps, norm.weight", "norm.running_var, 2 * norm.eps, norm.weight",
-        "lrp", 1),
+        "relevance/linear.py", "(norm.running_var + norm.eps)", "(norm.running_var + 2 * norm.eps)", "lrp", 1),
     "LRP: preset B's rule for dense layers": (
-        "methods/lrp_preset_b.py", "dense=epsilon(stabilizer, bias)", "dense=alpha_beta(2, bias)", "lrp", 1),
+        "methods/lrp_preset_b.py", "dense=dense, balance", "dense=AlphaBeta(2, bias), balance", "lrp", 1),
     "integrated gradients: another quadrature": (
         "methods/integrated_gradients.py", "method=quadrature,", 'method="riemann_left",', "gradients", 1),
     "SmoothGrad: a tenth more noise": (

@@ -1,4 +1,4 @@
-"""Agreement with zennit, run on its own terms: RAP's normal flow, and our LRP methods."""
+"""Agreement with zennit, run on its own terms: RAP's normal flow, and our LRP methods; what LRP refuses."""
 
 import pytest
 import torch
@@ -6,16 +6,17 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from zennit.composites import LayerMapComposite
 from zennit.layer import Sum
-from zennit.rules import AlphaBeta, Epsilon, Norm, Pass, ZPlus
+from zennit.rules import AlphaBeta, Norm, Pass
 from zennit.torchvision import ResNetCanonizer
 from zennit.types import Activation, AvgPool, Convolution
 
 import rapbench
-from rapbench.methods._zennit import Normalised, StackedSum
 from rapbench.relevance.canonical import canonical
-from rapbench.relevance.linear import first_propagation
 from rapbench.relevance.operations import Add
+from tests import dense
 from tests.conftest import NETWORKS, calibrated, resnet
+from tests.networks import NETWORKS as KNOWN
+from tests.referee import RULES, StackedSum, zennit_lrp
 
 OFF = {"bias_correction": False, "batchnorm_correction": False, "input_rule": "same_as_hidden"}
 
@@ -47,17 +48,12 @@ def test_the_normal_flow_is_zennits_alpha1_beta0_from_the_same_start(name, image
     with composite(rule, rule).context(features) as modified:
         hidden = modified(x)
         logits = head(hidden.detach()).gather(1, targets[:, None])[:, 0]
-        start = first_propagation(hidden.detach(), head.weight[targets].detach(), logits.detach())
+        start = torch.stack([
+            dense.first_propagation(head.weight[target].detach()[:, None], features, logit[None])
+            for target, features, logit in zip(targets.tolist(), hidden.detach(), logits.detach(), strict=True)
+        ])  # fmt: skip
         (want,) = torch.autograd.grad(hidden, x, start)
     assert (got - want).abs().max() < 1e-5 * want.abs().max()
-
-
-RULES = {
-    "lrp_a1b0": (lambda: ZPlus(), lambda: ZPlus()),
-    "lrp_a2b1": (lambda: AlphaBeta(2, 1), lambda: AlphaBeta(2, 1)),
-    "lrp_preset_a": (lambda: ZPlus(), lambda: Epsilon(0.1)),
-    "lrp_preset_b": (lambda: AlphaBeta(2, 1), lambda: Epsilon(0.1)),
-}
 
 
 @pytest.mark.parametrize("method", RULES)
@@ -75,7 +71,23 @@ def test_lrp_on_the_normalised_graph_is_zennit_with_its_resnet_canonizer(method,
     with LayerMapComposite(layer_map, canonizers=[ResNetCanonizer()]).context(network) as modified:
         logits = modified(x).gather(1, targets[:, None])[:, 0]
         (want,) = torch.autograd.grad(logits, x, logits.detach())
-    assert (got - want).abs().max() < 1e-8 * want.abs().max()
+    assert (got - want).abs().max() < 1e-9 * want.abs().max()
+
+
+QUICK = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "timm/seresnet18", "vgg3d")
+
+
+@pytest.mark.parametrize(("name", "method"), [
+    pytest.param(name, method, marks=[] if name in QUICK and method == "lrp_preset_b" else [pytest.mark.slow])
+    for name, case in KNOWN.items() for method in RULES if not case.heavy
+])  # fmt: skip
+def test_lrp_is_zennits_on_our_graph(name, method):
+    case = KNOWN[name]
+    network, x = case.network(case.small), torch.randn(1, *case.small).double()
+    convolution, fully_connected = (make() for make in RULES[method])
+    want = zennit_lrp(network, x, 3, convolution, fully_connected)
+    got = rapbench.attribute(network, x, 3, method)
+    assert (got - want).abs().max() < 1e-9 * want.abs().max()
 
 
 # method, its options, alpha in the convolution and in the dense layer: None is the epsilon rule with 0.1
@@ -121,12 +133,16 @@ def test_lrp_without_biases_conserves(network, images, targets, method):
     assert ((relevance.flatten(1).sum(1) - logits).abs() < 1e-4 * scale).all()
 
 
-def test_the_normalised_copy_computes_the_same(network, images):
-    normalised = Normalised.of(network)
-    normalised.fold()
-    torch.testing.assert_close(normalised.network(images), network(images))
-
-
 def test_an_alpha_without_a_beta_is_refused(images):
-    with pytest.raises(rapbench.RapbenchError, match=r"alpha=0\.5 makes beta = alpha - 1 negative; set alpha >= 1"):
-        rapbench.attribute(calibrated(NETWORKS["vgg"](), 32), images, 0, "lrp_alpha_beta", alpha=0.5)
+    network = calibrated(NETWORKS["vgg"](), 32)
+    for alpha in (0.5, float("nan"), float("inf")):
+        with pytest.raises(rapbench.RapbenchError, match=r"alpha=.* makes beta = alpha - 1 negative; set alpha >= 1"):
+            rapbench.attribute(network, images, 0, "lrp_alpha_beta", alpha=alpha)
+
+
+@pytest.mark.parametrize("method", ["lrp_epsilon", "lrp_preset_a", "lrp_preset_b"])
+def test_an_epsilon_that_is_no_magnitude_is_refused(images, method):
+    network = calibrated(NETWORKS["vgg"](), 32)
+    for stabilizer in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(rapbench.RapbenchError, match=f"method '{method}': stabilizer=.* is no magnitude"):
+            rapbench.attribute(network, images, 0, method, stabilizer=stabilizer)

@@ -7,59 +7,38 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from rapbench.relevance import Options, Step
-from rapbench.relevance.aaai import AAAI, seed
+from rapbench.relevance.aaai import AAAI
 from rapbench.relevance.engine import Network  # noqa: F401  registers the rules
-from rapbench.relevance.operations import Add, Cat, Mean
+from rapbench.relevance.linear import Folded
+from rapbench.relevance.lrp import LRP, AlphaBeta, Composite, Epsilon
+from rapbench.relevance.operations import Add, Cat, Interpolate, Mean, Sum
 from rapbench.relevance.rules import RULES, Rules, divisor
+from tests import dense
+from tests.dense import matrix, ratio
 
 CHECK = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-def run(module: nn.Module, inputs: tuple[Tensor, ...], relevance: Tensor, kappa: int, first: bool = False,
-        rules: Rules = RULES, **options: object) -> tuple[Tensor, ...]:  # fmt: skip
+def run(module: nn.Module, inputs: tuple[Tensor, ...], relevance: Tensor, kappa: int = 1, first: bool = False,
+        rules: Rules = RULES, head: bool = False, given: object = None, **options: object) -> tuple[Tensor, ...]:  # fmt: skip
+    """Apply a rule, the last linear layer's with `head`, and check that it accounts for all that it was given.
+
+    given: the rules' options, RAP's from `options` by default.
+    """
     nonnegative = tuple(bool((x >= 0).all()) for x in inputs)
     shapes = tuple(x.shape for x in inputs)
-    step = Step(module, inputs, first, Options(**options), shapes=shapes, nonnegative=nonnegative)
-    with torch.no_grad():
-        return rules[type(module)](step, relevance.clone(), kappa)
-
-
-def matrix(module: nn.Module, shape: torch.Size) -> Tensor:
-    """The dense weights (inputs, outputs) of a linear layer without its bias, one basis vector at a time."""
-    basis = torch.eye(shape.numel(), dtype=torch.float64).view(-1, *shape)
-    with torch.no_grad():
-        return (module(basis) - module(torch.zeros(1, *shape, dtype=torch.float64))).flatten(1)
-
-
-def ratio(z: Tensor) -> Tensor:
-    """z_ij / sum_i z_ij, 0 where the sum is 0; z: (inputs, outputs)."""
-    total = z.sum(0)
-    return torch.where(total == 0, 0, z / torch.where(total == 0, 1, total))
-
-
-def dense(weights: Tensor, m: Tensor, relevance: Tensor, kappa: int, mixed: str) -> Tensor:
-    """RAP (7) or (8) for one sample, from the printed formula."""
-    up, down = weights.clamp(min=0), weights.clamp(max=0)
-    if kappa < 0:
-        up, down = down, up
-    one, two = m.clamp(min=0)[:, None] * up, m.clamp(max=0)[:, None] * down
-    shares = ratio(one + two) if mixed == "joint" else ratio(one) + ratio(two)
-    return shares @ relevance
-
-
-def dense_zbox(weights: Tensor, x: Tensor, relevance: Tensor, swapped: bool) -> Tensor:
-    low, high = (x.max(), x.min()) if swapped else (x.min(), x.max())
-    q = x[:, None] * weights - low * weights.clamp(min=0) - high * weights.clamp(max=0)
-    return ratio(q) @ relevance
-
-
-def dense_bias(relevance: Tensor, bias: Tensor, kappa: int, divisor: str) -> Tensor:
-    """RAP (10), unit by unit; relevance: (channels, *spatial)."""
-    area = relevance[0].numel() ** (1 if divisor == "area" else 2)
-    corrected = relevance.clone()
-    for channel in range(len(bias)):
-        corrected[channel] -= kappa * (bias[channel] - bias.mean()) / area
-    return corrected
+    rule = rules.head if head else rules[type(module)]
+    results = []
+    for count in (False, True):
+        step = Step(module, inputs, first, given or Options(**options), shapes=shapes, nonnegative=nonnegative,
+                    count_dropped=count)  # fmt: skip
+        with torch.no_grad():
+            results.append(rule(step, relevance.clone(), kappa))
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True) if one is not None)
+    got = sum(part.flatten(1).sum(1) for part in results[0] if part is not None)
+    error = got + step.dropped - step.times * relevance.flatten(1).sum(1)
+    assert (error.abs() <= 1e-9 * (1 + relevance.abs().sum() + torch.as_tensor(step.dropped).abs().sum())).all()
+    return results[0]
 
 
 @st.composite
@@ -71,6 +50,13 @@ def layers(draw: st.DrawFn) -> tuple[nn.Module, Tensor, Tensor]:
     if dimensions == 0:
         module: nn.Module = nn.Linear(draw(st.integers(1, 6)), draw(st.integers(1, 5)), bias=bias)
         x = torch.randn(2, module.in_features)
+    elif draw(st.booleans()):
+        groups, stride, dilation = draw(st.sampled_from([1, 2])), draw(st.integers(1, 2)), draw(st.integers(1, 2))
+        module = [nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d][dimensions - 1](
+            2 * groups, draw(st.integers(1, 2)) * groups, draw(st.integers(1, 3)), stride, draw(st.integers(0, 1)),
+            draw(st.integers(0, max(stride, dilation) - 1)), groups, bias, dilation,
+        )  # fmt: skip
+        x = torch.randn(2, 2 * groups, *[draw(st.integers(2, 3))] * dimensions)
     else:
         groups = draw(st.sampled_from([1, 2]))
         kernel = draw(st.integers(1, 3))
@@ -86,7 +72,7 @@ def layers(draw: st.DrawFn) -> tuple[nn.Module, Tensor, Tensor]:
     x = x if sparse == "mixed" else x.relu() if sparse == "rectified" else x.relu() * (torch.rand_like(x) > 0.7)
     try:
         out = module(x)
-    except RuntimeError:  # the dilated kernel is larger than the input
+    except RuntimeError:  # the dilated kernel is larger than the input, or nothing is left of it
         assume(False)
     return module, x, torch.randn_like(out).detach()
 
@@ -102,8 +88,8 @@ def test_linear_layers_equal_the_dense_formula(layer, kappa, mixed, divisor):
     for sample in range(len(x)):
         r = relevance[sample]
         if module.bias is not None:
-            r = dense_bias(r, module.bias.detach(), kappa, divisor)
-        want = dense(weights, x[sample].flatten(), r.flatten(), kappa, mixed)
+            r = dense.bias_correction(r, module.bias.detach(), kappa, divisor)
+        want = dense.flow(weights, x[sample].flatten(), r.flatten(), kappa, mixed)
         torch.testing.assert_close(got[sample].flatten(), want, rtol=1e-9, atol=1e-12)
 
 
@@ -115,7 +101,7 @@ def test_input_layer_equals_the_dense_zbox(layer, swapped):
     (got,) = run(module, (x,), relevance, 1, first=True, bias_correction=False,
                  input_rule="zbox_swapped" if swapped else "zbox")  # fmt: skip
     for sample in range(len(x)):
-        want = dense_zbox(weights, x[sample].flatten(), relevance[sample].flatten(), swapped)
+        want = dense.zbox(weights, x[sample].flatten(), relevance[sample].flatten(), swapped)
         torch.testing.assert_close(got[sample].flatten(), want, rtol=1e-7, atol=1e-9)
 
 
@@ -128,13 +114,13 @@ def test_totals_taken_as_a_difference_equal_the_dense_formula(layer, kappa, limi
     weights = matrix(module, x.shape[1:])
     step = Step(module, (x,), False, Options(bias_correction=False), module(x).detach(), (x.shape,), (True,))
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr("rapbench.relevance.linear.WELL_CONDITIONED", limit)
+        patch.setattr("rapbench.relevance.rap.WELL_CONDITIONED", limit)
         step.more_flows = True
         RULES[type(module)](step, relevance.clone(), kappa)
         step.more_flows = False
         (got,) = RULES[type(module)](step, relevance.clone(), -kappa)
     for sample in range(len(x)):
-        want = dense(weights, x[sample].flatten(), relevance[sample].flatten(), -kappa, "joint")
+        want = dense.flow(weights, x[sample].flatten(), relevance[sample].flatten(), -kappa, "joint")
         # where limit is 0, a total of nothing but rounding may pass for one, but then hands on nothing either
         torch.testing.assert_close(got[sample].flatten(), want, rtol=1e-7, atol=1e-9)
 
@@ -191,26 +177,46 @@ def test_batch_norm_equals_the_formula_unit_by_unit(dimensions, kappa):
 
 
 @CHECK
-@given(st.integers(0, 2**31), st.integers(1, 3), st.integers(2, 3), st.integers(1, 3), st.integers(0, 1), st.booleans())
-def test_pooling_shares_by_the_winner_or_in_proportion(seed, dimensions, kernel, stride, padding, largest):
+@given(
+    st.integers(0, 2**31),
+    st.integers(1, 3),
+    st.integers(2, 3),
+    st.integers(1, 3),
+    st.integers(0, 1),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([0.0, 1e-6, 0.1]),
+)
+def test_pooling_shares_by_the_winner_or_in_proportion(
+    seed, dimensions, kernel, stride, padding, largest, signed, stabilizer
+):
     torch.manual_seed(seed)
     kinds = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d) if largest else (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
     module = kinds[dimensions - 1](kernel, stride, padding)
-    m = torch.rand(2, 2, *[5] * dimensions).double()
+    m = torch.randn(2, 2, *[5] * dimensions).double()
+    m = m if signed else m.abs()
     relevance = torch.randn_like(module(m))
-    (got,) = run(module, (m,), relevance, 1)
+    (got,) = run(module, (m,), relevance, stabilizer=stabilizer)
     plain = nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d
-    members = matrix(plain[dimensions - 1](kernel, stride, padding), m.shape[1:]) > 0  # which input is in which window
+    weights = matrix(plain[dimensions - 1](kernel, stride, padding), m.shape[1:])
     for sample in range(2):
-        z = members * m[sample].flatten()[:, None]
-        shares = (z == z.max(0).values) & members if largest else ratio(z)
-        want = shares.double() @ relevance[sample].flatten()
-        torch.testing.assert_close(got[sample].flatten(), want)
+        flat, r = m[sample].flatten(), relevance[sample].flatten()
+        if largest:
+            z = torch.where(weights > 0, flat[:, None], -torch.inf)  # which input is in which window
+            want = (z == z.max(0).values).double() @ r
+        else:
+            want = dense.average(weights, flat, r, stabilizer)
+        torch.testing.assert_close(got[sample].flatten(), want, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("module", [Mean((2, 3)), Mean((-2, -1), keepdim=True), nn.AdaptiveAvgPool2d(1)])
-def test_global_pooling_shares_in_proportion(module):
-    m = torch.rand(2, 3, 4, 5).double()
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(
+    "module", [Mean((2, 3)), Mean((-2, -1), keepdim=True), nn.AdaptiveAvgPool2d(1), Sum((2, 3)), Sum([3, 2], True)]
+)
+def test_global_pooling_shares_in_proportion(module, signed):
+    torch.manual_seed(0)
+    m = torch.randn(2, 3, 4, 5).double()
+    m = m if signed else m.abs()
     relevance = torch.randn_like(module(m))
     (got,) = run(module, (m,), relevance, -1)
     torch.testing.assert_close(got, m / m.sum((2, 3), keepdim=True) * relevance.view(2, 3, 1, 1))
@@ -227,9 +233,100 @@ def test_an_addition_shares_in_proportion_to_its_summands():
     torch.testing.assert_close(got[1], torch.tensor([[2.0, 3.0, 2.5]]).double())
 
 
+@pytest.mark.parametrize("stabilizer", [0.0, 0.5])
+@pytest.mark.parametrize("residual", ["proportional", "absolute"])
+@pytest.mark.parametrize("signs", [(0, 0), (0, 1), (1, 1), (-1, -1)])
+def test_an_addition_broadcasts_and_takes_either_sign(signs, residual, stabilizer):
+    """signs: 1 is non-negative, -1 non-positive, 0 both."""
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 3, 4, 4).double(), torch.randn(2, 3, 1, 1).double()
+    a, b = (x if sign == 0 else sign * x.abs() for x, sign in zip((a, b), signs, strict=True))
+    relevance = torch.randn_like(a)
+    got = run(Add(), (a, b), relevance, residual=residual, stabilizer=stabilizer)
+    one, other = (a, b) if residual == "proportional" else (a.abs(), b.abs())
+    shared = relevance / (one + other + stabilizer * torch.ones_like(a).copysign(one + other))
+    torch.testing.assert_close(got[0], one * shared)
+    torch.testing.assert_close(got[1], (other * shared).sum((2, 3), keepdim=True))
+
+
+RESIZED = [
+    nn.Upsample(scale_factor=2), nn.Upsample(size=(3, 7)), nn.UpsamplingNearest2d(scale_factor=3),
+    nn.Upsample(scale_factor=1.7, mode="bilinear"), nn.Upsample(size=(2, 9), mode="bilinear", align_corners=True),
+    nn.UpsamplingBilinear2d(size=(5, 5)), nn.Upsample(size=(4, 2), mode="nearest-exact"),
+    Interpolate((2, 3), mode="bilinear", antialias=True), Interpolate(scale_factor=0.5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", RESIZED, ids=str)
+def test_resizing_returns_relevance_with_the_weights_that_made_each_output(module):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4, 6).double()
+    relevance = torch.randn_like(module(x))
+    (got,) = run(module, (x,), relevance)  # which also checks that none is lost
+    for sample in range(2):
+        want = matrix(module, x.shape[1:]) @ relevance[sample].flatten()
+        torch.testing.assert_close(got[sample].flatten(), want)
+
+
+@pytest.mark.parametrize("mode", ["bicubic"])
+def test_resizing_with_negative_weights_has_no_rule(mode):
+    assert not RULES.knows(nn.Upsample(scale_factor=2, mode=mode))
+    assert not RULES.knows(Interpolate(scale_factor=2, mode=mode))
+    assert RULES.knows(nn.Upsample(scale_factor=2, mode="bilinear"))
+
+
+@CHECK
+@given(layers())
+def test_the_last_layers_equal_the_dense_formulas(layer):
+    module, x, relevance = layer
+    weights = matrix(module, x.shape[1:])
+    for rules, formula in ((RULES, dense.first_propagation), (AAAI, dense.aaai_seed)):
+        (got,) = run(module, (x,), relevance, 0, rules=rules, head=True)
+        for sample in range(len(x)):
+            want = formula(weights, x[sample].flatten(), relevance[sample].flatten())
+            torch.testing.assert_close(got[sample].flatten(), want, rtol=1e-9, atol=1e-12)
+
+
+@CHECK
+@given(layers(), st.sampled_from([1.0, 2.0, 1.3]), st.sampled_from([0.0, 0.1, 3.0]), st.booleans(), st.booleans())
+def test_lrps_rules_equal_the_dense_formulas(layer, alpha, epsilon, ignore, norm):
+    module, x, relevance = layer
+    if norm:
+        channels = len(module.bias) if module.bias is not None else module(x).shape[1]
+        norms = (
+            nn.BatchNorm1d
+            if isinstance(module, nn.Linear)
+            else [nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d][x.dim() - 3]
+        )
+        behind = norms(channels).double().eval()
+        behind.running_mean.normal_(), behind.running_var.uniform_(0.1, 2)
+        behind.weight.data.normal_(), behind.bias.data.normal_()
+        together: nn.Module = nn.Sequential(module, behind)
+        module = Folded(module, behind)
+    else:
+        together = module
+    weights, bias = matrix(together, x.shape[1:]), dense.offset(together, x.shape[1:])
+    bias = torch.zeros_like(bias) if ignore else bias
+    how = "ignored" if ignore else "in_denominator"
+    kind = nn.Linear if x.dim() == 2 else nn.Conv2d
+    for rule in (AlphaBeta(alpha, how), Epsilon(epsilon, how)):
+        other = Epsilon(7.0)
+        composite = Composite(
+            dense=rule if kind is nn.Linear else other, convolution=other if kind is nn.Linear else rule
+        )
+        (got,) = run(module, (x,), relevance, rules=LRP, given=composite)
+        for sample in range(len(x)):
+            flat, r = x[sample].flatten(), relevance[sample].flatten()
+            if isinstance(rule, AlphaBeta):
+                want = dense.alpha_beta(weights, flat, r, bias, alpha)
+            else:
+                want = dense.epsilon(weights, flat, r, bias, epsilon)
+            torch.testing.assert_close(got[sample].flatten(), want, rtol=1e-6, atol=1e-9)
+
+
 def test_a_concatenation_splits():
-    a, b = torch.rand(2, 3, 4, 4), torch.rand(2, 1, 4, 4)
-    relevance = torch.randn(2, 4, 4, 4)
+    a, b = torch.rand(2, 3, 4, 4).double(), torch.rand(2, 1, 4, 4).double()
+    relevance = torch.randn(2, 4, 4, 4).double()
     got = run(Cat(1), (a, b), relevance, 1)
     assert torch.equal(torch.cat(got, 1), relevance)
     assert [part.shape for part in got] == [a.shape, b.shape]
@@ -242,26 +339,6 @@ def test_a_vanishing_total_drops_its_relevance_and_says_so():
     assert step.dropped.tolist() == [8.0]
 
 
-def dense_aaai(weights: Tensor, m: Tensor, relevance: Tensor, fully_connected: bool) -> Tensor:
-    """One sample through `rap_aaai`'s hidden layer, unit by unit, from the formulas."""
-    z = m[:, None] * weights
-    excitatory, inhibitory = z.clamp(min=0), -z.clamp(max=0)
-    handed = torch.zeros(len(m)).double()
-    for j, r in enumerate(relevance):
-        p, n = excitatory[:, j].sum(), inhibitory[:, j].sum()
-        if r == 0 or p + n == 0:
-            continue
-        plus, minus = r.clamp(min=0), r.clamp(max=0)
-        over_p = excitatory[:, j] / p if p > 0 else torch.zeros(len(m)).double()
-        over_n = inhibitory[:, j] / n if n > 0 else torch.zeros(len(m)).double()
-        handed += over_p * plus + over_n * n / (p + n) * (plus + minus)
-        handed += (over_p if fully_connected else over_n) * minus
-    touched = handed != 0
-    if touched.any():
-        handed[touched] -= (handed.sum() - relevance.sum()) / touched.sum()
-    return handed
-
-
 @CHECK
 @given(layers())
 def test_the_later_variants_layers_equal_the_dense_formula(layer):
@@ -269,7 +346,7 @@ def test_the_later_variants_layers_equal_the_dense_formula(layer):
     weights = matrix(module, x.shape[1:])
     (got,) = run(module, (x,), relevance, 1, rules=AAAI)
     for sample in range(len(x)):
-        want = dense_aaai(weights, x[sample].flatten(), relevance[sample].flatten(), isinstance(module, nn.Linear))
+        want = dense.aaai(weights, x[sample].flatten(), relevance[sample].flatten(), isinstance(module, nn.Linear))
         torch.testing.assert_close(got[sample].flatten(), want, rtol=1e-8, atol=1e-10)
 
 
@@ -291,7 +368,7 @@ def test_the_later_variant_by_hand():
     torch.testing.assert_close(got, torch.tensor([[2 / 3, 5 / 3, 2 / 3]]).double())
 
 
-def test_the_later_variants_batch_norm_and_seed():
+def test_the_later_variants_batch_norm_and_last_layer():
     norm, relevance = nn.BatchNorm1d(3).double().eval(), torch.tensor([[1.0, 2.0, 3.0]]).double()
     norm.weight.data[2] = 0
     got = run(norm, (torch.tensor([[5.0, 0.0, 4.0]]).double(),), relevance, 1, rules=AAAI)
@@ -299,5 +376,5 @@ def test_the_later_variants_batch_norm_and_seed():
     # z = (4, -1), bias 2, logit 5: r = z (1 + 2/3) = (20/3, -5/3); absolute shares 4/5 and 1/5 of 5
     head = nn.Linear(2, 1).double()
     head.weight.data, head.bias.data = torch.tensor([[2.0, -1.0]]).double(), torch.tensor([2.0]).double()
-    got = seed(head, torch.tensor([[2.0, 1.0]]).double(), torch.tensor([0]), torch.tensor([5.0]))
+    (got,) = run(head, (torch.tensor([[2.0, 1.0]]).double(),), torch.tensor([[5.0]]).double(), rules=AAAI, head=True)
     torch.testing.assert_close(got, torch.tensor([[4.0, 1.0]]).double())

@@ -1,15 +1,26 @@
-"""LRP with the epsilon rule in every layer (Bach et al. 2015), through zennit."""
+"""LRP with the epsilon rule in every layer (Bach et al. 2015)."""
+
+from typing import Any
 
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.methods._zennit import Bias, epsilon, lrp
+from rapbench.relevance.lrp import Bias, epsilon, lrp
 
 
-@methods.register("lrp_epsilon", signs=("positive", "negative"), passes=10)
+@methods.register("lrp_epsilon", signs=("positive", "negative"), passes=5)
 def lrp_epsilon(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, stabilizer: float = 0.1, bias: Bias = "in_denominator"
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    stabilizer: float = 0.1,
+    bias: Bias = "in_denominator",
+    balance: list[Any] | None = None,
 ) -> Tensor:
-    """Return relevance shaped like `inputs`; stabilizer: epsilon; bias: whether biases take their share."""
-    rule = epsilon(stabilizer, bias)
-    return lrp(model, inputs, targets, convolution=rule, dense=rule)
+    """Return relevance shaped like `inputs`.
+
+    stabilizer: epsilon, 0 or more. bias: whether biases take their share. balance: as in `rap`.
+    """
+    rule = epsilon("lrp_epsilon", stabilizer, bias)
+    return lrp(model, inputs, targets, convolution=rule, dense=rule, balance=balance)

@@ -1,17 +1,29 @@
 """LRP, preset A: epsilon in fully connected layers, alpha1-beta0 in convolutions (Lapuschkin et al. 2017).
 
-Through zennit; epsilon as in the paper's software.
+Epsilon is that of the paper's software.
 """
+
+from typing import Any
 
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.methods._zennit import Bias, alpha_beta, epsilon, lrp
+from rapbench.relevance.lrp import AlphaBeta, Bias, epsilon, lrp
 
 
-@methods.register("lrp_preset_a", signs=("positive",), passes=10)
+@methods.register("lrp_preset_a", signs=("positive",), passes=5)
 def lrp_preset_a(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, stabilizer: float = 0.1, bias: Bias = "in_denominator"
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    stabilizer: float = 0.1,
+    bias: Bias = "in_denominator",
+    balance: list[Any] | None = None,
 ) -> Tensor:
-    """Return relevance shaped like `inputs`; stabilizer: epsilon; bias: whether biases take their share."""
-    return lrp(model, inputs, targets, convolution=alpha_beta(1, bias), dense=epsilon(stabilizer, bias))
+    """Return relevance shaped like `inputs`.
+
+    stabilizer: epsilon, 0 or more. bias: whether biases take their share. balance: as in `rap`.
+    """
+    dense = epsilon("lrp_preset_a", stabilizer, bias)
+    return lrp(model, inputs, targets, convolution=AlphaBeta(1, bias), dense=dense, balance=balance)

@@ -1,17 +1,29 @@
 """LRP, preset B: epsilon in fully connected layers, alpha2-beta1 in convolutions (Lapuschkin et al. 2017).
 
-Through zennit; epsilon as in the paper's software.
+Epsilon is that of the paper's software.
 """
+
+from typing import Any
 
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.methods._zennit import Bias, alpha_beta, epsilon, lrp
+from rapbench.relevance.lrp import AlphaBeta, Bias, epsilon, lrp
 
 
-@methods.register("lrp_preset_b", signs=("positive", "negative"), passes=14)
+@methods.register("lrp_preset_b", signs=("positive", "negative"), passes=7)
 def lrp_preset_b(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, stabilizer: float = 0.1, bias: Bias = "in_denominator"
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    stabilizer: float = 0.1,
+    bias: Bias = "in_denominator",
+    balance: list[Any] | None = None,
 ) -> Tensor:
-    """Return relevance shaped like `inputs`; stabilizer: epsilon; bias: whether biases take their share."""
-    return lrp(model, inputs, targets, convolution=alpha_beta(2, bias), dense=epsilon(stabilizer, bias))
+    """Return relevance shaped like `inputs`.
+
+    stabilizer: epsilon, 0 or more. bias: whether biases take their share. balance: as in `rap`.
+    """
+    dense = epsilon("lrp_preset_b", stabilizer, bias)
+    return lrp(model, inputs, targets, convolution=AlphaBeta(2, bias), dense=dense, balance=balance)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from rapbench.methods import methods
 from rapbench.relevance import FLOWS, Options, explain
-from rapbench.relevance.linear import first_propagation
 
 
 @methods.register("rap", signs=("positive", "negative"), passes=6)
@@ -38,11 +37,13 @@ def rap(
     any computation.
     """
     options = Options(
-        inversion_sign, mixed_sign, bias_divisor, input_rule, residual, bias_correction, batchnorm_correction
+        residual=residual,
+        inversion_sign=inversion_sign,
+        mixed_sign=mixed_sign,
+        bias_divisor=bias_divisor,
+        input_rule=input_rule,
+        bias_correction=bias_correction,
+        batchnorm_correction=batchnorm_correction,
     )
     flows = {name: kappa for name, kappa in FLOWS.items() if flow in ("both", name)}
-    return explain(model, inputs, targets, _start, options, flows, balance)
-
-
-def _start(head: nn.Linear, features: Tensor, targets: Tensor, logits: Tensor) -> Tensor:
-    return first_propagation(features, head.weight[targets], logits)
+    return explain(model, inputs, targets, options, flows, balance)

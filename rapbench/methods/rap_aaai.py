@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rapbench.methods import methods
 from rapbench.relevance import Options, explain
-from rapbench.relevance.aaai import AAAI, seed
+from rapbench.relevance.aaai import AAAI
 
 
 @methods.register("rap_aaai", signs=("positive", "negative"), passes=8)
@@ -27,4 +27,4 @@ def rap_aaai(
     inputs: (N, C, ...). targets: (N,). residual: how additions share, as in `rap`. balance: as in `rap`. Raises
     RapbenchError for an operation without a rule, before any computation.
     """
-    return explain(model, inputs, targets, seed, Options(residual=residual), {"single": 1}, balance, AAAI)
+    return explain(model, inputs, targets, Options(residual=residual), {"single": 1}, balance, AAAI)

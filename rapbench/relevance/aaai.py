@@ -1,15 +1,28 @@
 """The rules of RAP's later published variant, as the authors' PyTorch release computes them (`rap_aaai`)."""
 
-from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
-from rapbench.relevance.linear import CONVOLUTIONS, Padded, magnitude, shares, zbox
+from rapbench.relevance.linear import LINEAR, Folded, products, shares
+from rapbench.relevance.operations import NORMS
+from rapbench.relevance.rap import zbox
 from rapbench.relevance.rules import RULES, Rules, Step, divisor, per_sample
 
-AAAI = Rules({}, *RULES.maps)
+
+def seed(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
+    """R_i = sum_j |z_ij| / sum_i |z_ij| R_j, in the last layer.
+
+    As r_i = z_i (1 + b / sum z), whose sum is the logit, with all shares made absolute: the factor is one for all.
+    """
+    (m,) = step.inputs
+    weight = step.constant("magnitude", lambda: step.module.weight.abs())  # type: ignore[operator]
+    total, back = shares(step.module, [(m if step.nonnegative[0] else m.abs(), weight)])
+    return (back(step.share(relevance, divisor(total, signed=False))),)
 
 
-@AAAI.rule(nn.Linear, *CONVOLUTIONS, Conv2dSame, Padded)
+AAAI = Rules({}, *RULES.maps, head=seed)
+
+
+@AAAI.rule(*(kind for kind in LINEAR if kind is not Folded))
 def linear(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor | None]:
     """z^B at the input; elsewhere shares over excitatory and inhibitory weights, and the surplus taken back evenly.
 
@@ -21,13 +34,9 @@ def linear(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor | None]:
     if step.first:
         return (zbox(step, relevance),)
     (m,) = step.inputs
-    weight: Tensor = step.module.weight  # type: ignore[assignment]
-    same, opposite = [(m, magnitude(weight, 1))], [(m, magnitude(weight, -1))]
-    if not step.nonnegative[0]:
-        up, down = magnitude(m, 1), magnitude(m, -1)
-        same = [(up, magnitude(weight, 1)), (down, magnitude(weight, -1))]
-        opposite = [(up, magnitude(weight, -1)), (down, magnitude(weight, 1))]
-    excitatory, inhibitory = shares(step.module, same), shares(step.module, opposite)
+    excitatory, inhibitory = (
+        shares(step.module, products(step, m, sign, nonnegative=step.nonnegative[0])) for sign in (1, -1)
+    )
     p, n = excitatory[0], inhibitory[0]
     over_p, over_n = relevance.clamp(min=0), n / divisor(p + n, signed=False) * relevance
     once_more = over_p if isinstance(step.module, nn.Linear) else over_n
@@ -41,7 +50,7 @@ def linear(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor | None]:
     return (result,)
 
 
-@AAAI.rule(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+@AAAI.rule(*NORMS)
 def batch_norm(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     """R_i = R_i where the input and the scale are not 0, else 0."""
     (z,) = step.inputs
@@ -51,11 +60,3 @@ def batch_norm(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     if step.count_dropped:
         step.dropped = per_sample(relevance - passed)
     return (passed,)
-
-
-def seed(head: nn.Linear, features: Tensor, targets: Tensor, logits: Tensor) -> Tensor:
-    """r_i = z_i (1 + b / sum z), then R_i = |r_i| / sum |r| * sum r, so that the sum is the logit; (N, D)."""
-    z = features * head.weight[targets]
-    bias = 0 if head.bias is None else head.bias[targets].unsqueeze(1)
-    r = z * (1 + bias / divisor(z.sum(1, keepdim=True), signed=True))
-    return r.abs() / divisor(r.abs().sum(1, keepdim=True), signed=False) * r.sum(1, keepdim=True)

@@ -1,7 +1,7 @@
 """Run a model forward once and take relevance back through the activations it left, in any number of flows."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,10 @@ from torch import Tensor, fx, nn
 
 import rapbench.relevance.norm
 import rapbench.relevance.pooling
+import rapbench.relevance.rap
 import rapbench.relevance.wiring  # noqa: F401  the built-in rules register themselves
 from rapbench.errors import RapbenchError
+from rapbench.relevance import images
 from rapbench.relevance.canonical import (
     canonical,
     nonnegative,
@@ -21,21 +23,42 @@ from rapbench.relevance.canonical import (
     shape_valued,
     signals,
 )
-from rapbench.relevance.linear import CONVOLUTIONS, Padded
-from rapbench.relevance.operations import REARRANGES, RESHAPES, TRANSPARENT, Add, Cat, Constant, Gate, Pad, Part
+from rapbench.relevance.head import ending, refuse_unclear_ending
+from rapbench.relevance.images import Pass
+from rapbench.relevance.linear import LINEAR
+from rapbench.relevance.merging import fold_norms, merge_padding
+from rapbench.relevance.operations import (
+    MOVES,
+    NORMS,
+    REARRANGES,
+    RESHAPES,
+    TRANSPARENT,
+    UPSAMPLES,
+    Add,
+    Cat,
+    Constant,
+    Gate,
+    Interpolate,
+    Pad,
+    Part,
+)
 from rapbench.relevance.prepared import prepared
-from rapbench.relevance.rules import RULES, Options, Rules, Step, per_sample, transpose
+from rapbench.relevance.rules import RULES, Rules, Sharing, Step, per_sample, transpose
 
 FLOWS = {"normal": 1, "inversion": -1}
 # Modules that always return a tensor of their own.
-FRESH = (nn.modules.batchnorm._BatchNorm, nn.modules.conv._ConvNd, nn.Linear, Add)
+FRESH = (nn.modules.batchnorm._BatchNorm, *LINEAR, Add)
+BUILT_IN = frozenset(RULES)
 
 
 @dataclass(frozen=True)
 class Balance:
-    """The books of one module call in one flow, (N,) each: relevance_out = relevance_in + dropped, to rounding.
+    """What one module call in one flow was given and gave, (N,) each: relevance_out = relevance_in + dropped.
 
-    relevance_out is what came from above, relevance_in what went to the inputs; total is the sum of |R| above.
+    relevance_out is what the rule hands out of what came from above: all of it once, but in RAP's last linear layer 0,
+    as (5) hands it out to either sign with opposite signs. relevance_in is what the inputs got, dropped what nobody
+    got: the shares of biases, constants and stabilizers, and those of vanishing denominators. total is the sum of |R|
+    above.
     """
 
     place: str
@@ -46,24 +69,12 @@ class Balance:
     total: Tensor
 
 
-@dataclass
-class Pass:
-    """A forward pass: the activations that the way back needs, every tensor's shape, and (N, classes) logits.
-
-    constants: of every node, what its rule computes from weights alone, where some images go down after others.
-    """
-
-    values: dict[fx.Node, Any]
-    shapes: dict[fx.Node, torch.Size]
-    logits: Tensor
-    constants: dict[fx.Node, dict[str, Any]] | None = None
-
-
 class Network:
     """A model made ready for relevance: traced, every operation matched with its rule, or refused.
 
-    The model must be in eval mode and end in a fully connected layer (reshapes and dropout may follow it).
-    rules: by module type. Raises RapbenchError that names the operation and its place before anything is computed.
+    rules: by module type. Where they have one for the last linear layer, every way to the output goes through one,
+    and what stands above it has built-in rules. Raises RapbenchError that names the operation and its place before
+    anything is computed.
     """
 
     def __init__(self, model: nn.Module, inputs: Tensor | None = None, rules: Rules = RULES):
@@ -71,40 +82,55 @@ class Network:
         self.graph_module = canonical(model, inputs, leaves=tuple(rules))
         self.graph = self.graph_module.graph
         self.shaped = bool(self.graph_module.meta.get("shaped"))
+        refuse_batch_statistics(self.graph_module)
+        merge_padding(self.graph_module)
+        self.folds = fold_norms(self.graph_module) if rules.folds else []
         self.modules = dict(self.graph_module.named_modules())
         self.shapes = shape_valued(self.graph)
         self.input = next(node for node in self.graph.nodes if node.op == "placeholder")
-        head = self._head()
-        self.head: nn.Linear = self.modules[str(head.target)]
-        self.features = head.all_input_nodes[0]
-        self._merge_padding()
+        self.output = next(node for node in self.graph.nodes if node.op == "output")
+        self.varying = self._varying()
+        heads, above = ending(self.graph_module, self._takers)
+        self.above = above | heads if rules.head else set()
+        self.heads = heads if rules.head else set()
         self.path = self._path()
+        self.carrying = set(self.path)
         self._refuse_unknown()
+        if rules.head:
+            refuse_unclear_ending(
+                self.graph_module, heads, above, lambda module: type(module) in BUILT_IN, self._takers
+            )
         self.like_input = self._like_input()
         self.nonnegative = nonnegative(self.graph_module)
         self.last_reader: dict[fx.Node, fx.Node] = {}
         for node in self.graph.nodes:
             self.last_reader |= dict.fromkeys(node.all_input_nodes, node)
-        self.kept = {self.features}  # activations that the way back needs
+        kept: set[fx.Node] = set()  # activations that the way back needs
         for node in self.path:
             if node.op == "call_module" and rules.needs_inputs(self.modules[str(node.target)]):
-                self.kept.update(node.all_input_nodes)
-        self.held = self.kept | self.shapes
-        # ReLUs that alone read the fresh tensor which they are given
+                kept.update(node.all_input_nodes)
+        self.held = kept | self.shapes
+        # ReLUs that alone read the fresh tensor which they are given, and which the way back does not need
         self.overwrites = {
             node
             for node in self.path
             if type(self.modules.get(str(node.target))) is nn.ReLU
             and isinstance(self.modules.get(str(node.all_input_nodes[0].target)), FRESH)
             and len(node.all_input_nodes[0].users) == 1
+            and node.all_input_nodes[0] not in kept
         }
+        self.checked: set[torch.Size] = set()
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return the graph's output for (N, ...) inputs."""
-        return self.forward(inputs).logits
+        with self.folded():
+            return self.forward(inputs).logits
 
     def forward(self, inputs: Tensor) -> Pass:
-        """Run the graph on (N, ...) inputs, keeping only what the way back needs."""
+        """Run the graph on (N, ...) inputs, keeping only what the way back needs.
+
+        Raises RapbenchError for a network that does not keep the images of a batch apart, or does not give logits.
+        """
         values: dict[fx.Node, Any] = {}
         shapes: dict[fx.Node, torch.Size] = {}
         for node in self.graph.nodes:
@@ -115,7 +141,7 @@ class Network:
                 case "get_attr":
                     value = fx.graph_module._get_attr(self.graph_module, node.target)
                 case "call_module":
-                    in_place = node in self.overwrites
+                    in_place = node in self.overwrites and args
                     value = args[0].relu_() if in_place else self.modules[node.target](*args, **kwargs)
                 case "call_function":
                     value = node.target(*args, **kwargs)
@@ -126,34 +152,57 @@ class Network:
             values[node] = value
             if isinstance(value, Tensor):
                 shapes[node] = value.shape
+            if node in self.carrying and inputs.shape not in self.checked:
+                apart = isinstance(value, Tensor) and value.dim() > 0 and len(value) == len(inputs)
+                if apart and node.target in REARRANGES:
+                    apart = images.keeps_images(self._call(node, values), args[0])
+                if not apart:
+                    raise RapbenchError(
+                        f"{operation(self.graph_module, node)} at {place(node)} does not keep the images of a batch "
+                        "apart in the first dimension, as relevance rules need it; write the model so that it does"
+                    )
             for argument in node.all_input_nodes:
                 if self.last_reader[argument] is node and argument not in self.held:
                     del values[argument]
-        logits: Any = value
-        return Pass(values, shapes, logits)
+        self.checked.add(inputs.shape)
+        if not isinstance(value, Tensor) or value.dim() != 2:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise RapbenchError(f"relevance starts from logits of shape (N, classes), but the model returns {got}")
+        return Pass(values, shapes, value)
 
     def backward(
         self,
         run: Pass,
         start: Tensor,
-        options: Options,
+        options: Sharing,
         flows: Mapping[str, int],
         balance: list[Balance] | None = None,
     ) -> Tensor:
-        """Take relevance from the last layer's inputs to the network's, and sum the flows (RAP eq. 9).
+        """Take relevance from the network's output to its input, and sum the flows (RAP eq. 9).
 
-        start: (N, D), like the last layer's input. flows: name to kappa. balance: a list to append the books to.
-        Returns a tensor shaped like the inputs; the activations of `run` are used up.
+        start: (N, classes), like the output. flows: name to kappa, which is 0 in the last linear layer and above it.
+        balance: a list to append to. Returns a tensor shaped like the inputs; the activations of `run` are used up.
         """
-        relevance = {self.features: {flow: start.clone() for flow in flows}}
-        return self._walk(len(self.path), run, relevance, options, flows, balance)
+        relevance = {self.output.args[0]: {flow: start.clone() for flow in flows}}
+        return self._walk(len(self.path), run, relevance, options, flows, balance)  # type: ignore[arg-type]
+
+    @contextmanager
+    def folded(self) -> Iterator[None]:
+        """Fold the batch norms as they are now, once for all that is computed inside."""
+        try:
+            for layer in self.folds:
+                layer.computed = layer.fold()
+            yield
+        finally:
+            for layer in self.folds:
+                layer.computed = None
 
     def _walk(
         self,
         above: int,
         run: Pass,
         relevance: dict[fx.Node, dict[str, Tensor]],
-        options: Options,
+        options: Sharing,
         flows: Mapping[str, int],
         balance: list[Balance] | None,
     ) -> Tensor:
@@ -163,9 +212,9 @@ class Network:
             if node not in relevance:
                 continue
             some = next(iter(relevance[node].values()))
-            block = _block(some) if balance is None else len(some)
+            block = images.block(some) if balance is None else len(some)
             if len(some) > block:
-                parts = _split(run, relevance, len(some), block)
+                parts = images.split(run, relevance, block, self.varying)
                 return torch.cat([self._walk(number + 1, *part, options, flows, None) for part in parts])
             self._step(node, run, relevance, options, flows, balance)
         return _sum(list(relevance[self.input].values()))
@@ -175,7 +224,7 @@ class Network:
         node: fx.Node,
         run: Pass,
         relevance: dict[fx.Node, dict[str, Tensor]],
-        options: Options,
+        options: Sharing,
         flows: Mapping[str, int],
         balance: list[Balance] | None,
     ) -> None:
@@ -192,103 +241,100 @@ class Network:
             tuple(run.shapes[argument] for argument in arguments),
             tuple(argument in self.nonnegative for argument in arguments),
             constants=None if run.constants is None else run.constants.setdefault(node, {}),
+            varying=tuple(argument in self.varying for argument in arguments),
             count_dropped=balance is not None,
         )
         for number, (flow, out) in enumerate(arrived.items(), start=1):
             step.more_flows = number < len(arrived) and balance is None
             above = (per_sample(out), per_sample(out.abs())) if balance is not None else None
-            handed = self._hand(node, run, step, out, flows[flow])
+            kappa = 0 if node in self.above else flows[flow]
+            handed = self._hand(node, run, step, out, kappa)
             if balance is not None and above is not None:
-                below = torch.stack([per_sample(part) for part in handed if part is not None]).sum(0)
-                dropped = torch.zeros_like(below) + step.dropped
-                balance.append(Balance(place(node), flow, above[0], below, dropped, above[1]))
-                step.dropped = 0.0
+                got = torch.zeros_like(above[0])
+                dropped = got + step.dropped
+                for part, varying in zip(handed, step.varying, strict=True):
+                    if part is not None and varying:
+                        got = got + per_sample(part)
+                    elif part is not None:  # a constant's share
+                        dropped = dropped + per_sample(part)
+                balance.append(Balance(place(node), flow, step.times * above[0], got, dropped, above[1]))
+                step.dropped, step.times = 0.0, 1
             for argument, part in zip(arguments, handed, strict=True):
-                if part is not None:
+                if part is not None and argument in self.varying:
                     sums = relevance.setdefault(argument, {})
                     sums[flow] = sums[flow].add_(part) if flow in sums else part
 
     def _hand(self, node: fx.Node, run: Pass, step: Step, out: Tensor, kappa: int) -> tuple[Tensor | None, ...]:
         """Apply a node's rule; every tensor that comes back is its receiver's own, to overwrite."""
-        if node.op == "call_module":
+        if node in self.heads and self.rules.head:
+            handed = self.rules.head(step, out, kappa)
+        elif node.op == "call_module":
             handed = self.rules[type(step.module)](step, out, kappa)
         elif node.target in RESHAPES:
             handed = (out.reshape(step.shapes[0]),)
         else:
-            args, kwargs = fx.node.map_arg((node.args[1:], node.kwargs), run.values.__getitem__)
-            target: Any = node.target if node.op == "call_function" else getattr(Tensor, str(node.target))
-            _, back = transpose(lambda x: target(x, *args, **kwargs), out.new_zeros(step.shapes[0]))
+            _, back = transpose(self._call(node, run.values), out.new_zeros(step.shapes[0]))
             handed = (back(out),)
         taken = {value.untyped_storage().data_ptr() for value in step.inputs if value is not None}
         owned: list[Tensor | None] = []
         for part in handed:
-            if part is not None and part.untyped_storage().data_ptr() in taken:
-                part = part.clone()
+            if part is not None and (part.untyped_storage().data_ptr() in taken or 0 in part.stride()):
+                part = part.clone()  # one that is expanded shares memory with itself
             if part is not None:
                 taken.add(part.untyped_storage().data_ptr())
             owned.append(part)
         return tuple(owned)
 
-    def _like_input(self) -> set[fx.Node]:
-        """The network's input, and what comes from it by rearranging, rescaling and padding alone."""
+    def _call(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
+        """A call of a function or method of one tensor, the rest of its arguments as they are."""
+        args, kwargs = fx.node.map_arg((node.args[1:], node.kwargs), lambda argument: values[argument])
+        target: Any = node.target if node.op == "call_function" else getattr(Tensor, str(node.target))
+        return lambda x: target(x, *args, **kwargs)
+
+    def _varying(self) -> set[fx.Node]:
+        """The nodes whose values depend on the network's input, shapes aside."""
         found = {self.input}
-        changes_little = (*TRANSPARENT, nn.Flatten, Constant, Cat, Pad, Part)
-        for node in self.path:
-            small = isinstance(self.modules.get(str(node.target)), changes_little) or node.op != "call_module"
-            if small and all(argument in found for argument in signals(node, self.shapes)):
+        for node in self.graph.nodes:
+            if node not in self.shapes and not found.isdisjoint(node.all_input_nodes):
                 found.add(node)
         return found
 
-    def _merge_padding(self) -> None:
-        """Make one layer of zero padding and the convolution that alone reads it."""
-        for node in list(self.graph.nodes):
-            module, before = self.modules.get(str(node.target)), node.all_input_nodes[:1]
-            pad = self.modules.get(str(before[0].target)) if before else None
-            if isinstance(pad, (nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d)):
-                pad = Pad(pad.padding)
-            zeros = isinstance(pad, Pad) and pad.mode == "constant" and not pad.value and len(before[0].users) == 1
-            if zeros and type(module) in CONVOLUTIONS:
-                name = f"_canonical_padded_{node.name}"
-                self.modules[name] = Padded(pad, module)  # type: ignore[arg-type]
-                self.graph_module.add_submodule(name, self.modules[name])
-                node.meta["place"] = place(node)
-                node.target = name
-                node.replace_input_with(before[0], before[0].all_input_nodes[0])
-                self.graph.erase_node(before[0])
+    def _takers(self, node: fx.Node) -> list[fx.Node]:
+        """Those of a node's inputs that take relevance: not the gates, nor what does not depend on the input."""
+        arguments = signals(node, self.shapes)
+        gated = isinstance(self.modules.get(str(node.target)), Gate)
+        return [argument for argument in (arguments[:1] if gated else arguments) if argument in self.varying]
 
-    def _head(self) -> fx.Node:
-        output = next(node for node in self.graph.nodes if node.op == "output")
-        node = output.args[0]
-        while isinstance(node, fx.Node):
-            module = self.modules.get(str(node.target)) if node.op == "call_module" else None
-            if isinstance(module, nn.Linear):
-                return node
-            passes = isinstance(module, (*TRANSPARENT, nn.Flatten)) or node.target in RESHAPES
-            if not passes or not node.all_input_nodes:
-                break
-            node = node.all_input_nodes[0]
-        where = place(node) if isinstance(node, fx.Node) else "its output"
-        raise RapbenchError(
-            f"RAP starts from a last fully connected layer that gives the logits, but the model ends in {where}"
-        )
+    def _like_input(self) -> set[fx.Node]:
+        """The network's input, and what comes from it by rearranging, rescaling (batch norms do), resizing and padding alone."""
+        found = {self.input}
+        changes_little = (
+            *TRANSPARENT, *MOVES, *UPSAMPLES, *NORMS, nn.Flatten, nn.Unflatten, Constant, Cat, Pad, Part, Interpolate,
+        )  # fmt: skip
+        for node in self.path:
+            small = isinstance(self.modules.get(str(node.target)), changes_little) or node.op != "call_module"
+            if small and all(argument in found for argument in self._takers(node)):
+                found.add(node)
+        return found
 
     def _path(self) -> list[fx.Node]:
-        """The nodes between the input and the head that carry relevance, in forward order."""
-        above = {self.features}
+        """The nodes between the input and the output that carry relevance, in forward order."""
+        above = {self.output.args[0]}
         for node in reversed(self.graph.nodes):
             if node in above:
-                arguments = signals(node, self.shapes)
-                gated = isinstance(self.modules.get(str(node.target)), Gate)
-                above.update(arguments[:1] if gated else arguments)
+                above.update(self._takers(node))
+        if self.input not in above:
+            raise RapbenchError("the model's output does not depend on its input, so there is nothing to explain")
         return [node for node in self.graph.nodes if node in above and node.op not in ("placeholder", "get_attr")]
 
     def _refuse_unknown(self) -> None:
-        refuse_batch_statistics(self.graph_module)
         for node in self.path:
             if node.op == "call_module":
-                if type(self.modules[str(node.target)]) in self.rules:
+                module = self.modules[str(node.target)]
+                further = len(node.args) + len(node.kwargs) > 1  # such as a transposed convolution's output size
+                if self.rules.knows(module) and not (isinstance(module, LINEAR) and further):
                     continue
-            elif node.target in RESHAPES | REARRANGES:
+            elif node.target in RESHAPES | REARRANGES and len(self._takers(node)) == 1:
                 continue
             what = operation(self.graph_module, node)
             raise RapbenchError(
@@ -301,55 +347,30 @@ def explain(
     model: nn.Module,
     inputs: Tensor,
     targets: Tensor,
-    start: Callable[[nn.Linear, Tensor, Tensor, Tensor], Tensor],
-    options: Options,
+    options: Sharing,
     flows: Mapping[str, int],
     balance: list[Balance] | None = None,
     rules: Rules = RULES,
 ) -> Tensor:
-    """Return the relevance of each input element, shaped like `inputs`.
+    """Return the relevance of each input element, shaped like `inputs`, which starts from the targets' logits.
 
-    inputs: (N, ...) as the model takes them. targets: (N,) class indices. start: (last layer, its inputs, (N,) targets,
-    (N,) their logits) -> relevance of the last layer's inputs.
+    inputs: (N, ...) as the model takes them, float32 or float64. targets: (N,) class indices. options: as the rules
+    take them, `Options` for RAP's.
     Raises RapbenchError for a network with an operation that has no rule, or for a target out of range.
     """
-    kind = tuple(rules.items())
+    if inputs.dtype not in (torch.float32, torch.float64):
+        raise RapbenchError(
+            f"relevance is propagated in float32 or float64, the inputs are {inputs.dtype}; convert them and the model "
+            "with .float()"
+        )
+    kind = (*rules.items(), rules.head, rules.folds)
     network = prepared(model, inputs, kind, lambda: Network(model, inputs, rules))
-    with torch.no_grad():
+    with torch.no_grad(), network.folded():
         run = network.forward(inputs)
         if targets.max() >= run.logits.shape[1]:
             raise RapbenchError(f"target {targets.max()} is out of range: the model has {run.logits.shape[1]} classes")
-        logits = run.logits.gather(1, targets[:, None])[:, 0]
-        first = start(network.head, run.values[network.features], targets, logits)
-        return network.backward(run, first, options, flows, balance)
-
-
-CACHED = 12 * 2**20  # bytes of one tensor: what a step touches then stays in a CPU's cache, and its rules run faster
-
-
-def _block(x: Tensor) -> int:
-    """How many images of a batch like x go down together."""
-    if x.device.type != "cpu":
-        return len(x)
-    blocks = math.ceil(len(x) / max(1, CACHED // (x[0].numel() * x.element_size())))
-    return math.ceil(len(x) / blocks)
-
-
-def _split(
-    run: Pass, relevance: dict[fx.Node, dict[str, Tensor]], batch: int, block: int
-) -> Iterator[tuple[Pass, dict[fx.Node, dict[str, Tensor]]]]:
-    """Yield what belongs to every `block` images: views, one after another."""
-    constants = {} if run.constants is None else run.constants
-    for start in range(0, batch, block):
-        images = slice(start, start + block)
-        values = {
-            node: value[images] if isinstance(value, Tensor) and node.op != "get_attr" else value
-            for node, value in run.values.items()
-        }
-        some = {node: {flow: part[images] for flow, part in flows.items()} for node, flows in relevance.items()}
-        count = min(block, batch - start)
-        shapes = {node: torch.Size((count, *shape[1:])) for node, shape in run.shapes.items()}
-        yield Pass(values, shapes, run.logits[images], constants), some
+        start = torch.zeros_like(run.logits).scatter_(1, targets[:, None], run.logits.gather(1, targets[:, None]))
+        return network.backward(run, start, options, flows, balance)
 
 
 def _sum(tensors: list[Tensor]) -> Tensor:

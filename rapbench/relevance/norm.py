@@ -4,10 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rapbench.relevance.operations import NORMS
 from rapbench.relevance.rules import Step, per_sample, rule
 
 
-@rule(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+@rule(*NORMS)
 def batch_norm(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     """R' = R - kappa (S' - mean(S')) / (w h c), S = BN(z) - z, S' = S where R is not 0, else 0 (RAP eq. 11).
 
@@ -32,5 +33,5 @@ def _moments(module: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     assert mean is not None
     assert var is not None
     sigma = (var + norm.eps).sqrt()
-    gamma, beta = (1, 0) if norm.weight is None else (norm.weight, norm.bias)
+    gamma, beta = 1 if norm.weight is None else norm.weight, 0 if norm.bias is None else norm.bias
     return mean, var + norm.eps, gamma - sigma, beta - mean

@@ -52,6 +52,26 @@ class Mean(nn.Module):
         return x.mean(self.dim, self.keepdim)
 
 
+class Sum(Mean):
+    """A sum over the dimensions `dim`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sum x, (N, ...)."""
+        return x.sum(self.dim, self.keepdim)
+
+
+class Interpolate(nn.Module):
+    """Resizing, with torch.nn.functional.interpolate's arguments."""
+
+    def __init__(self, size: Any = None, scale_factor: Any = None, mode: str = "nearest", **others: Any):
+        super().__init__()
+        self.size, self.scale_factor, self.mode, self.others = size, scale_factor, mode, others
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Resize x's spatial dimensions."""
+        return F.interpolate(x, self.size, self.scale_factor, self.mode, **self.others)
+
+
 class Constant(nn.Module):
     """An elementwise operation with a number or a parameter: x + c, c - x, x * c, x / c, ..."""
 
@@ -97,7 +117,7 @@ RESHAPES = {torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze} | {
 # those that put them elsewhere or leave some out,
 REARRANGES = {
     torch.permute, torch.transpose, torch.narrow, torch.select, torch.flip, torch.roll, torch.channel_shuffle,
-    F.pixel_shuffle, F.channel_shuffle, operator.getitem,
+    F.pixel_shuffle, F.pixel_unshuffle, F.channel_shuffle, operator.getitem,
 } | {"permute", "transpose", "narrow", "select", "flip", "roll"}  # fmt: skip
 # and those that give several tensors.
 SPLITS = {torch.chunk, torch.split, torch.unbind, torch.tensor_split, "chunk", "split", "unbind", "tensor_split"}
@@ -112,6 +132,12 @@ PADS = tuple(
     for kind in ("Zero", "Constant", "Reflection", "Replication", "Circular")
     for dimensions in (1, 2, 3)
 )
+# Modules that put elements elsewhere.
+MOVES = (nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+UPSAMPLES = (nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d)
+# The modes in which each output is a mean of inputs: no weight is negative, and they sum to 1.
+INTERPOLATIONS = ("nearest", "nearest-exact", "linear", "bilinear", "trilinear")
 # Activations that work element by element, and the functions that stand for them.
 ACTIVATIONS: dict[type[nn.Module], tuple[Any, ...]] = {
     nn.ReLU: (F.relu, torch.relu, torch.relu_, "relu", "relu_"),
@@ -175,10 +201,13 @@ def _stochastic_depth(input: Any, p: float, mode: str, training: bool = True) ->
     return _dropout(input, p, training)
 
 
-def _mean(input: Any, dim: Any, keepdim: bool = False) -> nn.Module:
-    dimensions = dim if isinstance(dim, (tuple, list)) else [dim]
-    _only(bool(dimensions) and all(isinstance(one, int) and one != 0 for one in dimensions))  # not over the batch
-    return Mean(dim, keepdim)
+def _over(module: type[Mean]) -> Callable[..., nn.Module]:
+    def build(input: Any, dim: Any, keepdim: bool = False) -> nn.Module:
+        dimensions = dim if isinstance(dim, (tuple, list)) else [dim]
+        _only(bool(dimensions) and all(isinstance(one, int) and one != 0 for one in dimensions))  # not over the batch
+        return module(dim, keepdim)
+
+    return build
 
 
 def _cat(tensors: Any, dim: int = 0) -> nn.Module:
@@ -220,6 +249,25 @@ def _convolution(kind: type[Any]) -> Callable[..., nn.Module]:
     return build
 
 
+def _transposed(kind: type[Any]) -> Callable[..., nn.Module]:
+    def build(input: Any, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
+              output_padding: Any = 0, groups: int = 1, dilation: Any = 1) -> nn.Module:  # fmt: skip
+        module = kind(weight.shape[0], weight.shape[1] * groups, tuple(weight.shape[2:]), stride, padding,
+                      output_padding, groups, dilation=dilation, device="meta")  # fmt: skip
+        return _with(module, weight, bias)
+
+    return build
+
+
+def _interpolate(input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
+                 align_corners: Any = None, recompute_scale_factor: Any = None, antialias: bool = False) -> nn.Module:  # fmt: skip
+    """Resizing by area is adaptive average pooling, where the size is given for all dimensions."""
+    if mode == "area" and isinstance(size, (tuple, list)):
+        return (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)[len(size) - 1](tuple(size))
+    others = {"align_corners": align_corners, "recompute_scale_factor": recompute_scale_factor, "antialias": antialias}
+    return Interpolate(size, scale_factor, mode, **others)
+
+
 def _with(module: nn.Module, weight: Any, bias: Any) -> nn.Module:
     for name, value in (("weight", weight), ("bias", bias)):
         module.register_parameter(name, None if value is None else nn.Parameter(value, False))
@@ -253,13 +301,24 @@ MODULES: dict[Any, Callable[..., nn.Module]] = {
     **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub", "sub_"), _binary(operator.sub, None)),
     **dict.fromkeys((operator.truediv, operator.itruediv, torch.div, "div", "div_"), _binary(operator.truediv, None)),
     **dict.fromkeys((torch.cat, torch.concat), _cat),
-    **dict.fromkeys((torch.mean, "mean"), _mean),
+    **dict.fromkeys((torch.mean, "mean"), _over(Mean)),
+    **dict.fromkeys((torch.sum, "sum"), _over(Sum)),
+    F.interpolate: _interpolate,
     F.pad: lambda input, pad, mode="constant", value=None: Pad(pad, mode, value),
     F.batch_norm: _batch_norm,
     F.linear: _linear,
     **dict.fromkeys((F.conv1d, torch.conv1d), _convolution(nn.Conv1d)),
     **dict.fromkeys((F.conv2d, torch.conv2d), _convolution(nn.Conv2d)),
     **dict.fromkeys((F.conv3d, torch.conv3d), _convolution(nn.Conv3d)),
+    **{
+        function: _transposed(kind)
+        for kind, functions in {
+            nn.ConvTranspose1d: (F.conv_transpose1d, torch.conv_transpose1d),
+            nn.ConvTranspose2d: (F.conv_transpose2d, torch.conv_transpose2d),
+            nn.ConvTranspose3d: (F.conv_transpose3d, torch.conv_transpose3d),
+        }.items()
+        for function in functions
+    },
     **dict.fromkeys((F.max_pool1d, torch.max_pool1d), _max_pool(1)),
     **dict.fromkeys((F.max_pool2d, torch.max_pool2d), _max_pool(2)),
     **dict.fromkeys((F.max_pool3d, torch.max_pool3d), _max_pool(3)),

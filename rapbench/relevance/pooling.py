@@ -3,11 +3,11 @@
 from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from torch import Tensor
 
-from rapbench.relevance.operations import POOLS, Mean
-from rapbench.relevance.rules import Step, divisor, rule, transpose
+from rapbench.relevance.operations import POOLS, Mean, Sum
+from rapbench.relevance.rules import Step, rule, transpose
 
 
-@rule(*POOLS["max"], MaxPool2dSame)
+@rule(*POOLS["max"], MaxPool2dSame, where=lambda pool: not getattr(pool, "return_indices", False))
 def max_pool(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     """R_i = sum of R_j over the windows j that i wins (the first of equals)."""
     (x,) = step.inputs
@@ -15,10 +15,10 @@ def max_pool(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     return (back(relevance),)
 
 
-@rule(*POOLS["average"], AvgPool2dSame, Mean)
+@rule(*POOLS["average"], AvgPool2dSame, Mean, Sum)
 def average_pool(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     """R_i = sum_j m_i / (sum_i m_i) R_j over the windows j of which i is a member."""
     (m,) = step.inputs
     total, back = step.once("pool", lambda: transpose(step.module, m))
-    total = step.once("total", lambda: divisor(total, signed=not step.nonnegative[0]))
-    return (back(step.share(relevance, total)).mul_(m),)
+    total = step.once("total", lambda: step.denominator(total, signed=not step.nonnegative[0]))
+    return (back(step.share(relevance, total)) * m,)

@@ -1,7 +1,7 @@
 """The registry of relevance rules: how one kind of module hands relevance from its output to its inputs."""
 
 from collections import ChainMap
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,14 +10,24 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Options:
+class Sharing:
+    """How relevance is shared in proportion where layers have no weights: at additions and in average pooling.
+
+    stabilizer: added to the magnitude of what is divided by, so that small totals hand on little.
+    """
+
+    residual: Literal["proportional", "absolute"] = "proportional"
+    stabilizer: float = 0.0
+
+
+@dataclass(frozen=True)
+class Options(Sharing):
     """What the paper leaves open in RAP, each with its default."""
 
     inversion_sign: Literal["keep", "flip"] = "keep"
     mixed_sign: Literal["joint", "printed"] = "joint"
     bias_divisor: Literal["area", "area_squared"] = "area"
     input_rule: Literal["zbox", "zbox_swapped", "same_as_hidden"] = "zbox"
-    residual: Literal["proportional", "absolute"] = "proportional"
     bias_correction: bool = True
     batchnorm_correction: bool = True
 
@@ -30,20 +40,23 @@ class Step:
     first: its input is the network's input, but for what rearranges or rescales it. nonnegative: which inputs are
     never negative, known from the graph. shared: what a rule computes once for both flows. constants: what it computes
     from weights alone, kept while the images of a batch go down a few at a time. dropped: (N,) relevance
-    that found nobody to go to, counted by `share`. more_flows: this flow's relevance may wait for the next one's, for
-    rules that are linear in it.
+    that found nobody to go to, counted by `share`. times: how often the rule hands out what it is given, 1 unless it
+    sets another number. varying: which inputs depend on the network's input. more_flows: this flow's relevance may wait
+    for the next one's, for rules that are linear in it.
     """
 
     module: nn.Module
     inputs: tuple[Tensor, ...]
     first: bool
-    options: Options
+    options: Any
     output: Tensor | None = None
     shapes: tuple[torch.Size, ...] = ()
     nonnegative: tuple[bool, ...] = ()
     shared: dict[str, Any] = field(default_factory=dict)
     constants: dict[str, Any] | None = None
     dropped: Tensor | float = 0.0
+    times: int = 1
+    varying: tuple[bool, ...] = ()
     count_dropped: bool = False
     more_flows: bool = False
 
@@ -61,14 +74,24 @@ class Step:
             self.constants[name] = compute()
         return self.constants[name]
 
-    def share(self, relevance: Tensor, total: Tensor) -> Tensor:
-        """Return relevance / total in the memory of `relevance`; total as `divisor` gives it.
+    def denominator(self, total: Tensor, *, signed: bool) -> Tensor:
+        """Return `total`, overwritten, as what relevance is divided by: `divisor`, or with the options' stabilizer."""
+        return stabilized(total, self.options.stabilizer, signed=signed)
 
-        Where the total is infinite, nobody contributed: that relevance is dropped, and counted.
+    def share(self, relevance: Tensor, denominator: Tensor, *, added: Tensor | None = None) -> Tensor:
+        """Return relevance / denominator in the memory of `relevance`; the denominator as `stabilized` gives it.
+
+        What a denominator holds beside the inputs' contributions keeps its share of the relevance, which is counted as
+        dropped: `added`, by default the options' stabilizer; and all of it where the denominator is infinite.
         """
-        if self.count_dropped:
-            self.dropped = self.dropped + per_sample(torch.where(total.isinf(), relevance, 0))
-        return relevance.div_(total)
+        if not self.count_dropped:
+            return relevance.div_(denominator)
+        nobody = torch.where(denominator.isinf(), relevance, 0)
+        shared = relevance.div_(denominator)
+        if added is None:
+            added = torch.full_like(denominator, self.options.stabilizer).copysign_(denominator)
+        self.dropped = self.dropped + per_sample(nobody) + per_sample(shared * added)
+        return shared
 
 
 def per_sample(x: Tensor) -> Tensor:
@@ -80,12 +103,19 @@ def divisor(total: Tensor, *, signed: bool) -> Tensor:
     """Return `total`, overwritten, with infinity for 0, so that a ratio whose denominator is 0 becomes 0.
 
     A total below about 1e-35 in float32 (1e-305 in float64) counts as 0: the quotient would overflow. signed: False
-    when no total is negative.
+    when no total is negative. In lower precision that bound would reach totals that matter.
     """
     tiny = torch.finfo(total.dtype).tiny * 1024
     if not signed:
         return torch.threshold_(total, tiny, torch.inf)
     return torch.threshold_(total.abs(), tiny, torch.inf).copysign_(total)
+
+
+def stabilized(total: Tensor, stabilizer: float, *, signed: bool) -> Tensor:
+    """Return `total`, overwritten, moved away from 0 by the stabilizer; by `divisor` where that is 0."""
+    if not stabilizer:
+        return divisor(total, signed=signed)
+    return total.add_(torch.full_like(total, stabilizer).copysign_(total) if signed else stabilizer)
 
 
 # (step, relevance of the output, kappa: +1 normal flow, -1 inversion flow) -> relevance of each input.
@@ -97,12 +127,28 @@ Back = Callable[[Tensor], Tensor]
 
 
 class Rules(ChainMap[type[nn.Module], Rule]):
-    """Rules by module type. A child has rules of its own and falls back on its parent's."""
+    """Rules by module type. A child has rules of its own and falls back on its parent's.
 
-    def rule(self, *modules: type[nn.Module], keeps_inputs: bool = True) -> Callable[[Rule], Rule]:
+    head: the rule of the last linear layer, where it has another than the rest; its kappa is 0, as in all operations
+    above it. folds: whether a batch norm and the linear layer before it are one layer.
+    """
+
+    def __init__(
+        self, *maps: MutableMapping[type[nn.Module], Rule], head: Rule | None = None, folds: bool = False
+    ) -> None:
+        super().__init__(*maps)
+        self.head, self.folds = head, folds
+
+    def rule(
+        self,
+        *modules: type[nn.Module],
+        keeps_inputs: bool = True,
+        where: Callable[[Any], bool] | None = None,
+    ) -> Callable[[Rule], Rule]:
         """Register a relevance rule for module types, built-in or your own.
 
-        keeps_inputs: False when the rule does not look at `step.inputs`, so that they need not be stored. Example::
+        keeps_inputs: False when the rule does not look at `step.inputs`, so that they need not be stored. where: which
+        modules of these types it holds for; the others are refused. Example::
 
             @rapbench.relevance.rule(MyScale)
             def my_scale(step, relevance, kappa):
@@ -114,9 +160,16 @@ class Rules(ChainMap[type[nn.Module], Rule]):
                 self[module] = function
             if not keeps_inputs:
                 _FORGETFUL.add(function)
+            if where is not None:
+                _CONDITIONS[function] = where
             return function
 
         return enter
+
+    def knows(self, module: nn.Module) -> bool:
+        """Whether there is a rule for a module as it is set up."""
+        rule = self.get(type(module))
+        return rule is not None and (rule not in _CONDITIONS or _CONDITIONS[rule](module))
 
     def needs_inputs(self, module: nn.Module) -> bool:
         """Whether the rule for a module looks at the activations it was given."""
@@ -124,6 +177,7 @@ class Rules(ChainMap[type[nn.Module], Rule]):
 
 
 _FORGETFUL: set[Rule] = set()
+_CONDITIONS: dict[Rule, Callable[[Any], bool]] = {}
 RULES = Rules()
 rule = RULES.rule
 

@@ -1,10 +1,24 @@
-"""Rules of what joins, passes or rearranges signals: activations, gates, additions, concatenations, padding."""
+"""Rules of what joins, passes, rearranges or resizes signals: activations, gates, additions, concatenations, padding."""
 
 import torch
 from torch import Tensor, nn
 
-from rapbench.relevance.operations import ACTIVATIONS, PADS, TRANSPARENT, Add, Cat, Constant, Gate, Pad, Part
-from rapbench.relevance.rules import Step, divisor, per_sample, rule, transpose
+from rapbench.relevance.operations import (
+    ACTIVATIONS,
+    INTERPOLATIONS,
+    MOVES,
+    PADS,
+    TRANSPARENT,
+    UPSAMPLES,
+    Add,
+    Cat,
+    Constant,
+    Gate,
+    Interpolate,
+    Pad,
+    Part,
+)
+from rapbench.relevance.rules import Step, per_sample, rule, transpose
 
 
 @rule(*ACTIVATIONS, *TRANSPARENT, keeps_inputs=False)
@@ -25,13 +39,13 @@ def gate(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor, None]:
     return relevance.sum_to_size(step.shapes[0]), None
 
 
-@rule(nn.Flatten, keeps_inputs=False)
+@rule(nn.Flatten, nn.Unflatten, keeps_inputs=False)
 def reshape_back(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     """Relevance takes the input's shape again."""
     return (relevance.reshape(step.shapes[0]),)
 
 
-@rule(Pad, Part, *PADS, keeps_inputs=False)
+@rule(Pad, Part, *PADS, *MOVES, keeps_inputs=False)
 def rearrange_back(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     """Every element returns to where it came from; what falls on constant padding is dropped."""
     _, back = step.once("back", lambda: transpose(step.module, relevance.new_zeros(step.shapes[0])))
@@ -41,14 +55,32 @@ def rearrange_back(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     return (handed,)
 
 
+@rule(*UPSAMPLES, Interpolate, keeps_inputs=False, where=lambda module: module.mode in INTERPOLATIONS)
+def interpolate(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
+    """R_i = sum_j w_ij R_j: each output's relevance returns with the weights that made it, which sum to 1.
+
+    A copy's relevance returns to what was copied. No activation takes part, so that nothing vanishes or explodes where
+    signs cancel.
+    """
+    _, back = step.once("back", lambda: transpose(step.module, relevance.new_zeros(step.shapes[0])))
+    return (back(relevance),)
+
+
 @rule(Add)
-def add(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor, Tensor]:
-    """R_a = a / (a + b) R, as the authors' release; `absolute`: |a| / (|a| + |b|) R, bounded where signs differ."""
+def add(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor | None, Tensor | None]:
+    """R_a = a / (a + b) R, as the authors' release; `absolute`: |a| / (|a| + |b|) R, bounded where signs differ.
+
+    What does not depend on the network's input is a constant, which takes nothing.
+    """
+    if step.varying and not all(step.varying):
+        own = [relevance.sum_to_size(shape) if varying else None
+               for shape, varying in zip(step.shapes, step.varying, strict=True)]  # fmt: skip
+        return own[0], own[1]
     a, b = step.inputs
     if step.options.residual == "absolute":
         a, b = a.abs(), b.abs()
-    signed = not all(step.nonnegative)
-    total = step.once("total", lambda: divisor(a + b, signed=signed))
+    signed = step.options.residual == "proportional" and not all(step.nonnegative)
+    total = step.once("total", lambda: step.denominator(a + b, signed=signed))
     shared = step.share(relevance, total)
     return (a * shared).sum_to_size(a.shape), shared.mul_(b).sum_to_size(b.shape)
 
