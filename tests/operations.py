@@ -10,13 +10,28 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 from torchvision.ops import Permute, StochasticDepth, deform_conv2d
 
 SIZES = {0: (), 1: (6,), 2: (4, 4), 3: (4, 2, 2)}
 FEATURES, CLASSES = 8, 5
+
+# Functions of torch.nn.functional that are no operation on a signal, and why.
+NOT_A_FUNCTION_OF_A_SIGNAL = {
+    "losses, and parts of them: they take the true labels": {
+        "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cross_entropy",
+        "ctc_loss", "gaussian_nll_loss", "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss",
+        "linear_cross_entropy", "margin_ranking_loss", "mse_loss", "multi_margin_loss", "multilabel_margin_loss",
+        "multilabel_soft_margin_loss", "nll_loss", "poisson_nll_loss", "smooth_l1_loss", "soft_margin_loss",
+        "triplet_margin_loss", "triplet_margin_with_distance_loss",
+    },
+    "takes class numbers, or the batch as one set of points, or time first": {"one_hot", "pdist", "conv_tbc"},
+    "another name of one that is called": {
+        "native_channel_shuffle", *(f"{kind}_pool{d}d_with_indices" for kind in ("adaptive_max", "fractional_max")
+                                    for d in (1, 2, 3)),
+    },
+}  # fmt: skip
 
 
 class Call(nn.Module):
@@ -140,7 +155,7 @@ def _each(name: str, *arguments: Any, says: str = "", dimensions: tuple[int, ...
 
 def _on_tokens(name: str, module: Callable[[], nn.Module], call: Callable[[Any, Any], Any]) -> Case:
     return Case(f"nn.{name}", lambda: Call(lambda h, m: call(m.inner, _tokens(h)), inner=module()),
-                names=rf"\b{name}\b")  # fmt: skip
+                names=rf"\b{name}\b|transpose")  # fmt: skip
 
 
 def _flat(name: str, module: Callable[[], nn.Module], call: Callable[[Any, Any], Any], names: str = "") -> Case:
@@ -172,7 +187,7 @@ MODULES: list[Case] = [
     *_each("ConvTranspose", 4, 6, 2, stride=2, groups=2, bias=False, says="{}, groups"),
     _module("Linear", 12, 7, dimensions=0),
     Case("nn.Linear, on channels last", lambda: Call(lambda h, m: m.inner(_tokens(h)), inner=nn.Linear(4, 3)),
-         names="Linear"),
+         names="Linear|transpose"),
     *_each("BatchNorm", 4),
     _module("BatchNorm1d", 12, dimensions=0, says="nn.BatchNorm1d, flat"),
     _module("SyncBatchNorm", 4),
@@ -188,6 +203,8 @@ MODULES: list[Case] = [
          names="ConvTranspose2d|BatchNorm2d"),
     Case("nn.BatchNorm1d, after Linear", lambda: nn.Sequential(nn.Linear(12, 6), nn.BatchNorm1d(6)), 0,
          names="BatchNorm1d"),
+    Case("nn.BatchNorm1d, after Linear on channels first",
+         lambda: nn.Sequential(nn.Flatten(2), nn.Linear(16, 4), nn.BatchNorm1d(4)), names="BatchNorm1d|Linear"),
     _module("GroupNorm", 2, 4),
     *_each("InstanceNorm", 4, affine=True),
     _module("InstanceNorm2d", 4, affine=True, track_running_stats=True, says="nn.InstanceNorm2d, running statistics"),
@@ -256,6 +273,7 @@ MODULES: list[Case] = [
 
 def _convolution(function: Any, d: int) -> Case:
     """A convolution as a function, with its module for the reference."""
+
     def build() -> nn.Module:
         return Call(lambda h, m: function(h, m.inner.weight, m.inner.bias, padding=1), inner=kind(4, 4, 3, padding=1))
 
@@ -274,6 +292,7 @@ def _function(name: str, function: Callable[..., Any], names: str = "", *, dimen
 
 def _constant(*shape: int) -> Callable[[], nn.Module]:
     """A module with a parameter `c` of its own, which a function reads."""
+
     def build() -> nn.Module:
         module = nn.Module()
         module.c = nn.Parameter(torch.randn(*shape))
@@ -347,11 +366,13 @@ FUNCTIONS: list[Case] = [
         ("selu", "SELU"), ("gelu", "GELU"), ("silu", "SiLU"), ("mish", "Mish"), ("hardswish", "Hardswish"),
         ("hardtanh", "Hardtanh"), ("softplus", "Softplus"), ("tanh", "Tanh"), ("sigmoid", "Sigmoid"),
         ("hardsigmoid", "Hardsigmoid"), ("hardshrink", "Hardshrink"), ("softshrink", "Softshrink"),
-        ("softsign", "Softsign"), ("tanhshrink", "Tanhshrink"), ("logsigmoid", "LogSigmoid|log_sigmoid"), ("rrelu", "RReLU"))),
+        ("softsign", "Softsign"), ("tanhshrink", "Tanhshrink"), ("logsigmoid", "LogSigmoid|log_sigmoid"),
+        ("rrelu", "RReLU"))),
     _function("F.prelu", lambda h, m: F.prelu(h, m.p.c), "prelu|PReLU", p=_constant(4)),
     _function("F.threshold", lambda h: F.threshold(h, 0.1, 0.0), "threshold|Threshold"),
     _function("F.relu_", lambda h: F.relu_(h + 0), "relu_|ReLU|add"),
-    _function("F.leaky_relu(inplace=True)", lambda h: F.leaky_relu(h + 0, 0.2, inplace=True), "leaky_relu|LeakyReLU|add"),
+    _function("F.leaky_relu(inplace=True)", lambda h: F.leaky_relu(h + 0, 0.2, inplace=True),
+              "leaky_relu|LeakyReLU|add"),
     _function("h.relu()", lambda h: h.relu(), "relu|ReLU"),
     *(_function(f"torch.{name}", getattr(torch, name)) for name in (
         "abs", "square", "exp", "expm1", "sin", "cos", "atan", "sinh", "erf", "sign", "round", "floor", "ceil",
@@ -549,7 +570,7 @@ FUNCTIONS: list[Case] = [
     *(_function(f"ends in {name}", function, names, head=True) for name, function, names in (
         ("softmax", lambda h: h.mean((2, 3)).softmax(1), "softmax|mean"),
         ("log_softmax", lambda h: F.log_softmax(h.flatten(1), 1), "log_softmax|flatten"),
-        
+
         ("mean", lambda h: h.mean((2, 3)), "[mM]ean"),
         ("max", lambda h: h.amax((2, 3)), "amax"),
         ("sum", lambda h: h.sum((2, 3)), "[sS]um"))),

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
-from tests.operations import Around, Case
+from tests.operations import Case
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = {nn.ConvTranspose1d: F.conv_transpose1d, nn.ConvTranspose2d: F.conv_transpose2d,
@@ -30,7 +29,8 @@ class Kind:
 
     of_image: an image's result depends neither on the others nor on chance. differentiable: autograd goes through.
     elementwise: each output depends on the input in its place alone. affine: in its input. selection: each output is
-    one of the inputs, as in max pooling. rectifier: "ReLU" or "ReLU6", where it computes that.
+    one of the inputs, as in max pooling. rectifier: "ReLU" or "ReLU6", where it computes that. cuts: it is affine, and
+    autograd's derivative is another, as behind `detach`.
     """
 
     of_image: bool
@@ -39,28 +39,31 @@ class Kind:
     affine: bool
     selection: bool
     rectifier: str
+    cuts: bool
 
 
 def kind_of(module: nn.Module, like: Tensor, positive: bool = False) -> Kind:
     """Measure an operation at random inputs like (2, ...); positive: at this one, and above it."""
+
     def op(h: Tensor) -> Tensor:
         return module(h.clone())  # it may work in place
 
     h = like.detach() if positive else torch.randn(like.shape, generator=torch.Generator().manual_seed(2)).to(like)
     with torch.no_grad():
         y = op(h)
-        of_image = bool(torch.equal(y, op(h)) or _close(y, op(h)))
+        of_image = all(torch.equal(y, op(h)) or _close(y, op(h)) for _ in range(5))
         try:
             alone = op(h[:1])
             of_image = of_image and alone.numel() == y[:1].numel() and _close(alone.reshape(y[:1].shape), y[:1])
         except (RuntimeError, IndexError):
             of_image = False
         if not of_image:
-            return Kind(False, True, False, False, False, "")
+            return Kind(False, True, False, False, False, "", False)
         other = h + torch.rand(h.shape, generator=torch.Generator().manual_seed(3)).to(h)
         # constants drop out of differences
         affine = _close(op((h + other) / 2), (y + op(other)) / 2) and _close(op(h + 2 * (other - h)) - y,
                                                                           2 * (op(other) - y))  # fmt: skip
+        rise = op(other) - y
         elementwise = y.shape == h.shape and _elementwise(op, h[:1])
         rectifier = next(
             (name for name, function in (("ReLU", F.relu), ("ReLU6", F.relu6))
@@ -80,7 +83,17 @@ def kind_of(module: nn.Module, like: Tensor, positive: bool = False) -> Kind:
         ones = (jacobian == 1).sum(1)
         selection = bool((ones <= 1).all() and ((jacobian == 0).sum(1) + ones == jacobian.shape[1]).all())
         selection = selection and _close(jacobian @ h[0].flatten(), out.detach().flatten())
-    return Kind(True, differentiable, elementwise, affine and not rectifier, selection, rectifier)
+    affine = affine and not rectifier
+    cuts = affine and not (differentiable and _derives(op, h, other - h, rise))
+    return Kind(True, differentiable, elementwise, affine, selection, rectifier, cuts)
+
+
+def _derives(op: Callable[[Tensor], Tensor], h: Tensor, step: Tensor, rise: Tensor) -> bool:
+    """Whether autograd's derivative of an affine operation tells how much a step raises it."""
+    x = h.clone().requires_grad_()
+    along = torch.randn(rise.shape, generator=torch.Generator().manual_seed(4)).to(h)
+    (gradient,) = torch.autograd.grad((op(x) * along).sum(), x)
+    return _close((gradient * step).sum(), (rise * along).sum())
 
 
 def _elementwise(op: Callable[[Tensor], Tensor], h: Tensor) -> bool:
@@ -219,7 +232,7 @@ class Reference:
             case "deeplift":
                 return self._deeplift()
             case "pattern_net" | "pattern_attribution":  # with trivial patterns
-                logits = self._logits(self.network(self.x)).detach()
+                logits = self.logits(self.x)
                 return self.gradient(self.x, self.network) * logits.view(-1, *[1] * (self.x.dim() - 1))
             case "rap":
                 return self._rap(RAP_FLOWS["normal"]) + self._rap(RAP_FLOWS["inversion"])
@@ -227,6 +240,11 @@ class Reference:
                 self._rap(RAP_FLOWS["normal"])
                 return None
         return self._lrp(method)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the targets' logits."""
+        with torch.no_grad():
+            return self._logits(self.network(x))
 
     def _logits(self, logits: Tensor) -> Tensor:
         return logits.gather(1, self.targets[:, None])[:, 0]
@@ -251,7 +269,7 @@ class Reference:
                 if layer.kind.rectifier:
                     h = rule.apply(h)
                     h = h.clamp(max=6) if layer.kind.rectifier == "ReLU6" else h
-                elif layer.kind.elementwise and not layer.kind.affine:
+                elif layer.kind.cuts or (layer.kind.elementwise and not layer.kind.affine):
                     raise Refused
                 else:
                     h = layer.module(h.clone())
@@ -271,7 +289,7 @@ class Reference:
             for layer in self.layers:
                 with torch.no_grad():
                     before, h0 = h0, layer.module(h0.clone())
-                if layer.kind.elementwise and not layer.kind.affine:
+                if layer.kind.elementwise:
                     rise = h.detach() - before
                     y = layer.module(h.clone()).detach()
                     h = carry(y, h, torch.where(rise == 0, 0, (y - h0) / torch.where(rise == 0, 1, rise)), scale=True)

@@ -6,7 +6,8 @@ from captum.attr import Deconvolution, GuidedBackprop
 from torch import Tensor, nn
 
 from rapbench.errors import RapbenchError
-from rapbench.methods._modules import affine, hookable
+from rapbench.methods._modules import affine, hookable, of
+from rapbench.methods._target import differentiated
 
 # No activations: the gradient is taken as it is.
 DIFFERENTIABLE = (
@@ -41,7 +42,7 @@ def rectified(
             f"{method} is the gradient, changed at each ReLU, and {type(model).__name__} has none; use sensitivity "
             "for its gradient"
         )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), differentiated(model):
         warnings.filterwarnings("ignore", "Setting backward hooks")  # they are on our graph
         attribution = captum(network).attribute(inputs.requires_grad_(), additional_forward_args=targets)
     return attribution.detach()
@@ -50,4 +51,4 @@ def rectified(
 def _stand_in(module: nn.Module) -> nn.Module | None:
     if type(module) is nn.ReLU6:
         return ClampedReLU()
-    return module if affine(module) or type(module) is nn.ReLU or isinstance(module, DIFFERENTIABLE) else None
+    return module if affine(module) or type(module) is nn.ReLU or of(module, DIFFERENTIABLE) else None

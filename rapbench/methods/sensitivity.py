@@ -7,10 +7,11 @@ from captum.attr import Saliency
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.methods._target import explained
+from rapbench.methods._target import differentiated, explained
 
 
 @methods.register("sensitivity", signs=("positive",), passes=2)
 def sensitivity(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Return |d logit / d x|, shaped like `inputs`."""
-    return Saliency(explained(model)).attribute(inputs.requires_grad_(), additional_forward_args=targets)
+    with differentiated(model):
+        return Saliency(explained(model)).attribute(inputs.requires_grad_(), additional_forward_args=targets)
