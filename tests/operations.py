@@ -55,6 +55,8 @@ class Case:
     build: makes it. dimensions: spatial ones of its input, which has four channels; 0: it is (N, features).
     positive: it needs an input above 0. head: it comes last. names: what a message may call it by, a pattern.
     plain: the same in modules whose rules the papers give, for a reference; from the operation that `build` made.
+    signal: of a gate, the operation as a function of the signal alone. flat: it resizes, each output a mean of inputs.
+    branches: it is several operations side by side.
     """
 
     name: str
@@ -64,6 +66,9 @@ class Case:
     head: bool = False
     names: str = ""
     plain: Callable[[Any], list[nn.Module]] | None = None
+    signal: Callable[[Any], Any] | None = None
+    flat: bool = False
+    branches: bool = False
 
     @property
     def pattern(self) -> str:
@@ -144,7 +149,12 @@ def _tokens(h: Any) -> Any:
 
 def _module(name: str, *arguments: Any, dimensions: int = 2, says: str = "", **options: Any) -> Case:
     build = getattr(nn, name)
-    return Case(says or f"nn.{name}", lambda: build(*arguments, **options), dimensions, names=rf"\b{name}\b")
+    flat = name.startswith("Upsampl") and options.get("mode", name) not in (
+        "Upsample",
+        "UpsamplingNearest2d",
+        "bicubic",
+    )
+    return Case(says or f"nn.{name}", lambda: build(*arguments, **options), dimensions, names=rf"\b{name}\b", flat=flat)
 
 
 def _each(name: str, *arguments: Any, says: str = "", dimensions: tuple[int, ...] = (1, 2, 3),
@@ -187,7 +197,7 @@ MODULES: list[Case] = [
     *_each("ConvTranspose", 4, 6, 2, stride=2, groups=2, bias=False, says="{}, groups"),
     _module("Linear", 12, 7, dimensions=0),
     Case("nn.Linear, on channels last", lambda: Call(lambda h, m: m.inner(_tokens(h)), inner=nn.Linear(4, 3)),
-         names="Linear|transpose"),
+         names="Linear|transpose", plain=lambda op: [Call(_tokens), op.inner]),
     *_each("BatchNorm", 4),
     _module("BatchNorm1d", 12, dimensions=0, says="nn.BatchNorm1d, flat"),
     _module("SyncBatchNorm", 4),
@@ -283,11 +293,13 @@ def _convolution(function: Any, d: int) -> Case:
 
 
 def _function(name: str, function: Callable[..., Any], names: str = "", *, dimensions: int = 2,
-              positive: bool = False, head: bool = False, **modules: Callable[[], nn.Module]) -> Case:  # fmt: skip
+              positive: bool = False, head: bool = False, flat: bool = False, branches: bool = False,
+              signal: Callable[..., Any] | None = None, plain: Callable[[Any], list[nn.Module]] | None = None,
+              **modules: Callable[[], nn.Module]) -> Case:  # fmt: skip
     def build() -> nn.Module:
         return Call(function, **{key: make() for key, make in modules.items()})
 
-    return Case(name, build, dimensions, positive, head, names)
+    return Case(name, build, dimensions, positive, head, names, plain, signal, flat, branches)
 
 
 def _constant(*shape: int) -> Callable[[], nn.Module]:
@@ -331,8 +343,13 @@ FUNCTIONS: list[Case] = [
     _function("torch.outer, einsum of two", lambda h: torch.einsum("nchw,ndhw->ncd", h, _turned(h)), "einsum"),
     _function("torch.where(h > 0, a, b)", lambda h: torch.where(h > 0, h, _turned(h)), "where|gt"),
     _function("h * sigmoid(h)", lambda h: h * h.sigmoid(), "Gate|[sS]igmoid|mul"),
-    _function("a * sigmoid(b)", lambda h: h * torch.sigmoid(_turned(h)), "Gate|[sS]igmoid|mul"),
-    _function("a * hardsigmoid(b)", lambda h: h * F.hardsigmoid(_turned(h)), "Gate|[hH]ardsigmoid|mul"),
+    _function("a * sigmoid(b)", lambda h: h * torch.sigmoid(_turned(h)), "Gate|[sS]igmoid|mul",
+              signal=lambda h: h * torch.sigmoid(_turned(h).detach())),
+    _function("hardsigmoid(b) * a", lambda h: F.hardsigmoid(_turned(h)) * h, "Gate|[hH]ardsigmoid|mul",
+              signal=lambda h: h * F.hardsigmoid(_turned(h).detach())),
+    _function("squeeze and excitation", lambda h, m: h * m.conv(h.mean((2, 3), keepdim=True)).sigmoid(),
+              "Gate|[sS]igmoid|mul|Conv2d|[mM]ean", conv=lambda: nn.Conv2d(4, 4, 1),
+              signal=lambda h, m: h * m.conv(h.detach().mean((2, 3), keepdim=True)).sigmoid()),
     _function("a * softmax(b)", lambda h: h * _turned(h).softmax(1), "softmax|mul"),
     _function("a * tanh(b)", lambda h: h * _turned(h).tanh(), "[tT]anh|mul|Gate"),
     _function("a * (b > 0)", lambda h: h * (_turned(h) > 0), "mul|gt"),
@@ -501,14 +518,16 @@ FUNCTIONS: list[Case] = [
               "max_pool2d|MaxPool2d|getitem"),
     _function("F.lp_pool2d", lambda h: F.lp_pool2d(h, 2, 2)),
     _function("F.fractional_max_pool2d", lambda h: F.fractional_max_pool2d(h, 2, output_size=2)),
-    _function("F.interpolate", lambda h: F.interpolate(h, scale_factor=2), "interpolate|Upsample"),
+    _function("F.interpolate", lambda h: F.interpolate(h, scale_factor=2), "[iI]nterpolate"),
     _function("F.interpolate(mode=bilinear)", lambda h: F.interpolate(h, size=(7, 7), mode="bilinear"),
-              "interpolate|Upsample"),
-    _function("F.interpolate(antialias=True)",
-              lambda h: F.interpolate(h, size=(3, 3), mode="bicubic", antialias=True), "interpolate|Upsample"),
-    _function("F.interpolate(mode=area)", lambda h: F.interpolate(h, size=(2, 3), mode="area"), "interpolate|Upsample"),
+              "[iI]nterpolate|Upsample", flat=True),
+    _function("F.interpolate(mode=bilinear, antialias=True)",
+              lambda h: F.interpolate(h, size=(3, 3), mode="bilinear", antialias=True), "[iI]nterpolate", flat=True),
+    _function("F.interpolate(mode=bicubic)", lambda h: F.interpolate(h, size=(3, 3), mode="bicubic"), "[iI]nterpolate"),
+    _function("F.interpolate(mode=area)", lambda h: F.interpolate(h, size=(2, 3), mode="area"),
+              "[iI]nterpolate|AdaptiveAvgPool2d"),
     _function("F.interpolate to a signal's size", lambda h: F.interpolate(F.avg_pool2d(h, 2), size=h.shape[2:]) + h,
-              "interpolate|Upsample|[aA]dd"),
+              "[iI]nterpolate|[aA]dd", branches=True),
     _function("F.grid_sample", lambda h: F.grid_sample(
         h, F.affine_grid(torch.eye(2, 3, dtype=h.dtype)[None].repeat(2, 1, 1)[:1].expand(h.shape[0], -1, -1), h.shape,
                          align_corners=False), align_corners=False), "grid_sample|affine_grid"),
@@ -526,7 +545,7 @@ FUNCTIONS: list[Case] = [
     _function("torch.tensordot", lambda h, m: torch.tensordot(h, m.p.c, dims=([1], [0])), p=_constant(4, 3)),
     _function("torch.matmul", lambda h, m: torch.matmul(h, m.p.c), p=_constant(4, 3)),
     _function("F.batch_norm", lambda h, m: F.batch_norm(h, m.n.running_mean, m.n.running_var), "batch_norm|BatchNorm",
-              n=lambda: nn.BatchNorm2d(4)),
+              n=lambda: nn.BatchNorm2d(4, affine=False), plain=lambda op: [op.n]),
     _function("F.batch_norm(training=True)", lambda h: F.batch_norm(h, None, None, training=True),
               "batch_norm|BatchNorm"),
     _function("F.layer_norm", lambda h: F.layer_norm(h, (4, 4, 4))),

@@ -18,7 +18,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "rap": RAP_OPTIONS,
 }
 LOOKS_AT_MODEL = [method for method in methods if methods[method].facts.get("looks_at_model", True)]
-CLOSE = 1e-4  # of the largest relevance: LRP's stabilizers are part of some of the references' rules only
+CLOSE = 1e-5  # of the largest relevance
 
 
 class Wrong(AssertionError):
@@ -40,7 +40,7 @@ def outcome(reference: Reference, method: str) -> str:
         must_refuse, known, want = False, False, None
     network = reference.case.network()
     options, balance = dict(OPTIONS.get(method, {})), []
-    if method.startswith("rap") and not known:
+    if not known and "balance" in methods[method].options:
         options = {"balance": balance}
     try:
         if method.startswith("pattern"):
@@ -68,7 +68,8 @@ def _check_sum(reference: Reference, method: str, got: Tensor, balance: list[Any
     if method == "deeplift":
         want = logits - reference.logits(torch.zeros_like(reference.x))
     else:
-        start = logits if method == "rap_aaai" else torch.zeros_like(logits)
+        assert balance
+        start = torch.zeros_like(logits) if method == "rap" else logits
         want = start - sum((entry.dropped for entry in balance), torch.zeros_like(logits))
     error = (got.flatten(1).sum(1) - want).abs() / got.abs().flatten(1).sum(1).clamp(min=1e-30)
     if not (error < CLOSE).all():

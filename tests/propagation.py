@@ -1,110 +1,142 @@
 """Every method's relevance in a small network, worked out from its definition alone: plain autograd in float64.
 
-LRP is written as gradient times input of a network whose layers are changed: where a layer hands on the shares
-q_ij / sum_i q_ij, it computes q's sum times the constant ratio of its value to that sum. What kind of operation a case
-is, and so which reference it has, is measured on the operation itself.
+What kind of operation a case is, and so which reference it has, is measured on the operation itself.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from tests.operations import Case
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-TRANSPOSED = {nn.ConvTranspose1d: F.conv_transpose1d, nn.ConvTranspose2d: F.conv_transpose2d,
-              nn.ConvTranspose3d: F.conv_transpose3d}  # fmt: skip
+TRANSPOSED = {
+    nn.ConvTranspose1d: F.conv_transpose1d,
+    nn.ConvTranspose2d: F.conv_transpose2d,
+    nn.ConvTranspose3d: F.conv_transpose3d,
+}
 LAYERS = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)
 NORMS = nn.modules.batchnorm._BatchNorm
 
 
+class Refused(Exception):
+    """There is no right value: the method must say that it cannot handle the operation."""
+
+
+class Unknown(Exception):
+    """This reference does not know the value."""
+
+
+# What an operation is
+
+
 @dataclass(frozen=True)
 class Kind:
-    """What an operation is, measured.
+    """What an operation was measured to be.
 
     of_image: an image's result depends neither on the others nor on chance. differentiable: autograd goes through.
-    elementwise: each output depends on the input in its place alone. affine: in its input. selection: each output is
-    one of the inputs, as in max pooling. rectifier: "ReLU" or "ReLU6", where it computes that. cuts: it is affine, and
-    autograd's derivative is another, as behind `detach`.
+    sources: where each output depends on one input at most, as behind an activation, a constant or a move, the matrix
+    (outputs, inputs) of what depends on what; else None. affine: in its input. selection: each output is one of the
+    inputs, as in max pooling. rectifier: "ReLU" or "ReLU6", where it computes that.
     """
 
     of_image: bool
-    differentiable: bool
-    elementwise: bool
-    affine: bool
-    selection: bool
-    rectifier: str
-    cuts: bool
+    differentiable: bool = True
+    sources: Tensor | None = None
+    affine: bool = False
+    selection: bool = False
+    rectifier: str = ""
+
+    @property
+    def nonlinear(self) -> bool:
+        """Whether it is an activation function of some sort."""
+        return self.sources is not None and not self.affine
+
+
+class Attached(TorchFunctionMode):
+    """`detach` and `.data` give the tensor itself: they are no part of the function that a model computes."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        cuts = (torch.detach, Tensor.detach, Tensor.data.__get__)  # type: ignore[attr-defined]
+        return args[0].clone() if func in cuts else func(*args, **(kwargs or {}))
 
 
 def kind_of(module: nn.Module, like: Tensor, positive: bool = False) -> Kind:
     """Measure an operation at random inputs like (2, ...); positive: at this one, and above it."""
 
     def op(h: Tensor) -> Tensor:
-        return module(h.clone())  # it may work in place
+        return _attached(module, h)
 
-    h = like.detach() if positive else torch.randn(like.shape, generator=torch.Generator().manual_seed(2)).to(like)
+    h = like.detach() if positive else torch.randn(like.shape, generator=_seeded(2)).to(like)
+    other = h + torch.rand(h.shape, generator=_seeded(3)).to(h)
     with torch.no_grad():
         y = op(h)
-        of_image = all(torch.equal(y, op(h)) or _close(y, op(h)) for _ in range(5))
-        try:
-            alone = op(h[:1])
-            of_image = of_image and alone.numel() == y[:1].numel() and _close(alone.reshape(y[:1].shape), y[:1])
-        except (RuntimeError, IndexError):
-            of_image = False
-        if not of_image:
-            return Kind(False, True, False, False, False, "", False)
-        other = h + torch.rand(h.shape, generator=torch.Generator().manual_seed(3)).to(h)
+        if not _of_image(op, h, y):
+            return Kind(False)
         # constants drop out of differences
-        affine = _close(op((h + other) / 2), (y + op(other)) / 2) and _close(op(h + 2 * (other - h)) - y,
-                                                                          2 * (op(other) - y))  # fmt: skip
         rise = op(other) - y
-        elementwise = y.shape == h.shape and _elementwise(op, h[:1])
-        rectifier = next(
-            (name for name, function in (("ReLU", F.relu), ("ReLU6", F.relu6))
-             if elementwise and not affine and _close(op(9 * h), function(9 * h))),
-            "ReLU" if isinstance(module, nn.ReLU) else "",
-        )  # fmt: skip
+        affine = _close(op((h + other) / 2), y + rise / 2) and _close(op(h + 2 * (other - h)), y + 2 * rise)
+        sources = _sources(op, h[:1])
+        candidates = {"ReLU": F.relu, "ReLU6": F.relu6}
+        rectifier = "ReLU" if isinstance(module, nn.ReLU) else ""
+        if y.shape == h.shape and sources is not None and not affine:
+            same = [name for name, function in candidates.items()
+                    if _close(y, function(h)) and _close(op(9 * h), function(9 * h))]  # fmt: skip
+            rectifier = same[0] if same else rectifier
     x = h[:1].clone().requires_grad_()
     try:
         out = op(x)
         torch.autograd.grad(out.sum(), x)
-        differentiable = True
     except RuntimeError:
-        differentiable = False
+        return Kind(True, False, sources, affine)
     selection = False
-    if differentiable and not elementwise:
-        jacobian = torch.autograd.functional.jacobian(op, h[:1], vectorize=False).reshape(out.numel(), -1)
-        ones = (jacobian == 1).sum(1)
-        selection = bool((ones <= 1).all() and ((jacobian == 0).sum(1) + ones == jacobian.shape[1]).all())
+    if sources is None and not affine:
+        jacobian = torch.autograd.functional.jacobian(op, h[:1]).reshape(out.numel(), -1)
+        selection = bool(((jacobian == 0) | (jacobian == 1)).all() and (jacobian.sum(1) <= 1).all())
         selection = selection and _close(jacobian @ h[0].flatten(), out.detach().flatten())
-    affine = affine and not rectifier
-    cuts = affine and not (differentiable and _derives(op, h, other - h, rise))
-    return Kind(True, differentiable, elementwise, affine, selection, rectifier, cuts)
+    return Kind(True, True, sources, affine and not rectifier, selection, rectifier)
 
 
-def _derives(op: Callable[[Tensor], Tensor], h: Tensor, step: Tensor, rise: Tensor) -> bool:
-    """Whether autograd's derivative of an affine operation tells how much a step raises it."""
-    x = h.clone().requires_grad_()
-    along = torch.randn(rise.shape, generator=torch.Generator().manual_seed(4)).to(h)
-    (gradient,) = torch.autograd.grad((op(x) * along).sum(), x)
-    return _close((gradient * step).sum(), (rise * along).sum())
+def _of_image(op: Callable[[Tensor], Tensor], h: Tensor, y: Tensor) -> bool:
+    if not all(_close(y, op(h)) for _ in range(5)):
+        return False
+    try:
+        alone = op(h[:1])
+    except (RuntimeError, IndexError):
+        return False
+    return len(y) == len(h) and alone.numel() == y[:1].numel() and _close(alone.reshape(y[:1].shape), y[:1])
 
 
-def _elementwise(op: Callable[[Tensor], Tensor], h: Tensor) -> bool:
+def _sources(op: Callable[[Tensor], Tensor], h: Tensor) -> Tensor | None:
+    """Return which outputs each input moves, (outputs, inputs), unless an output has several."""
     count = h.numel()
     steps = torch.eye(count, dtype=h.dtype).view(count, *h.shape[1:])
-    changed = (op(h + steps) - op(h)).abs().flatten(1) > 1e-12
-    return bool((changed <= steps.flatten(1).bool()).all())
+    try:  # values may leave what the operation takes, or saturate: any difference counts
+        moved = [op(h + step * steps) - op(h) for step in (0.3, 1.0, 10.0, -10.0)]
+    except RuntimeError:  # made for two images
+        return None
+    depends = sum((change.abs() > 1e-12).flatten(1) for change in moved).bool().T  # type: ignore[union-attr]
+    return depends if bool((depends.sum(1) <= 1).all()) else None
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+def _seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# Rules of LRP's kind: from the relevance of a layer's outputs to that of its inputs
+
+# (layer, its inputs, weight, bias, relevance of its outputs) -> relevance of its inputs
+Rule = Callable[[Any, Tensor, Tensor, Tensor | None, Tensor], Tensor]
 
 
 def apply(layer: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -117,35 +149,33 @@ def apply(layer: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return function(x, weight, bias, layer.stride, layer.padding, layer.output_padding, layer.groups, layer.dilation)
 
 
-def carry(value: Tensor, terms: Tensor, total: Tensor | None = None, *, scale: bool = False) -> Tensor:
-    """`value`, whose gradient goes to `terms` times value / total, without a total value / terms.
-
-    scale: `total` is that factor itself.
-    """
-    over = (terms if total is None else total).detach()
-    factor = over if scale else torch.where(over == 0, 0, value.detach() / torch.where(over == 0, 1, over))
-    scaled = terms * factor
-    return value.detach() + scaled - scaled.detach()
-
-
-# (layer, its input, weight, bias, value) -> value with the relevance of a rule
-Rule = Callable[[Any, Tensor, Tensor, Tensor | None, Tensor], Tensor]
+def shared(terms: Callable[[Tensor], Tensor], x: Tensor, relevance: Tensor, stabilizer: float) -> Tensor:
+    """x_i times the derivative of `terms` by it, each output weighed by its relevance over its value."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        total = terms(x)
+        over = total.detach() + stabilizer * torch.where(total >= 0, 1.0, -1.0)
+        ratio = torch.where(over == 0, 0, relevance / torch.where(over == 0, 1, over))
+        (derivative,) = torch.autograd.grad(total, x, ratio)
+    return x.detach() * derivative
 
 
-def alpha_beta(alpha: float, *, bias: bool = True, swapped: bool = False) -> Rule:
-    """alpha (sum of z+ / (sum z+ + b+)) - (alpha - 1) (the same of z-); swapped: of z- alone."""
+def alpha_beta(alpha: float, stabilizer: float, *, bias: bool = True, signs: tuple[int, ...] = (1, -1)) -> Rule:
+    """alpha z+ / (sum z+ + b+) - (alpha - 1) z- / (sum z- + b-); signs (-1,): z- / sum z- alone."""
 
-    def rule(layer: Any, x: Tensor, weight: Tensor, b: Tensor | None, value: Tensor) -> Tensor:
-        up, down = x.clamp(min=0), x.clamp(max=0)
-        more, less = weight.clamp(min=0), weight.clamp(max=0)
-        some = b if bias else None
-        plus = apply(layer, up, more, None if some is None else some.clamp(min=0)) + apply(layer, down, less, None)
-        minus = apply(layer, up, less, None if some is None else some.clamp(max=0)) + apply(layer, down, more, None)
-        if swapped:
-            return carry(value, minus)
-        beta = alpha - 1
-        a = carry(value, plus)
-        return a if beta == 0 else alpha * a - beta * carry(value, minus)
+    def rule(layer: Any, x: Tensor, weight: Tensor, b: Tensor | None, relevance: Tensor) -> Tensor:
+        handed = torch.zeros_like(x)
+        for sign in signs:
+            factor = 1.0 if len(signs) == 1 else alpha if sign > 0 else 1 - alpha
+            same, opposite = (weight * (weight * sign * by > 0) for by in (1, -1))
+            added = None if b is None or not bias else b * (b * sign > 0)
+
+            def terms(x: Tensor, same: Any = same, opposite: Any = opposite, added: Any = added) -> Tensor:
+                up, down = x * (x > 0), x * (x < 0)
+                return apply(layer, up, same, added) + apply(layer, down, opposite, None)
+
+            handed = handed + factor * shared(terms, x, relevance, stabilizer) if factor else handed
+        return handed
 
     return rule
 
@@ -153,42 +183,63 @@ def alpha_beta(alpha: float, *, bias: bool = True, swapped: bool = False) -> Rul
 def epsilon(stabilizer: float) -> Rule:
     """z / (z + stabilizer * sign(z)), with the bias in z."""
 
-    def rule(layer: Any, x: Tensor, weight: Tensor, b: Tensor | None, value: Tensor) -> Tensor:
-        z = apply(layer, x, weight, b)
-        return carry(value, z, z + stabilizer * z.detach().sign())
+    def rule(layer: Any, x: Tensor, weight: Tensor, b: Tensor | None, relevance: Tensor) -> Tensor:
+        return shared(lambda x: apply(layer, x, weight, b), x, relevance, stabilizer)
 
     return rule
 
 
-RULES: dict[str, tuple[Rule, Rule]] = {  # of convolutions and of fully connected layers
-    "lrp_a1b0": (alpha_beta(1), alpha_beta(1)),
-    "lrp_a2b1": (alpha_beta(2), alpha_beta(2)),
-    "lrp_alpha_beta": (alpha_beta(2), alpha_beta(2)),
-    "lrp_epsilon": (epsilon(0.1), epsilon(0.1)),
-    "lrp_preset_a": (alpha_beta(1), epsilon(0.1)),
-    "lrp_preset_b": (alpha_beta(2), epsilon(0.1)),
-    "captum_lrp": (epsilon(1e-9), epsilon(1e-9)),
+@dataclass(frozen=True)
+class Propagation:
+    """A method of LRP's kind.
+
+    convolution, dense: its rules. stabilizer: of what shares in proportion: sums and averages. norm: whether a batch
+    norm is folded into the layer before, passes relevance on, or is a layer with the rule of proportion. flat: whether
+    resizing hands on relevance by its weights alone.
+    """
+
+    convolution: Rule
+    dense: Rule
+    stabilizer: float
+    norm: Literal["folded", "passes", "layer"]
+    flat: bool = True
+
+
+def _lrp(convolution: Rule, dense: Rule) -> Propagation:
+    return Propagation(convolution, dense, 1e-6, "folded")
+
+
+def _rap(sign: int) -> Propagation:
+    rule = alpha_beta(1, 0.0, bias=False, signs=(sign,))
+    return Propagation(rule, rule, 0.0, "passes")
+
+
+A1B0, A2B1, EPSILON = alpha_beta(1, 1e-6), alpha_beta(2, 1e-6), epsilon(0.1)
+LRP = {
+    "lrp_a1b0": _lrp(A1B0, A1B0),
+    "lrp_a2b1": _lrp(A2B1, A2B1),
+    "lrp_alpha_beta": _lrp(A2B1, A2B1),
+    "lrp_epsilon": _lrp(EPSILON, EPSILON),
+    "lrp_preset_a": _lrp(A1B0, EPSILON),
+    "lrp_preset_b": _lrp(A2B1, EPSILON),
+    "captum_lrp": Propagation(epsilon(1e-9), epsilon(1e-9), 1e-9, "layer", flat=False),
 }
-# What the relevance of `rap` below its start is, without what it adds for biases and norms.
-RAP_FLOWS = {"normal": alpha_beta(1, bias=False), "inversion": alpha_beta(1, bias=False, swapped=True)}
+# Of `rap` what is below its start, without what it adds for biases and norms.
+RAP = {"normal": _rap(1), "inversion": _rap(-1)}
 RAP_OPTIONS = {"bias_correction": False, "batchnorm_correction": False, "input_rule": "same_as_hidden"}
 
 
-class Refused(Exception):
-    """There is no right value: the method must say that it cannot handle the operation."""
-
-
-class Unknown(Exception):
-    """This reference does not know the value."""
+# The reference
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One step of a network, and what it was measured to be; value: what it gives."""
+    """One step of a network: its module, what it was measured to be, its inputs and its outputs."""
 
     module: Any
     kind: Kind
-    value: Tensor
+    x: Tensor
+    y: Tensor
 
 
 class Reference:
@@ -207,8 +258,9 @@ class Reference:
         for module in modules:
             kind = kind_of(module, h, case.positive)
             with torch.no_grad():
-                h = module(h.clone())
-            self.layers.append(Layer(module, kind, h))
+                y = module(h.clone())
+            self.layers.append(Layer(module, kind, h, y))
+            h = y
         with torch.no_grad():
             assert case.plain is None or _close(h, self.network(self.x)), case.name
         self.targets = torch.tensor([1, 3]) % h.shape[1]
@@ -222,24 +274,24 @@ class Reference:
             raise Refused
         match method:
             case "sensitivity" | "smoothgrad":  # without noise
-                return self.gradient(self.x, self.network).abs()
+                return self.gradient(self.x).abs()
             case "gradient_x_input":
-                return self.gradient(self.x, self.network) * self.x
+                return self.gradient(self.x) * self.x
             case "integrated_gradients":
                 return self._path()
             case "guided_backprop" | "deconvolution":
-                return self._rectified(GUIDED[method])
+                return self._rectified(RECTIFIED[method])
             case "deeplift":
                 return self._deeplift()
             case "pattern_net" | "pattern_attribution":  # with trivial patterns
                 logits = self.logits(self.x)
-                return self.gradient(self.x, self.network) * logits.view(-1, *[1] * (self.x.dim() - 1))
+                return self.gradient(self.x) * logits.view(-1, *[1] * (self.x.dim() - 1))
             case "rap":
-                return self._rap(RAP_FLOWS["normal"]) + self._rap(RAP_FLOWS["inversion"])
+                return self._rap(RAP["normal"]) + self._rap(RAP["inversion"])
             case "rap_aaai":
-                self._rap(RAP_FLOWS["normal"])
+                self._rap(RAP["normal"])
                 return None
-        return self._lrp(method)
+        return self._lrp(LRP[method])
 
     def logits(self, x: Tensor) -> Tensor:
         """Return the targets' logits."""
@@ -249,19 +301,20 @@ class Reference:
     def _logits(self, logits: Tensor) -> Tensor:
         return logits.gather(1, self.targets[:, None])[:, 0]
 
-    def gradient(self, x: Tensor, forward: Callable[[Tensor], Tensor]) -> Tensor:
-        """Of the target logits."""
+    def gradient(self, x: Tensor, forward: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Of the target logits that `forward` gives, or the network."""
+        forward = forward or (lambda x: _attached(self.network, x))
         x = x.clone().requires_grad_()
         try:
             (gradient,) = torch.autograd.grad(self._logits(forward(x)).sum(), x)
-        except RuntimeError as error:  # it is detached, or torch has no derivative
+        except RuntimeError as error:  # torch has no derivative
             raise Refused from error
         return gradient
 
     def _path(self, steps: int = 2) -> Tensor:
         points, weights = np.polynomial.legendre.leggauss(steps)
         places = zip((points + 1) / 2, weights / 2, strict=True)
-        return self.x * sum((w * self.gradient(a * self.x, self.network) for a, w in places), torch.zeros(()))
+        return self.x * sum((w * self.gradient(a * self.x) for a, w in places), torch.zeros(()))
 
     def _rectified(self, rule: Any) -> Tensor:
         def forward(h: Tensor) -> Tensor:
@@ -269,10 +322,10 @@ class Reference:
                 if layer.kind.rectifier:
                     h = rule.apply(h)
                     h = h.clamp(max=6) if layer.kind.rectifier == "ReLU6" else h
-                elif layer.kind.cuts or (layer.kind.elementwise and not layer.kind.affine):
+                elif layer.kind.nonlinear:
                     raise Refused
                 else:
-                    h = layer.module(h.clone())
+                    h = _attached(layer.module, h)
             return h
 
         if not any(layer.kind.rectifier for layer in self.layers):
@@ -281,68 +334,50 @@ class Reference:
 
     def _deeplift(self) -> Tensor | None:
         """The rescale rule against zeros; through a selection it is known by its sum alone."""
-        known = True
+        if any(not (layer.kind.affine or layer.kind.sources is not None or layer.kind.selection)
+               for layer in self.layers):  # fmt: skip
+            raise Refused
 
         def forward(h: Tensor) -> Tensor:
-            nonlocal known
             h0 = torch.zeros_like(h)
             for layer in self.layers:
                 with torch.no_grad():
                     before, h0 = h0, layer.module(h0.clone())
-                if layer.kind.elementwise:
-                    rise = h.detach() - before
-                    y = layer.module(h.clone()).detach()
-                    h = carry(y, h, torch.where(rise == 0, 0, (y - h0) / torch.where(rise == 0, 1, rise)), scale=True)
-                else:
-                    if not (layer.kind.affine or layer.kind.selection):
-                        raise Refused
-                    known = known and layer.kind.affine
-                    h = layer.module(h.clone())
+                y = _attached(layer.module, h)
+                if layer.kind.nonlinear and y.shape == h.shape:
+                    y, rise = y.detach(), h.detach() - before
+                    scaled = h * torch.where(rise == 0, 0, (y - h0) / torch.where(rise == 0, 1, rise))
+                    y = y + scaled - scaled.detach()
+                h = y
             return h
 
         relevance = self.x * self.gradient(self.x, forward)
-        return relevance if known else None
+        exact = all(layer.kind.affine or (layer.kind.nonlinear and layer.x.shape == layer.y.shape)
+                    for layer in self.layers)  # fmt: skip
+        return relevance if exact else None
 
     # LRP and RAP
 
-    def _propagated(self, x: Tensor, layers: list[Layer], rule_of: Callable[[Any], Rule], fold: bool,
-                    own_norm: bool = False) -> Tensor:  # fmt: skip
-        """The layers' value, with the relevance of a method.
-
-        fold: whether a norm right after a layer is worked into it, else norms pass relevance on. own_norm: whether
-        norms are layers themselves.
-        """
-        h = x
-        done = False
-        for layer, after in zip(layers, [*layers[1:], None], strict=True):
-            module, kind = layer.module, layer.kind
-            if done:
-                done = False
-            elif isinstance(module, LAYERS):
-                weight, bias = module.weight.detach(), None if module.bias is None else module.bias.detach()
-                if fold and after is not None and isinstance(after.module, NORMS):
-                    weight, bias = folded(module, after.module)
-                    done = True
-                h = rule_of(module)(module, h, weight, bias, apply(module, h, weight, bias))
-            elif kind.elementwise and not (own_norm and kind.affine):
-                h = carry(module(h.clone()), h, h)
-            elif kind.differentiable and (kind.affine or kind.selection or kind.elementwise):
-                h = module(h.clone())
-            else:
-                raise Refused
-        return h
-
-    def _lrp(self, method: str) -> Tensor:
-        convolution, dense = RULES[method]
-        captum = method == "captum_lrp"
-
-        def rule_of(layer: Any) -> Rule:
-            return dense if isinstance(layer, nn.Linear) else convolution
-
+    def _lrp(self, method: Propagation) -> Tensor:
         self._refuse_other_than_logits()
-        return self.x * self.gradient(
-            self.x, lambda x: self._propagated(x, self.layers, rule_of, fold=not captum, own_norm=captum)
-        )
+        logits = self.layers[-1].y
+        return self._propagated(torch.where(_one_hot(self.targets, logits), logits, 0.0), self.layers, method)
+
+    def _rap(self, method: Propagation) -> Tensor:
+        self._refuse_other_than_logits()
+        head, features = self.layers[-1].module, self.layers[-1].x
+        if not isinstance(head, nn.Linear):
+            self._propagated(torch.zeros_like(self.layers[-1].y), self.layers, method)
+            raise Unknown
+        z = features * head.weight.detach()[self.targets]
+        up, down = z.clamp(min=0), z.clamp(max=0)
+        shares = up / up.sum(1, keepdim=True).clamp(min=1e-30) - down / down.sum(1, keepdim=True).clamp(max=-1e-30)
+        return self._propagated(shares * self.logits(self.x)[:, None], self.layers[:-1], method)
+
+    def _signal(self, x: Tensor) -> Tensor:
+        assert self.case.signal is not None
+        op: Any = self.network.op
+        return self.case.signal(x, op) if op._modules else self.case.signal(x)
 
     def _refuse_other_than_logits(self) -> None:
         """Refuse a network whose last values are a function of logits, such as probabilities."""
@@ -352,19 +387,62 @@ class Reference:
             if not (layer.kind.affine or layer.kind.selection or layer.kind.rectifier):
                 raise Refused
 
-    def _rap(self, rule: Rule) -> Tensor:
-        head = self.layers[-1].module
-        if not isinstance(head, nn.Linear):
-            self._refuse_other_than_logits()
-            raise Unknown
-        x = self.x.clone().requires_grad_()
-        features = self._propagated(x, self.layers[:-1], lambda layer: rule, fold=False)
-        z = features.detach() * head.weight.detach()[self.targets]
-        logits = head(features.detach()).gather(1, self.targets[:, None])
-        up, down = z.clamp(min=0), z.clamp(max=0)
-        start = (up / up.sum(1, keepdim=True) - down / down.sum(1, keepdim=True)) * logits
-        ratio = torch.where(features == 0, 0, start / torch.where(features == 0, 1, features)).detach()
-        return (self.x * torch.autograd.grad(features, x, ratio)[0]).detach()
+    def _propagated(self, relevance: Tensor, layers: list[Layer], method: Propagation) -> Tensor:
+        """Take relevance from the outputs of the last of some layers to the inputs of the first."""
+        for layer in layers:
+            kind = layer.kind
+            if layer.module is self.network.op and self.case.signal:
+                continue
+            if layer.module is self.network.op and self.case.branches:
+                raise Unknown
+            if not (kind.affine or kind.selection or kind.sources is not None):
+                raise Refused
+        norm = None
+        for layer, before in reversed(list(zip(layers, [None, *layers[:-1]], strict=True))):
+            module, kind = layer.module, layer.kind
+            if isinstance(module, LAYERS):
+                weight, bias = module.weight.detach(), None if module.bias is None else module.bias.detach()
+                if norm is not None:
+                    weight, bias = folded(module, norm)
+                    norm = None
+                rule = method.dense if isinstance(module, nn.Linear) else method.convolution
+                relevance = rule(module, layer.x, weight, bias, relevance)
+            elif (
+                method.norm == "folded"
+                and isinstance(module, NORMS)
+                and before is not None
+                and isinstance(before.module, LAYERS)
+                and _is_foldable(before, layer)
+            ):
+                norm = module
+            elif self.case.signal and module is self.network.op:
+                relevance = shared(self._signal, layer.x, relevance, 0.0)
+            elif self.case.flat and method.flat and module is self.network.op:
+                ones = torch.ones_like(layer.x)  # the outputs' weights, which sum to 1
+                relevance = shared(lambda x: module(x), ones, relevance * module(ones), 0.0)  # noqa: B023
+            elif kind.sources is not None and not (method.norm == "layer" and kind.affine and kind.differentiable):
+                outputs = relevance.flatten(1)
+                relevance = (outputs @ kind.sources.to(outputs)).view(layer.x.shape)
+            else:
+                if not kind.differentiable:
+                    raise Refused
+                stabilizer = 0.0 if kind.selection else method.stabilizer
+                relevance = shared(lambda x: _attached(module, x), layer.x, relevance, stabilizer)  # noqa: B023
+        return relevance
+
+
+def _attached(module: nn.Module, x: Tensor) -> Tensor:
+    with Attached():
+        return module(x.clone())
+
+
+def _one_hot(targets: Tensor, logits: Tensor) -> Tensor:
+    return F.one_hot(targets, logits.shape[1]).bool()
+
+
+def _is_foldable(layer: Layer, norm: Layer) -> bool:
+    """Whether the norm scales the layer's units: of a fully connected layer those are the last axis."""
+    return not isinstance(layer.module, nn.Linear) or norm.x.dim() == 2
 
 
 def folded(layer: Any, norm: Any) -> tuple[Tensor, Tensor]:
@@ -401,4 +479,4 @@ class _Deconvolved(_Guided):
         return gradients[0].clamp(min=0)
 
 
-GUIDED = {"guided_backprop": _Guided, "deconvolution": _Deconvolved}
+RECTIFIED = {"guided_backprop": _Guided, "deconvolution": _Deconvolved}

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from rapbench.errors import RapbenchError
 from rapbench.methods._modules import affine, hookable, of
-from rapbench.methods._target import differentiated
 
 # No activations: the gradient is taken as it is.
 DIFFERENTIABLE = (
@@ -42,7 +41,7 @@ def rectified(
             f"{method} is the gradient, changed at each ReLU, and {type(model).__name__} has none; use sensitivity "
             "for its gradient"
         )
-    with warnings.catch_warnings(), differentiated(model):
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Setting backward hooks")  # they are on our graph
         attribution = captum(network).attribute(inputs.requires_grad_(), additional_forward_args=targets)
     return attribution.detach()

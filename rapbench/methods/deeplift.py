@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from rapbench.errors import RapbenchError
 from rapbench.methods import methods
 from rapbench.methods._modules import affine, hookable
-from rapbench.methods._target import differentiated
 from rapbench.relevance.operations import ACTIVATIONS
 
 POOLS: dict[type[nn.Module], Callable[..., Any]] = {
@@ -37,7 +36,7 @@ def deeplift(model: nn.Module, inputs: Tensor, targets: Tensor, *, baseline: flo
     """
     takes = "affine operations, elementwise activations and max pooling"
     network = hookable(model, inputs, "deeplift", takes, _stand_in)
-    with warnings.catch_warnings(), differentiated(model):
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Setting forward, backward hooks")  # they are on our graph
         attribution = DeepLift(network).attribute(
             inputs.requires_grad_(), torch.full_like(inputs, baseline), additional_forward_args=(targets,)

@@ -4,12 +4,11 @@ from captum.attr import InputXGradient
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.methods._target import differentiated, explained
+from rapbench.methods._target import explained
 
 
 @methods.register("gradient_x_input", signs=("positive", "negative"), passes=2)
 def gradient_x_input(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Return x * d logit / d x, shaped like `inputs`."""
-    with differentiated(model):
-        attribution = InputXGradient(explained(model))
-        return attribution.attribute(inputs.requires_grad_(), additional_forward_args=targets).detach()
+    attribution = InputXGradient(explained(model)).attribute(inputs.requires_grad_(), additional_forward_args=targets)
+    return attribution.detach()

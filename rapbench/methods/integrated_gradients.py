@@ -11,7 +11,7 @@ from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.methods._target import differentiated, explained
+from rapbench.methods._target import explained
 
 
 @methods.register("integrated_gradients", signs=("positive", "negative"), passes=148)
@@ -31,13 +31,12 @@ def integrated_gradients(
     baseline: the reference's value in the network's input space. batch: path points per forward pass, which bounds the
     memory whatever `steps` is.
     """
-    with differentiated(model):
-        attribution = IntegratedGradients(explained(model)).attribute(
-            inputs,
-            baselines=torch.full_like(inputs, baseline),
-            additional_forward_args=targets,
-            n_steps=steps,
-            method=quadrature,
-            internal_batch_size=max(batch, len(inputs)),
-        )
+    attribution = IntegratedGradients(explained(model)).attribute(
+        inputs,
+        baselines=torch.full_like(inputs, baseline),
+        additional_forward_args=targets,
+        n_steps=steps,
+        method=quadrature,
+        internal_batch_size=max(batch, len(inputs)),
+    )
     return attribution.detach().to(inputs.dtype)

@@ -7,11 +7,10 @@ from captum.attr import Saliency
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.methods._target import differentiated, explained
+from rapbench.methods._target import explained
 
 
 @methods.register("sensitivity", signs=("positive",), passes=2)
 def sensitivity(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Return |d logit / d x|, shaped like `inputs`."""
-    with differentiated(model):
-        return Saliency(explained(model)).attribute(inputs.requires_grad_(), additional_forward_args=targets)
+    return Saliency(explained(model)).attribute(inputs.requires_grad_(), additional_forward_args=targets)

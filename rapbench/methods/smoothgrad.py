@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rapbench.draws import random_keys
 from rapbench.methods import methods
-from rapbench.methods._target import differentiated, explained
+from rapbench.methods._target import explained
 
 
 @methods.register("smoothgrad", signs=("positive",), passes=109, random=True)
@@ -33,18 +33,17 @@ def smoothgrad(
     copies in a forward pass, which bounds the memory. seeds: (N,), one an image.
     """
     assert seeds is not None
-    with differentiated(model):
-        relevance = [
-            Tunnel(Saliency(explained(model)), random_keys(seed, samples)[0]).attribute(
-                image,
-                nt_samples=samples,
-                nt_samples_batch_size=batch,
-                stdevs=noise * float(image.max() - image.min()),
-                additional_forward_args=target,
-                abs=False,
-            )
-            for image, target, seed in zip(inputs.split(1), targets.split(1), seeds.split(1), strict=True)
-        ]
+    relevance = [
+        Tunnel(Saliency(explained(model)), random_keys(seed, samples)[0]).attribute(
+            image,
+            nt_samples=samples,
+            nt_samples_batch_size=batch,
+            stdevs=noise * float(image.max() - image.min()),
+            additional_forward_args=target,
+            abs=False,
+        )
+        for image, target, seed in zip(inputs.split(1), targets.split(1), seeds.split(1), strict=True)
+    ]
     return torch.cat(relevance).detach().abs()
 
 
