@@ -283,8 +283,8 @@ ACTIVATIONS = [
 TAKES = {
     "guided_backprop": {"ReLU", "ReLU6", "LayerNorm"},
     "deconvolution": {"ReLU", "ReLU6", "LayerNorm"},
-    "deeplift": {"ReLU", "ReLU6", "LeakyReLU", "ELU", "Sigmoid", "Tanh", "Softplus"},
-    "captum_lrp": {"ReLU", "ReLU6", "Tanh"},
+    "deeplift": {type(activation).__name__ for activation in ACTIVATIONS[:11]},
+    "captum_lrp": {type(activation).__name__ for activation in ACTIVATIONS[:11]},
 }
 
 

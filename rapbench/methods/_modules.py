@@ -103,10 +103,16 @@ def _hookable(model: nn.Module, inputs: Tensor, method: str, takes: str, swap: S
 
 def affine(module: nn.Module) -> bool:
     """Whether a module is affine; a batch norm without running statistics is not."""
-    if isinstance(module, Constant):  # c / x is not
-        return not (module.first and module.operation is operator.truediv)
+    if isinstance(module, Constant):
+        division = module.operation is operator.truediv and not module.first  # c / x is not
+        return division or module.operation in (operator.add, operator.sub, operator.mul)
     is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
-    return isinstance(module, AFFINE) and not (is_norm and module.running_mean is None)
+    return of(module, AFFINE) and not (is_norm and module.running_mean is None)
+
+
+def of(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
+    """Whether a module is of one of these kinds; torch.ao's subclasses compute something else."""
+    return isinstance(module, kinds) and not type(module).__module__.startswith("torch.ao.")
 
 
 def _known(node: torch.fx.Node, arithmetic: bool) -> bool:

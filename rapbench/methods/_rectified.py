@@ -6,7 +6,7 @@ from captum.attr import Deconvolution, GuidedBackprop
 from torch import Tensor, nn
 
 from rapbench.errors import RapbenchError
-from rapbench.methods._modules import affine, hookable
+from rapbench.methods._modules import affine, hookable, of
 
 # No activations: the gradient is taken as it is.
 DIFFERENTIABLE = (
@@ -50,4 +50,4 @@ def rectified(
 def _stand_in(module: nn.Module) -> nn.Module | None:
     if type(module) is nn.ReLU6:
         return ClampedReLU()
-    return module if affine(module) or type(module) is nn.ReLU or isinstance(module, DIFFERENTIABLE) else None
+    return module if affine(module) or type(module) is nn.ReLU or of(module, DIFFERENTIABLE) else None

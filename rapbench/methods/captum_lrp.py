@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rapbench.methods import methods
 from rapbench.methods._modules import affine, hookable
-from rapbench.relevance.operations import Add, Constant
+from rapbench.relevance.operations import ACTIVATIONS, Add, Constant
 
 
 @methods.register("captum_lrp", signs=("positive", "negative"), passes=4)
@@ -19,11 +19,11 @@ def captum_lrp(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Return relevance shaped like `inputs`, which sums to the logit where there are no biases; epsilon is 1e-9.
 
     Batch norms and poolings share relevance in proportion, activations pass it on. Raises RapbenchError for residual
-    sums and arithmetic, and for modules that are neither affine nor one of ReLU, ReLU6, Tanh and max pooling.
+    sums and arithmetic, and for modules that are neither affine nor an elementwise activation or max pooling.
     """
     takes = (
-        "networks without residual sums, through which its relevance explodes, of affine modules, ReLU, ReLU6, Tanh "
-        "and max pooling"
+        "networks without residual sums, through which its relevance explodes, of affine modules, elementwise "
+        "activations and max pooling"
     )
     network = hookable(model, inputs, "captum_lrp", takes, _stand_in, arithmetic=False)
     # A copy with its own parameters: Captum writes the whole state back when it has done.
@@ -36,10 +36,11 @@ def _stand_in(module: nn.Module) -> nn.Module | None:
         return nn.Dropout().eval()  # which Captum knows to pass relevance on
     if isinstance(module, (Add, Constant)):
         return None
-    if affine(module) or type(module) in (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d):
+    pools = type(module) in (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d) and not module.return_indices
+    if affine(module) or pools:
         module.rule = EpsilonRule()  # Captum's default, which it does not know for each of these by name
-    elif type(module) is nn.ReLU6:
-        module.rule = IdentityRule()
-    elif type(module) not in (nn.ReLU, nn.Tanh):  # whose relevance Captum passes on
+    elif type(module) in ACTIVATIONS:
+        module.rule = IdentityRule()  # Captum does so for ReLU and Tanh, and does not know the others
+    else:
         return None
     return module

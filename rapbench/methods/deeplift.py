@@ -12,13 +12,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from captum.attr import DeepLift
-from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR, maxpool
+from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR, maxpool, nonlinear
 from torch import Tensor, nn
 
+from rapbench.errors import RapbenchError
 from rapbench.methods import methods
 from rapbench.methods._modules import affine, hookable
+from rapbench.relevance.operations import ACTIVATIONS
 
-ACTIVATIONS = (nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus)
 POOLS: dict[type[nn.Module], Callable[..., Any]] = {
     nn.MaxPool1d: F.max_pool1d,
     nn.MaxPool2d: F.max_pool2d,
@@ -31,9 +32,9 @@ def deeplift(model: nn.Module, inputs: Tensor, targets: Tensor, *, baseline: flo
     """Return relevance shaped like `inputs`, which sums to logit(inputs) - logit(baseline).
 
     baseline: the reference's value in the network's input space. Raises RapbenchError for an operation that is neither
-    affine nor one of ReLU, ReLU6, ELU, LeakyReLU, Sigmoid, Tanh, Softplus and max pooling.
+    affine nor an elementwise activation or max pooling.
     """
-    takes = "affine operations, ReLU, ReLU6, ELU, LeakyReLU, Sigmoid, Tanh, Softplus and max pooling"
+    takes = "affine operations, elementwise activations and max pooling"
     network = hookable(model, inputs, "deeplift", takes, _stand_in)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Setting forward, backward hooks")  # they are on our graph
@@ -43,16 +44,19 @@ def deeplift(model: nn.Module, inputs: Tensor, targets: Tensor, *, baseline: flo
     return attribution.detach()
 
 
-class TwoReLUs(nn.Module):
-    """ReLU6 as a difference, which Captum finds and rescales exactly."""
+class Elementwise(nn.Module):
+    """An activation of a type that Captum rescales, whatever its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, activation: nn.Module):
         super().__init__()
-        self.low, self.high = nn.ReLU(), nn.ReLU()
+        self.activation = (activation,)  # not a child, which Captum would rescale as well
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return min(max(x, 0), 6)."""
-        return self.low(x.view_as(x)) - self.high(x - 6)
+        """Apply it."""
+        return self.activation[0](x)
+
+
+SUPPORTED_NON_LINEAR[Elementwise] = nonlinear
 
 
 class MaxPool(nn.Module):
@@ -61,11 +65,16 @@ class MaxPool(nn.Module):
     def __init__(self, pool: Any):
         super().__init__()
         self.function = POOLS[type(pool)]
+        self.dimensions = list(POOLS).index(type(pool)) + 1
         self.kernel_size, self.stride, self.padding = pool.kernel_size, pool.stride, pool.padding
         self.dilation, self.ceil_mode = pool.dilation, pool.ceil_mode
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool x."""
+        """Pool x, (N, C, ...)."""
+        if x.dim() != self.dimensions + 2:
+            raise RapbenchError(
+                f"deeplift takes max pooling of (N, C, ...) in {self.dimensions} dimensions, got {tuple(x.shape)}"
+            )
         return self.function(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
 
 
@@ -89,8 +98,8 @@ SUPPORTED_NON_LINEAR[MaxPool] = _max_rule
 
 
 def _stand_in(module: nn.Module) -> nn.Module | None:
-    if type(module) is nn.ReLU6:
-        return TwoReLUs()
+    if type(module) in ACTIVATIONS:
+        return Elementwise(module)
     if type(module) in POOLS and not getattr(module, "return_indices", False):
         return MaxPool(module)
-    return module if affine(module) or type(module) in ACTIVATIONS else None
+    return module if affine(module) else None

@@ -89,6 +89,7 @@ def chain(model: nn.Module, inputs: Tensor | None = None) -> Chain:
     layers: dict[str, nn.Module] = {}
     rectified = set()
     relu_follows = False
+    unknown = None
     for node in _way_back(graph):
         name = str(node.target)
         module = modules[name] if node.op == "call_module" else None
@@ -103,7 +104,9 @@ def chain(model: nn.Module, inputs: Tensor | None = None) -> Chain:
         elif kind in AVERAGES:
             relu_follows = False
         elif kind not in CLOSES_ALIKE and (module or node.target not in RESHAPES or name == "detach"):
-            raise _refused(graph, node)
+            unknown = node
+    if unknown is not None:  # the first on the way forward: what follows, such as the part of a tuple, is its own
+        raise _refused(graph, unknown)
     if not layers:
         raise RapbenchError("PatternNet's patterns belong to convolutions and fully connected layers, here are none")
     return Chain(graph, dict(reversed(layers.items())), frozenset(rectified))
