@@ -19,11 +19,11 @@ from rapbench.spreadsheet import cell, csv_text, from_cell
 
 NAMES = [
     "=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", " =1", "'=1", "''=1", "＝1+1",  # noqa: RUF001
-    "[x](http://evil.org)", "![x](http://evil.org/x.png)", "[x][y]", "[x]: http://evil.org", "&lt;b&gt;", "*bold*", "`x`",
-    "<script>alert(1)</script>", "</script><img src=x onerror=alert(1)>", "<a href='javascript:1'>x</a>", "__x__", "_x_",
+    "[x](http://evil.org)", "![x](http://evil.org/x.png)", "[x][y]", "[x]: http://evil.org", "&lt;b&gt;", "*bold*",
+    "<script>alert(1)</script>", "</script><img src=x onerror=alert(1)>", "<a href='javascript:1'>x</a>", "__x__",
     "a|b", "a\nb", "a\r\n\r\nb", "\x1b[2J", "\u202eabc", "\x00", "$x$", "$\\frac$", "\\input{/etc/passwd}", "\\\\", "{",
-    "}%#^~", "[optional]", "*star", "# heading", "- list", "1. list", "> quote", "===", "plain", "lrp_a1b0_mine",
-    "LRP (mine), 50 %",
+    "_x_", "`x`", "}%#^~", "[optional]", "*star", "# heading", "- list", "1. list", "> quote", "===", "plain",
+    "lrp_a1b0_mine", "LRP (mine), 50 %",
 ]  # fmt: skip
 METHODS = [*NAMES, "random"]
 

@@ -17,6 +17,7 @@ from rapbench.files import file_hash
 from rapbench.zoo import models
 from rapbench.zoo._match import refuse_mismatch
 from rapbench.zoo._model import Facts, Preprocess, Transform, ZooModel
+from rapbench.zoo._pth import refuse_repeated, refuse_unpacking
 
 # Where training scripts put the weights inside what they save.
 WRAPPINGS = ("state_dict", "model_state_dict", "model", "state_dict_ema")
@@ -79,6 +80,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
+        refuse_unpacking(file)
         found = torch.load(file, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise RapbenchError(f"{file} is not a safetensors file, or is cut short ({error})") from error
@@ -96,6 +98,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
         wrapped = f" (nor one below {', '.join(WRAPPINGS)})"
         raise RapbenchError(f"{file} holds no mapping of names to tensors{wrapped}; save model.state_dict()")
+    refuse_repeated(tensors, file)
     return tensors
 
 
