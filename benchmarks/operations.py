@@ -56,8 +56,8 @@ def section(rows: dict[str, dict[str, str]]) -> str:
         groups.setdefault(tuple(row[one] for one in FAMILIES), []).append(name)
     ordered = sorted(groups.items(), key=lambda group: sum(cell == "unsupported" for cell in group[0]))
     lines = [f"| operations | {' | '.join(FAMILIES)} |", "|---|" + "---|" * len(FAMILIES)]
-    for row, names in ordered:
-        shown = " | ".join("" if cell == "unsupported" else cell for cell in row)
+    for cells, names in ordered:
+        shown = " | ".join("" if cell == "unsupported" else cell for cell in cells)
         lines.append(f"| {' · '.join(f'`{name}`' for name in names)} | {shown} |")
     return HEADING + "\n" + TEXT + "\n".join(lines) + "\n"
 
@@ -65,7 +65,7 @@ def section(rows: dict[str, dict[str, str]]) -> str:
 def read(page: str) -> dict[str, dict[str, str]]:
     """Return the rows of a page that holds the section."""
     lines = page.partition(HEADING)[2].partition("\n## ")[0].splitlines()
-    rows = {}
+    rows: dict[str, dict[str, str]] = {}
     for line in (line for line in lines if line.startswith("| `")):
         names, *shown = [cell.strip() for cell in line.strip("|").split("|")]
         row = dict(zip(FAMILIES, (cell or "unsupported" for cell in shown), strict=True))

@@ -23,8 +23,8 @@ NAMES = [
     "`x`", "<script>alert(1)</script>", "</script><img src=x onerror=alert(1)>", "__x__", "_x_",
     "<a href='javascript:1'>x</a>",
     "a|b", "a\nb", "a\r\n\r\nb", "\x1b[2J", "\u202eabc", "\x00", "$x$", "$\\frac$", "\\input{/etc/passwd}", "\\\\", "{",
-    "}%#^~", "[optional]", "*star", "# heading", "- list", "1. list", "> quote", "===", "plain", "lrp_a1b0_mine",
-    "LRP (mine), 50 %",
+    "_x_", "`x`", "}%#^~", "[optional]", "*star", "# heading", "- list", "1. list", "> quote", "===", "plain",
+    "lrp_a1b0_mine", "LRP (mine), 50 %",
 ]  # fmt: skip
 METHODS = [*NAMES, "random"]
 

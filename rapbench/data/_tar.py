@@ -57,10 +57,10 @@ def _index(path: Path) -> dict[str, tuple[int, int]]:
     with path.open("rb") as file, tarfile.open(fileobj=Bounded(file, HEADER), mode="r:") as archive, bar:
         for member in tar_members(archive):
             name = member.name.removeprefix("./")
+            if not is_inside(name) and name.lower().endswith(SUFFIXES):
+                raise RapbenchError(f"{path}: member {member.name!r} has a name that leads out of the archive; pack "
+                                    "images under relative names")  # fmt: skip
             if member.isreg() and not member.issparse() and is_image(name):
-                if not is_inside(name):
-                    raise RapbenchError(f"{path}: member {member.name!r} has a name that leads out of the archive; "
-                                        "pack the images under relative names")  # fmt: skip
                 found[name] = (member.offset_data, member.size)
                 if len(found) > MOST_IMAGES:
                     raise RapbenchError(f"{path} holds more than {MOST_IMAGES:,} images, too many for one archive")

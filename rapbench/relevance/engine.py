@@ -184,7 +184,7 @@ class Network:
         balance: a list to append to. Returns a tensor shaped like the inputs; the activations of `run` are used up.
         """
         relevance = {self.output.args[0]: {flow: start.clone() for flow in flows}}
-        return self._walk(len(self.path), run, relevance, options, flows, balance)  # type: ignore[arg-type]
+        return self._walk(len(self.path), run, relevance, options, flows, balance)
 
     @contextmanager
     def folded(self) -> Iterator[None]:
@@ -306,7 +306,7 @@ class Network:
         return [argument for argument in (arguments[:1] if gated else arguments) if argument in self.varying]
 
     def _like_input(self) -> set[fx.Node]:
-        """The network's input, and what comes from it by rearranging, rescaling (batch norms do), resizing and padding alone."""
+        """The network's input, and what comes from it by rearranging, rescaling (batch norm), resizing and padding alone."""
         found = {self.input}
         changes_little = (
             *TRANSPARENT, *MOVES, *UPSAMPLES, *NORMS, nn.Flatten, nn.Unflatten, Constant, Cat, Pad, Part, Interpolate,

@@ -259,8 +259,10 @@ def _transposed(kind: type[Any]) -> Callable[..., nn.Module]:
     return build
 
 
-def _interpolate(input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
-                 align_corners: Any = None, recompute_scale_factor: Any = None, antialias: bool = False) -> nn.Module:  # fmt: skip
+def _interpolate(
+    input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: Any = None,
+    recompute_scale_factor: Any = None, antialias: bool = False,
+) -> nn.Module:  # fmt: skip
     """Resizing by area is adaptive average pooling, where the size is given for all dimensions."""
     if mode == "area" and isinstance(size, (tuple, list)):
         return (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)[len(size) - 1](tuple(size))

@@ -77,7 +77,9 @@ def two_ratios(step: Step, relevance: Tensor, kappa: int) -> Tensor:
     parts = products(step, m, kappa, nonnegative=False)
     if step.options.mixed_sign == "printed":
         step.times = 2
-        one, other = (_handed(step, part, [ratio]) for part, ratio in zip((relevance.clone(), relevance), parts))
+        one, other = (
+            _handed(step, part, [ratio]) for part, ratio in zip((relevance.clone(), relevance), parts, strict=True)
+        )
         return one.add_(other)
     return _handed(step, relevance, parts)
 

@@ -20,6 +20,7 @@ from rapbench.zoo import models
 from rapbench.zoo._formats import STATE, foreign, is_safetensors
 from rapbench.zoo._match import refuse_mismatch
 from rapbench.zoo._model import Facts, Preprocess, Transform, ZooModel
+from rapbench.zoo._pth import refuse_repeated, refuse_unpacking
 
 # Where training scripts put the weights inside what they save.
 WRAPPINGS = ("state_dict", "model_state_dict", "model", "net", "network", "state_dict_ema", "model_ema")
@@ -98,6 +99,7 @@ def read_tensors(file: Path, part: str | None = None) -> tuple[dict[str, Tensor]
             return load_file(file), ""
         if says := foreign(file):
             raise RapbenchError(f"{file} {says}")
+        refuse_unpacking(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old and odd formats: what comes of them is checked
             found = torch.load(file, map_location="cpu", weights_only=True)
@@ -110,7 +112,9 @@ def read_tensors(file: Path, part: str | None = None) -> tuple[dict[str, Tensor]
             raise RapbenchError(f"{file} holds more than tensors ({class_name[1]}), which is not loaded as it could "
                                 f"run code; save {STATE}") from error  # fmt: skip
         raise RapbenchError(f"{file} is not a PyTorch checkpoint, or is cut short") from error
-    return _unwrapped(found, file, part)
+    tensors, taken = _unwrapped(found, file, part)
+    refuse_repeated(tensors, file)
+    return tensors, taken
 
 
 def _unwrapped(found: Any, file: Path, part: str | None) -> tuple[dict[str, Tensor], str]:
