@@ -5,8 +5,8 @@ larger n, a second model or a stopped draw begin with what is known.
 """
 
 import hashlib
-import json
 import random
+from collections import defaultdict
 from collections.abc import Generator
 from contextlib import ExitStack, closing
 from dataclasses import astuple, dataclass
@@ -20,12 +20,12 @@ from rapbench.data._decode import Decoded, decode_ahead, in_batches, leave_out, 
 from rapbench.data._manifest import Row, Subset
 from rapbench.errors import RapbenchError
 from rapbench.layout import channels_last
-from rapbench.store.sealed import Damaged, read_sealed, sealed_in, set_aside, write_sealed
+from rapbench.store.contents import DRAWS, check_place, digest_of, draw_bytes, draw_label
+from rapbench.store.sealed import Damaged, chunk_name, chunks_in, read_sealed, set_aside, write_sealed
 from rapbench.zoo._model import ZooModel
 
 # Images in one pass and in one kept file; part of a draw's identity, as rounding depends on it.
 BATCH = 16
-DRAWS = "draws"
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,19 @@ def draw_order(samples: list[Sample], seed: int) -> list[Sample]:
 
 
 def select(
-    models: list[ZooModel], dataset: Dataset, n: int, seed: int, device: torch.device, store: Path | None = None
+    models: list[ZooModel],
+    dataset: Dataset,
+    n: int,
+    seed: int,
+    device: torch.device,
+    store: Path | None = None,
+    batch: int | None = None,
 ) -> Subset:
     """Return the first n images of the draw that every model classifies as their label (top-1, in float32).
 
     The rows carry the first model's logits. An image without a label gets the first model's prediction as its label.
-    store: where verdicts are kept, if anywhere. Raises RapbenchError when no image is left, or when more than 1 % of
-    those looked at cannot be decoded.
+    store: where verdicts are kept, if anywhere. batch: images in one pass; None: BATCH. Raises RapbenchError when no
+    image is left, or when more than 1 % of those looked at cannot be decoded.
     """
     first, others = models[0], models[1:]
     also = " ".join(f"{model.facts.name}@{model.weights_sha256}" for model in others)
@@ -70,7 +76,9 @@ def select(
         bar = stack.enter_context(
             tqdm(total=min(n, len(dataset.samples)), desc=f"{first.facts.name} · subset", unit="image")
         )
-        streams = [stack.enter_context(closing(_verdicts(m, dataset, seed, device, store))) for m in models]
+        streams = [
+            stack.enter_context(closing(_verdicts(m, dataset, seed, device, store, batch or BATCH))) for m in models
+        ]
         for batches in zip(*streams, strict=True):
             for verdict, *rest in zip(*batches, strict=True):
                 looked_at += 1
@@ -94,24 +102,26 @@ def select(
 
 
 def _verdicts(
-    model: ZooModel, dataset: Dataset, seed: int, device: torch.device, store: Path | None
+    model: ZooModel, dataset: Dataset, seed: int, device: torch.device, store: Path | None, size: int
 ) -> Generator[list[Verdict]]:
     """Yield a model's verdicts batch by batch: those that are kept and still true of the files, then new ones."""
     order = draw_order(dataset.samples, seed)
-    batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
-    key = [model.weights_sha256, repr(model.transform), dataset.identity, seed, device.type, BATCH]
-    folder = store / DRAWS / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32] if store else None
-    kept = dict(sealed_in(folder)) if folder else {}
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    key = [model.weights_sha256, repr(model.transform), dataset.identity, seed, device.type, size]
+    folder = store / DRAWS / digest_of(key) if store else None
+    kept: dict[int, list[Path]] = defaultdict(list)  # of a batch several, where images have changed
+    for number, path in chunks_in(folder, store, len(batches)) if folder and store else ():
+        kept[number].append(path)
     known = 0
-    while known < len(batches) and (verdicts := _kept(kept.get(_name(known)), store, batches[known], dataset)):
+    while known < len(batches) and (verdicts := _kept(kept[known], store, known, batches[known], dataset)):
         yield verdicts
         known += 1
-    with closing(decode_ahead(dataset, order[known * BATCH :], model.transform, ahead=2 * BATCH)) as images:
-        for number, batch in enumerate(in_batches(images, BATCH), start=known):
+    with closing(decode_ahead(dataset, order[known * size :], model.transform, ahead=2 * size)) as images:
+        for number, batch in enumerate(in_batches(images, size), start=known):
             verdicts = _judge(model, batch, device)
             if folder:
-                text = json.dumps([astuple(verdict) for verdict in verdicts])
-                write_sealed(folder, _name(number), "json", text.encode())
+                held = draw_bytes(key, number, [astuple(verdict) for verdict in verdicts])
+                write_sealed(folder, chunk_name(number), "json", held)
             yield verdicts
 
 
@@ -136,19 +146,27 @@ def _judge(model: ZooModel, images: list[Decoded], device: torch.device) -> list
     return verdicts
 
 
-def _kept(path: Path | None, store: Path | None, samples: list[Sample], dataset: Dataset) -> list[Verdict] | None:
+def _kept(
+    paths: list[Path], store: Path | None, number: int, samples: list[Sample], dataset: Dataset
+) -> list[Verdict] | None:
     """Return the verdicts of a batch, unless they are not there or an image has changed since."""
-    if path is None or store is None:
-        return None
-    try:
-        verdicts = [Verdict(*values) for values in json.loads(read_sealed(path))]
-    except Damaged as reason:
-        set_aside(path, store, reason)
-        return None
-    same = [(verdict.file, verdict.label, verdict.sha256) for verdict in verdicts] == [
-        (sample.file, sample.label, _hash(dataset, sample.file)) for sample in samples
-    ]
-    return verdicts if same else None
+    wanted = [(sample.file, sample.label) for sample in samples]
+    for path in paths:
+        assert store
+        try:
+            label = draw_label(read_sealed(path))
+            check_place(label, path.parent.name, number)
+            verdicts = [Verdict(*values) for values in label["verdicts"]]
+            if [(verdict.file, verdict.label) for verdict in verdicts] != wanted:
+                raise Damaged("it is of other images")
+        except FileNotFoundError:
+            continue
+        except Damaged as reason:
+            set_aside(path, store, reason)
+            continue
+        if all(verdict.sha256 == _hash(dataset, verdict.file) for verdict in verdicts):
+            return verdicts
+    return None
 
 
 def _hash(dataset: Dataset, file: str) -> str:
@@ -156,7 +174,3 @@ def _hash(dataset: Dataset, file: str) -> str:
         return hashlib.sha256(dataset.read(file)).hexdigest()
     except OSError:
         return ""
-
-
-def _name(number: int) -> str:
-    return f"{number:05d}"

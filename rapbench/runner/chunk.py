@@ -1,16 +1,23 @@
 """A few images on the device: attributed, perturbed and classified again, for any methods and protocols."""
 
 import functools
-from collections.abc import Iterator
+import inspect
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+import rapbench
 from rapbench.data._manifest import Row
 from rapbench.draws import seed_of
 from rapbench.errors import MethodError, RapbenchError
+from rapbench.limits import out_of_memory
 from rapbench.methods import attribute
 from rapbench.protocols.ranking import Ranking, heatmaps_of, rank_pixels
 from rapbench.runner.choice import Choice, lists
@@ -71,16 +78,19 @@ class Chunk:
 
     def heatmaps(self, method: Choice, kept: Heatmaps | Tap | None) -> Tensor:
         """Return (N, *space) heatmaps: kept ones, or computed and kept. Raises RapbenchError as `evaluate` does."""
-        if kept and (known := kept.read(self.number)) is not None:
+        if kept and (known := kept.read(self.number, (len(self.rows), *self.images.shape[2:]))) is not None:
             return known.to(self.images.device)
         ids = [row.sha256 for row in self.rows]
         name, options = method.entry.name, method.options
         try:
             relevance = attribute(self.model, self.images, self.labels, name, image_ids=ids, seed=self.seed, **options)
-        except RapbenchError as error:
-            raise MethodError(str(error)) from error
-        heatmaps = heatmaps_of(relevance)
-        for row, fine in zip(self.rows, heatmaps.isfinite().flatten(1).all(1).tolist(), strict=True):
+            heatmaps = heatmaps_of(relevance)
+            finite = heatmaps.isfinite().flatten(1).all(1).tolist()
+        except (Exception, SystemExit) as error:  # a user's method raises what it likes
+            if out_of_memory(error):
+                raise
+            raise MethodError(_said(error, method)) from error
+        for row, fine in zip(self.rows, finite, strict=True):
             if not fine:
                 raise MethodError(f"NaN or infinite relevance for image {row.file}")
         return kept.write(self.number, heatmaps) if kept else heatmaps
@@ -102,8 +112,37 @@ class Chunk:
             for order, steps in lists(method, protocol).items()
         }
 
-    def _function(self, protocol: Choice) -> functools.partial:
+    def _function(self, protocol: Choice) -> Callable[..., Any]:
         """Return a protocol's function with its options, and with what it asks for of the model."""
         moments = {"normalisation": self.model.transform.normalisation}
         given = {name: value for name, value in moments.items() if name in protocol.entry.options}
-        return functools.partial(protocol.entry.function, **protocol.options | given)
+        function = functools.partial(protocol.entry.function, **protocol.options | given)
+
+        @functools.wraps(protocol.entry.function)
+        def called(*values: Any) -> Any:
+            try:
+                return function(*values)
+            except Exception as error:  # a user's protocol raises what it likes
+                if out_of_memory(error) or isinstance(error, RapbenchError):
+                    raise
+                raise RapbenchError(f"protocol {protocol.label!r}: {_said(error, protocol)}") from error
+
+        return called
+
+
+def _said(error: BaseException, choice: Choice) -> str:
+    """Return what an error says; of one that is no RapbenchError, also its class, and where in the user's file."""
+    if isinstance(error, RapbenchError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    where = next((frame for frame in reversed(frames) if _is_theirs(frame.filename, choice)), frames[-1])
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}{': ' * bool(text)}{text} ({where.filename}:{where.lineno})"
+
+
+def _is_theirs(file: str, choice: Choice) -> bool:
+    """Whether a file is a method's own, or of a user's code: neither a library's nor the runner's."""
+    code = getattr(inspect.unwrap(choice.entry.function), "__code__", None)
+    places = (sysconfig.get_path("stdlib"), str(Path(rapbench.__file__).parent))
+    library = any(part in ("site-packages", "dist-packages") for part in Path(file).parts)
+    return (code is not None and file == code.co_filename) or not (library or file.startswith((*places, "<")))

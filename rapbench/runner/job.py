@@ -1,5 +1,6 @@
 """The cells of a run, and the loop that fills them chunk by chunk, beside other processes."""
 
+import functools
 import time
 from collections.abc import Collection
 from contextlib import ExitStack, closing
@@ -24,10 +25,11 @@ from rapbench.protocols.regions import ORDERS
 from rapbench.runner.choice import Choice, lists
 from rapbench.runner.chunk import Chunk
 from rapbench.runner.evaluate import Forward, forward_of
+from rapbench.runner.expected import expected_rows
 from rapbench.runner.identity import bf16_unit, machine_kind, versions
 from rapbench.runner.shard import Shard
 from rapbench.say import say
-from rapbench.store.cell import Cell
+from rapbench.store.cell import Cell, Expected
 from rapbench.store.heatmaps import GALLERY, Heatmaps, Tap
 from rapbench.zoo._model import ZooModel
 
@@ -89,6 +91,7 @@ class Job:
                 keys[label] | rounded | self._protocol_key(protocol),
                 len(self.slices),
                 about | {"method": label, "protocol": protocol.label},
+                expected=functools.partial(self._expected, method, protocol),
             )
             for label, method in self.methods.items()
             for protocol in protocols
@@ -154,6 +157,9 @@ class Job:
         placed = channels_last(pixels.to(self.device))
         rows = self.subset.rows[first : first + len(pixels)]
         return Chunk(self.model, forward, number, first, rows, placed, self.config.seed, self.size.batch)
+
+    def _expected(self, method: Choice, protocol: Choice, number: int) -> Expected:
+        return expected_rows(method, protocol, self.slices[number].start, self._count(number))
 
     def _missing(self, refused: dict[str, str]) -> dict[tuple[int, str], list[Choice]]:
         """Return the protocols still to do for each chunk of the shard and method, in the order of work."""

@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from rapbench.data._dataset import UNLABELLED, Dataset
-from rapbench.data._draw import select
+from rapbench.data._draw import BATCH, select
 from rapbench.data._manifest import Subset, load_manifest
 from rapbench.errors import RapbenchError
 from rapbench.files import write_whole
@@ -25,7 +25,7 @@ from rapbench.runner.gallery import write_gallery
 from rapbench.runner.identity import git_state, machine_kind, processor, versions
 from rapbench.runner.job import Job, Size
 from rapbench.runner.loaded import loaded_data, loaded_model
-from rapbench.runner.memory import compute
+from rapbench.runner.memory import compute, halves, with_less
 from rapbench.zoo._model import ZooModel
 
 
@@ -113,7 +113,12 @@ def _subset(config: DictConfig, model: ZooModel, dataset: Dataset, device: torch
     require: Any = OmegaConf.to_container(config.subset.require, resolve=True)
     required = [loaded_model(_named(entry), str(device)) for entry in require]
     others = [other for other in required if other.weights_sha256 != model.weights_sha256]
-    return select([model, *others], dataset, config.subset.n, config.subset.seed, device, store)
+    models, subset = [model, *others], config.subset
+    return with_less(
+        lambda batch: select(models, dataset, subset.n, subset.seed, device, store, batch),
+        halves(BATCH),
+        f"with {BATCH} images in one pass, to choose the subset",
+    )
 
 
 def _settings(section: DictConfig) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Per-image results of one model x data x method x protocol, keyed by what determines them."""
 
-import hashlib
 import io
 import json
 import shutil
@@ -15,16 +14,18 @@ import pyarrow.parquet as pq
 
 from rapbench.errors import RapbenchError
 from rapbench.store.claim import Claim
+from rapbench.store.contents import UNLABELLED, check_place, digest_of
 from rapbench.store.sealed import Damaged, chunk_name, chunks_in, read_sealed, sealed_in, set_aside, write_sealed
+
+__all__ = ["CELLS", "Cell", "Expected", "digest_of", "label_of", "open_table"]
 
 CELLS = "cells"
 LABEL = b"rapbench"
-UNLABELLED = "it does not say what it holds, as files of other versions do not; `rapbench store gc --stale` removes it"
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What some rows must be. places: the columns that are known beforehand, such as row, sign and k, with their values.
+class Expected:
+    """What some rows must be. places: the columns known beforehand, such as row, sign and k, with their values.
 
     values: the types of the columns that are computed; a column of any floating-point type has None.
     """
@@ -52,7 +53,7 @@ class Cell:
     """A Parquet file once it is finished, a folder of chunks until then; several processes may fill it.
 
     key: everything that determines the result, JSON-serialisable. chunks: how many make it whole. about: what a reader
-    of the store is told of it. layout: of a chunk's number, what its rows must be. table: the finished rows, in the
+    of the store is told of it. expected: of a chunk's number, what its rows must be. table: the finished rows, in the
     order of the subset.
     """
 
@@ -61,7 +62,7 @@ class Cell:
     chunks: int
     about: dict[str, str] = field(default_factory=dict)
     table: pa.Table | None = None
-    layout: Callable[[int], Layout] | None = None
+    expected: Callable[[int], Expected] | None = None
     _parts: dict[int, Path] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -101,9 +102,9 @@ class Cell:
     def write(self, chunk: int, columns: dict[str, Any]) -> None:
         """Keep a chunk's rows; the last one makes the cell whole. Raises RapbenchError when they cannot be written."""
         table = pa.table(columns)
-        if self.layout:
+        if self.expected:
             try:
-                self.layout(chunk).check(table)
+                self.expected(chunk).check(table)
             except Damaged as reason:  # it would not be read again
                 raise RapbenchError(f"the result of {self.about.get('protocol')} cannot be kept: {reason}") from reason
         self._parts[chunk] = write_sealed(self.parts, chunk_name(chunk), "parquet", self._parquet(table, chunk))
@@ -125,7 +126,7 @@ class Cell:
             self._parts = {chunk: path for chunk, path in self._parts.items() if tables[chunk]}
             self._read_finished()  # or another process has just joined and removed them
             return
-        if any(table.schema != tables[0].schema for table in tables.values()):
+        if len({str(table.schema) for table in tables.values() if table}) > 1:
             for path in self._parts.values():  # which of them is right cannot be told
                 set_aside(path, self.store, Damaged("the chunks of its cell have different types"))
             self._parts = {}
@@ -135,12 +136,12 @@ class Cell:
         shutil.rmtree(self.parts, ignore_errors=True)
 
     def _open(self, path: Path, chunk: int | None) -> pa.Table | None:
-        """Return a chunk's rows, or all (None), from a file; None when it is gone, or damaged and therefore set aside."""
+        """Return a chunk's rows, or all (None), from a file; None when it is gone, or damaged and so set aside."""
         try:
             label, table = open_table(path)
             check_place(label, self.digest, chunk)
-            if self.layout:
-                self._layout_of(chunk).check(table)
+            if self.expected:
+                self._expected_of(chunk).check(table)
             return table
         except FileNotFoundError:
             return None
@@ -148,12 +149,12 @@ class Cell:
             set_aside(path, self.store, reason)
             return None
 
-    def _layout_of(self, chunk: int | None) -> Layout:
-        assert self.layout
+    def _expected_of(self, chunk: int | None) -> Expected:
+        assert self.expected
         if chunk is not None:
-            return self.layout(chunk)
-        every = [self.layout(number) for number in range(self.chunks)]
-        return Layout(pa.concat_tables([one.places for one in every]), every[0].values)
+            return self.expected(chunk)
+        every = [self.expected(number) for number in range(self.chunks)]
+        return Expected(pa.concat_tables([one.places for one in every]), every[0].values)
 
     def _parquet(self, table: pa.Table, chunk: int | None) -> bytes:
         label = {"key": self.key, "about": self.about, "chunk": chunk} | _described(table.schema, table.num_rows)
@@ -161,11 +162,6 @@ class Cell:
         labelled = table.replace_schema_metadata({LABEL: json.dumps(label, sort_keys=True)})
         pq.write_table(labelled, buffer, compression="zstd")
         return buffer.getvalue()
-
-
-def digest_of(key: dict[str, Any]) -> str:
-    """Return what names the files of a key."""
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def open_table(path: Path) -> tuple[dict[str, Any], pa.Table]:
@@ -183,15 +179,6 @@ def label_of(path: Path) -> dict[str, Any]:
     Raises Damaged, or FileNotFoundError.
     """
     return _opened(path)[1]
-
-
-def check_place(label: dict[str, Any], digest: str, chunk: int | None) -> None:
-    """Raise Damaged for the label of another cell's file, of another chunk, or of a whole cell instead of a chunk."""
-    if digest_of(label["key"]) != digest:
-        raise Damaged("it holds the results of something else")
-    if label["chunk"] != chunk:
-        held, wanted = ("all chunks" if number is None else f"chunk {number}" for number in (label["chunk"], chunk))
-        raise Damaged(f"it holds {held} where {wanted} should be")
 
 
 def _opened(path: Path) -> tuple[pq.ParquetFile, dict[str, Any]]:

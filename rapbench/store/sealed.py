@@ -42,7 +42,7 @@ def sealed_in(folder: Path) -> Iterator[tuple[str, Path]]:
 def chunks_in(folder: Path, store: Path, count: int | None = None) -> Iterator[tuple[int, Path]]:
     """Yield the numbers and paths of the chunks in a folder; a name that is none of `count` chunks' is set aside."""
     for name, path in sealed_in(folder):
-        if re.fullmatch("[0-9]{5,9}", name) and name == chunk_name(int(name)) and (count is None or int(name) < count):
+        if is_chunk_name(name) and (count is None or int(name) < count):
             yield int(name), path
         else:
             set_aside(path, store, Damaged(f"{name!r} is the name of no chunk here"))
@@ -51,6 +51,11 @@ def chunks_in(folder: Path, store: Path, count: int | None = None) -> Iterator[t
 def chunk_name(chunk: int) -> str:
     """Return what a chunk's file is called, before the hash."""
     return f"{chunk:05d}"
+
+
+def is_chunk_name(name: str) -> bool:
+    """Whether a name is one that `chunk_name` returns."""
+    return bool(re.fullmatch("[0-9]{5,9}", name)) and name == chunk_name(int(name))
 
 
 def read_sealed(path: Path) -> bytes:
