@@ -3,18 +3,15 @@
 import argparse
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rapbench.errors import RapbenchError
 from rapbench.files import HINTS, cannot_write
+from rapbench.limits import ran_out
 from rapbench.paths import STORE, resource
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, as clusters send it before they kill; ends a run as Ctrl-C does."""
+from rapbench.stop import Terminated, be_done, stoppable
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -79,13 +76,12 @@ def main(arguments: list[str] | None = None) -> int:
     return ended(action, anew=arguments[:1] == ["patterns"])
 
 
+@stoppable()
 def ended(action: Callable[[], str], *, anew: bool = False) -> int:
     """Print what an action returns; return the exit code, after one line on standard error where it failed.
 
     anew: whether an action that was stopped, by Ctrl-C or SIGTERM, begins again from nothing.
     """
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
     try:
         if text := action():
             print(text, end="" if text.endswith("\n") else "\n")
@@ -93,21 +89,23 @@ def ended(action: Callable[[], str], *, anew: bool = False) -> int:
         print(f"rapbench: {' '.join(str(error).split())}", file=sys.stderr)
         return error.code
     except OSError as error:
-        if error.errno not in HINTS:
+        if error.errno not in HINTS and not ran_out(error):
             raise
-        print(f"rapbench: {cannot_write(error.filename or 'a file', error)}", file=sys.stderr)
+        print(f"rapbench: {ran_out(error) or cannot_write(error.filename or 'a file', error)}", file=sys.stderr)
+        return RapbenchError.code
+    except Exception as error:
+        if not (line := ran_out(error)):
+            raise
+        print(f"rapbench: {line}", file=sys.stderr)
         return RapbenchError.code
     except KeyboardInterrupt as stop:
+        be_done()
         again = (
             "the same command begins anew" if anew else "finished chunks are kept, the same command goes on from there"
         )
         print(f"rapbench: stopped; {again}", file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
     return 0
-
-
-def _terminate(*_: object) -> None:
-    raise Terminated
 
 
 def report_again(folders: list[str]) -> str:

@@ -24,6 +24,8 @@ HINTS = {
     errno.EROFS: "name another place (a run's is results=FOLDER)",
     errno.EACCES: "name another place (a run's is results=FOLDER)",
 }
+# That a file cannot be read now says nothing of the file.
+NOT_THE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 HELD = (errno.EAGAIN, errno.EWOULDBLOCK)
 # As write_whole makes them: a dot, the file's name, a dot, mkstemp's eight characters.
 TEMPORARY = re.compile(r"\..+\.(csv|html|json|md|parquet|pdf|png|pt|safetensors|tex|yaml)\.[a-z0-9_]{8}")

@@ -4,6 +4,8 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rapbench.files import open_regular
+
 UNLABELLED = -1
 
 
@@ -38,5 +40,6 @@ class Dataset:
         return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
     def read(self, file: str) -> bytes:
-        """Return an image file's bytes; OSError when it is not there."""
-        return (self.root / file).read_bytes()
+        """Return an image file's bytes; OSError when it is not there, or is a pipe or a device."""
+        with open_regular(self.root / file) as opened:
+            return opened.read()

@@ -29,6 +29,7 @@ from rapbench.runner.expected import expected_rows
 from rapbench.runner.identity import bf16_unit, machine_kind, versions
 from rapbench.runner.shard import Shard
 from rapbench.say import say
+from rapbench.stop import check
 from rapbench.store.cell import Cell, Expected
 from rapbench.store.heatmaps import GALLERY, Heatmaps, Tap
 from rapbench.zoo._model import ZooModel
@@ -203,6 +204,7 @@ class Job:
             done = 0.0
 
             def seen(images: Any) -> Any:
+                check()
                 logits = forward(images)
                 bar.update(len(images))
                 return logits
@@ -212,6 +214,7 @@ class Job:
                 for label, wanted in ((label, wanted) for (n, label), wanted in todo.items() if n == number):
                     bar.set_description_str(f"{self.model.facts.name} · {label}")
                     if label not in refused:
+                        check()
                         try:
                             self._fill(chunk, label, wanted)
                         except MethodError as error:

@@ -8,13 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rapbench.errors import RapbenchError
-from rapbench.files import open_regular, write_whole
+from rapbench.files import NOT_THE_FILES, open_regular, write_whole
 from rapbench.say import say
 
 SET_ASIDE = "set-aside"
 SEALED = re.compile(r"(?P<name>.+)-(?P<hash>[0-9a-f]{16})\.(?P<suffix>parquet|safetensors|json)")
-# The process or its user cannot read now; that says nothing of the file.
-NOT_THE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM)
 
 
 class Damaged(Exception):
@@ -71,7 +69,7 @@ def read_sealed(path: Path) -> bytes:
     except OSError as error:
         if error.errno == errno.ESTALE:  # removed on another machine
             raise FileNotFoundError(path) from error
-        if error.errno in NOT_THE_FILES:
+        if error.errno in (*NOT_THE_FILES, errno.EACCES, errno.EPERM):
             raise RapbenchError(f"{path} cannot be read: {error.strerror}") from error
         raise Damaged(f"it cannot be read ({error.strerror})") from error
     if match is None or _hash(data) != match["hash"]:
