@@ -12,9 +12,8 @@ from rapbench.files import abandoned, cannot_write
 from rapbench.store.cell import CELLS, label_of
 from rapbench.store.claim import Claim
 from rapbench.store.contents import DRAWS, GALLERY, HEATMAPS, check_place, draw_label, heatmap_label
-from rapbench.store.sealed import SEALED, SET_ASIDE, Damaged, is_chunk_name, read_sealed, sealed_in
+from rapbench.store.sealed import SEALED, SET_ASIDE, SWEEPS, Damaged, is_chunk_name, read_sealed, sealed_in
 
-SWEEPS = "sweeps"  # what the jobs of running sweeps note
 SUFFIXES = {CELLS: "parquet", HEATMAPS: "safetensors", GALLERY: "safetensors", DRAWS: "json"}
 HOUR = 3600.0
 COLUMNS = ("model", "data", "images", "method", "protocol")

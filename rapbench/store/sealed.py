@@ -12,6 +12,7 @@ from rapbench.files import NOT_THE_FILES, open_regular, write_whole
 from rapbench.say import say
 
 SET_ASIDE = "set-aside"
+SWEEPS = "sweeps"  # no sealed files: what the jobs of sweeps that run now note
 SEALED = re.compile(r"(?P<name>.+)-(?P<hash>[0-9a-f]{16})\.(?P<suffix>parquet|safetensors|json)")
 
 
