@@ -129,6 +129,11 @@ class Job:
         cells = [cell for (label, _), cell in self.cells.items() if label not in refused]
         return sum(not all(cell.has(number) for cell in cells) for number in range(len(self.slices)))
 
+    def files(self, refused: Collection[str]) -> list[str]:
+        """Return the names of the files in the store that the results and the heatmaps to show are in."""
+        cells = [str(cell.file and cell.file.name) for cell in self.cells.values()]
+        return cells + [heatmaps.folder.name for label, heatmaps in self.shown.items() if label not in refused]
+
     def results(self, kind: str) -> pd.DataFrame:
         """Return the per-image results of all whole cells of a kind, labelled for the tables."""
         which = "order" if kind == "regions" else "sign"

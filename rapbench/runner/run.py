@@ -15,9 +15,10 @@ from rapbench.data._dataset import UNLABELLED, Dataset
 from rapbench.data._draw import BATCH, select
 from rapbench.data._manifest import Subset, load_manifest
 from rapbench.errors import RapbenchError
-from rapbench.files import write_whole
+from rapbench.files import remove_leftovers, write_whole
 from rapbench.paths import STORE
 from rapbench.report import write_report
+from rapbench.runner import written
 from rapbench.runner.allocator import keep_memory
 from rapbench.runner.choice import check_regions, checked, options_of
 from rapbench.runner.device import default_batch, device_called
@@ -73,13 +74,7 @@ def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datet
     """Write a whole job's results, tables and plots, and where they come from; return the text to show."""
     model, dataset, subset, device = job.model, job.dataset, job.subset, job.device
     output = Path(os.path.relpath(config.output))  # a path of this machine says nothing to a reader of the results
-    subset.save(output / "manifest.csv")
-    images, distances, regions = (job.results(kind) for kind in ("perturbation", "measure", "regions"))
-    for name, frame in (("images", images), ("distances", distances), ("regions", regions)):
-        if len(frame):
-            write_whole(output / f"{name}.parquet", frame.to_parquet(index=False))
-        else:
-            (output / f"{name}.parquet").unlink(missing_ok=True)  # of an earlier run with other protocols
+    remove_leftovers(output)
     header = _header(config, model, dataset, subset, refused)
     settings: Any = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     provenance = {
@@ -98,9 +93,21 @@ def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datet
         "refused": refused,
         "config": settings | {"output": str(output)} | vars(job.size),
     }
+    made_of = written.made_of(provenance, [job.files(refused), [vars(row) for row in subset.rows]])
+    if (text := written.text_of(output, made_of)) is not None:
+        return text
+    subset.save(output / "manifest.csv")
+    images, distances, regions = (job.results(kind) for kind in ("perturbation", "measure", "regions"))
+    for name, frame in (("images", images), ("distances", distances), ("regions", regions)):
+        if len(frame):
+            write_whole(output / f"{name}.parquet", frame.to_parquet(index=False))
+        else:
+            (output / f"{name}.parquet").unlink(missing_ok=True)  # of an earlier run with other protocols
     write_whole(output / "provenance.json", json.dumps(provenance, indent=1).encode())
     write_gallery(job, output, refused)
-    return write_report(output, images, distances, header, regions) + f"\nWritten to {output}/"
+    text = write_report(output, images, distances, header, regions) + f"\nWritten to {output}/"
+    written.record(output, made_of, text)
+    return text
 
 
 def _reasons(refused: dict[str, str]) -> str:

@@ -53,8 +53,8 @@ class Cell:
     """A Parquet file once it is finished, a folder of chunks until then; several processes may fill it.
 
     key: everything that determines the result, JSON-serialisable. chunks: how many make it whole. about: what a reader
-    of the store is told of it. expected: of a chunk's number, what its rows must be. table: the finished rows, in the
-    order of the subset.
+    of the store is told of it. table: the finished rows, in the order of the subset. file: that they are in. expected:
+    of a chunk's number, what its rows must be.
     """
 
     store: Path
@@ -62,6 +62,7 @@ class Cell:
     chunks: int
     about: dict[str, str] = field(default_factory=dict)
     table: pa.Table | None = None
+    file: Path | None = None
     expected: Callable[[int], Expected] | None = None
     _parts: dict[int, Path] = field(default_factory=dict, repr=False)
 
@@ -114,7 +115,7 @@ class Cell:
     def _read_finished(self) -> bool:
         for name, path in sealed_in(self.folder):
             if name == self.digest and (table := self._open(path, None)):
-                self.table = table
+                self.table, self.file = table, path
                 shutil.rmtree(self.parts, ignore_errors=True)  # of a process killed while it joined
                 return True
         return False
@@ -128,11 +129,11 @@ class Cell:
             return
         if len({str(table.schema) for table in tables.values() if table}) > 1:
             for path in self._parts.values():  # which of them is right cannot be told
-                set_aside(path, self.store, Damaged("the chunks of its cell have different types"))
+                set_aside(path, self.store, Damaged("it and other chunks of its cell have different types"))
             self._parts = {}
             return
         self.table = pa.concat_tables(tables.values())
-        write_sealed(self.folder, self.digest, "parquet", self._parquet(self.table, None))
+        self.file = write_sealed(self.folder, self.digest, "parquet", self._parquet(self.table, None))
         shutil.rmtree(self.parts, ignore_errors=True)
 
     def _open(self, path: Path, chunk: int | None) -> pa.Table | None:

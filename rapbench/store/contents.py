@@ -13,6 +13,7 @@ GALLERY = "gallery"  # heatmaps of the few images that a report shows
 DRAWS = "draws"
 LABEL = "rapbench"  # of a heatmap file's metadata
 UNLABELLED = "it does not say what it holds, as files of other versions do not; `rapbench store gc --stale` removes it"
+NUMBERS = {"float32": "F32", "float16": "F16"}  # as safetensors calls them
 VERDICT = (str, int, str, int, float, str)  # file, label, SHA-256, prediction, logit, error
 
 
@@ -46,11 +47,11 @@ def heatmap_label(data: bytes) -> dict[str, Any]:
         if text is None:
             raise Damaged(UNLABELLED)
         label = dict(json.loads(text))
-        shape = list(label["shape"])
+        values = (NUMBERS[label["key"]["heatmaps"]], list(label["shape"]))
     except (safetensors.SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise Damaged("it is not a file of this store") from error
-    scale = [*shape[:1], *(1 for _ in shape[1:])]
-    if found.keys() != {"values", "scale"} or found["values"][1] != shape or found["scale"] != ("F32", scale):
+    scale = ("F32", [size if axis == 0 else 1 for axis, size in enumerate(values[1])])
+    if found != {"values": values, "scale": scale}:
         raise Damaged("it has other tensors than it says")
     return label
 

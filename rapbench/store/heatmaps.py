@@ -72,11 +72,9 @@ class Heatmaps:
     def _checked(self, data: bytes, chunk: int, shape: tuple[int, ...]) -> Tensor:
         label = heatmap_label(data)
         check_place(label, self.folder.name, chunk)
-        held, tensors = label["shape"], safetensors.torch.load(data)
-        values, scale = tensors["values"], tensors["scale"]
-        if values.dtype != FORMATS[self.number] or held[: len(shape)] != list(shape):
-            raise Damaged(f"it holds {values.dtype} maps of shape {held}")
-        restored = _restored(values, scale)
+        if label["shape"][: len(shape)] != list(shape):
+            raise Damaged(f"it holds maps of shape {label['shape']}")
+        restored = _restored(**safetensors.torch.load(data))
         if not restored.isfinite().all():
             raise Damaged("its heatmaps are not finite")
         return restored
