@@ -6,6 +6,7 @@ import io
 import json
 import multiprocessing
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -141,6 +142,7 @@ def swapped(path: Path) -> None:
     renamed(other, "00000", copy=False)
 
 
+DOUBLE = np.ones(4)
 THIRD = "00002-0123456789abcdef.parquet"
 # What may lie in a folder of chunks 0 and 1, and which of them are still believed.
 FOREIGN = {
@@ -164,7 +166,7 @@ FOREIGN = {
     "a column less": (lambda path: rewritten(path, lambda table: table.drop_columns(["logit"])), [1]),
     "a column more": (lambda path: rewritten(path, lambda table: table.append_column("x", table["logit"])), [1]),
     "a column of another name": (lambda path: rewritten(path, lambda table: table.rename_columns(["row", "x"])), [1]),
-    "another type": (lambda path: rewritten(path, lambda table: pa.table({"row": table["row"], "logit": np.ones(4)})), [1]),
+    "another type": (lambda path: rewritten(path, lambda table: pa.table({"row": table["row"], "logit": DOUBLE})), [1]),
     "a finished cell for a chunk": (lambda path: rewritten(path, lambda table: table, chunk=None), [1]),
     "no key": (lambda path: rewritten(path, lambda table: table, key=None), [1]),
     "another key": (lambda path: rewritten(path, lambda table: table, key=KEY | {"seed": 1}), [1]),
@@ -504,3 +506,102 @@ def test_labels_in_the_store_are_json(tmp_path):
 
     label, _ = open_table(path)
     assert label["key"] == json.loads(json.dumps(KEY))
+
+
+@pytest.fixture
+def computing(tmp_path):
+    """A process that computes chunk 1 of three of a cell in `tmp_path`'s store; it is stopped, and holds its claim."""
+    made = cell(tmp_path / "store")
+    context = multiprocessing.get_context("fork")
+    held = context.Event()
+    process = context.Process(target=hold, args=(made.parts / "00001.lock", held))
+    process.start()
+    held.wait()
+    yield made, process
+    process.kill()
+    process.join()
+
+
+@pytest.mark.parametrize("begun", [0, 1])
+def test_gc_leaves_a_folder_in_which_somebody_computes(tmp_path, computing, begun, capsys):
+    """Before the first chunk, and beside chunks of another version."""
+    made, process = computing
+    for chunk in range(begun):
+        made.write(chunk, columns(chunk))
+    before = sorted(path.name for path in made.parts.iterdir())
+    assert store("gc", tmp_path, "--stale") == 0
+    assert "Nothing to remove" in capsys.readouterr().out
+    assert sorted(path.name for path in made.parts.iterdir()) == before
+    assert made.claim(1) is None
+    process.kill()
+    process.join()
+    assert store("gc", tmp_path, "--stale") == 0
+    assert not made.parts.exists()
+    assert ("results of other versions: 1 files" in capsys.readouterr().out) == bool(begun)
+
+
+def test_gc_leaves_a_finished_cells_chunks_to_who_computes_there(tmp_path):
+    made = filled(tmp_path / "store", 0, 1, 2)
+    write_sealed(made.parts, "00000", "parquet", made._parquet(pa.table(columns(0)), 0))
+    with made.claim(1):
+        assert store("gc", tmp_path) == 0
+        assert len(list(made.parts.iterdir())) == 2
+    assert store("gc", tmp_path) == 0
+    assert not made.parts.exists()
+    assert files(tmp_path).keys() == {str(made.file.relative_to(tmp_path))}
+
+
+def test_gc_leaves_what_is_being_written_and_the_notes_of_sweeps_that_run(tmp_path):
+    place = tmp_path / "store"
+    filled(place, 0, 1, 2)
+    names = [place / "cells" / ".a.parquet.12345678", place / "sweeps" / "one" / "00000.json"]
+    for path in names:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    lock = names[1].with_name("sweep.lock")
+    with names[0].open("r+b") as being, Claim.of(lock):
+        fcntl.flock(being, fcntl.LOCK_EX)
+        for path in (*names, lock):
+            os.utime(path, (1e9, 1e9))
+        assert store("gc", tmp_path) == 0
+        assert all(path.exists() for path in names)
+        assert store("verify", tmp_path) == 0
+    assert store("gc", tmp_path) == 0
+    assert not any(path.exists() for path in names)
+
+
+@pytest.mark.parametrize("what", ["pipe", "link to nowhere", "folder", "device"])
+def test_a_store_with_odd_entries_is_listed_checked_and_cleaned(tmp_path, what, capsys):
+    made = filled(tmp_path / "store", 0, 1, 2)
+    for place in (made.folder, tmp_path / "store" / "cells", tmp_path / "store" / "set-aside"):
+        for name in (f"{'0' * 32}-{'1' * 16}.parquet", "notes.txt", ".hidden"):
+            path = place / name
+            place.mkdir(exist_ok=True)
+            if what == "pipe":
+                os.mkfifo(path)
+            elif what == "folder":
+                path.mkdir()
+            else:
+                path.symlink_to("/dev/zero" if what == "device" else "/no/where")
+    assert store("ls", tmp_path) == 0
+    assert "cells, " in capsys.readouterr().out
+    assert store("verify", tmp_path) == (what != "folder")
+    assert store("gc", tmp_path, "--stale", "--heatmaps") == 0
+    made = filled(tmp_path / "store", 0, 1, 2)
+    assert made.table.num_rows == 12
+
+
+@pytest.mark.slow
+def test_a_store_of_ten_thousand_files_is_looked_after_in_seconds(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    for number in range(5000):
+        filled(tmp_path / "store", 0, 1, 2, number=number)
+    for number in range(2500):
+        filled(tmp_path / "store", 0, 1, number=-1 - number)
+    for verb in (["ls"], ["verify"], ["gc", "--stale", "--dry-run"]):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command = [sys.executable, "-m", "rapbench.cli", "store", *verb, "--results", str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.returncode == 0, done.stderr
+        assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5, verb

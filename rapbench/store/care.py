@@ -224,6 +224,8 @@ def _unlink(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
+        if path.is_dir():  # none of a store's, and perhaps somebody's
+            return
         raise RapbenchError(f"cannot remove {path}: {error.strerror}") from error
 
 
