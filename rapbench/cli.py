@@ -4,16 +4,17 @@ import argparse
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rapbench.errors import RapbenchError
 from rapbench.files import system_says
+from rapbench.limits import ran_out
 from rapbench.paths import STORE, resource
 from rapbench.reading import is_text, parse_yaml, read_text
 from rapbench.say import hang_up, printable, tell
+from rapbench.stop import Terminated, be_done, stoppable
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,10 +23,6 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise what the console prints."""
         raise RapbenchError(f"{message}; see {self.prog} --help")
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, as clusters send it before they kill; ends a run as Ctrl-C does."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -92,13 +89,12 @@ def main(arguments: list[str] | None = None) -> int:
     return ended(action, anew=arguments[:1] == ["patterns"])
 
 
+@stoppable()
 def ended(action: Callable[[], str], *, anew: bool = False) -> int:
     """Print what an action returns; return the exit code, after one line on standard error where it failed.
 
     anew: whether an action that was stopped, by Ctrl-C or SIGTERM, begins again from nothing.
     """
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
     printable()
     try:
         try:
@@ -121,9 +117,15 @@ def _code(action: Callable[[], str], anew: bool) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        print(f"rapbench: {system_says(error)}", file=sys.stderr)
+        print(f"rapbench: {ran_out(error) or system_says(error)}", file=sys.stderr)
+        return RapbenchError.code
+    except Exception as error:
+        if not (line := ran_out(error)):
+            raise
+        print(f"rapbench: {line}", file=sys.stderr)
         return RapbenchError.code
     except KeyboardInterrupt as stop:
+        be_done()
         again = (
             "the same command begins anew" if anew else "finished chunks are kept, the same command goes on from there"
         )
@@ -141,10 +143,6 @@ def check_words(words: list[str]) -> None:
         os.getcwd()
     except OSError as error:
         raise RapbenchError("the current folder is not there any more; change to another") from error
-
-
-def _terminate(*_: object) -> None:
-    raise Terminated
 
 
 def report_again(folders: list[str]) -> str:

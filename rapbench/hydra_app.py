@@ -75,17 +75,19 @@ def run_hydra(overrides: list[str]) -> str:
     try:
         with _in_one_line():
             hydra.main(version_base="1.3", config_path=str(resource("configs")), config_name="run")(job)()
+        return f"{sweep.summary()}\n" if sweep.begun() else ""
     except Refused as refused:
-        raise refused.__cause__ or refused from None
+        with _in_one_line():
+            raise refused.__cause__ or refused from None
     except RapbenchError:
         raise
     except Exception as error:
         if not sweep.begun():
             raise
-        sweep.summary(lost=" ".join(str(error).split()))  # a launcher's own error, of a job that was lost
+        return sweep.summary(lost=" ".join(str(error).split()))  # a launcher's own error, of a job that was lost
     finally:
         sys.argv = given
-    return f"{sweep.summary()}\n" if sweep.begun() else ""
+        sweep.end()
 
 
 def composed(overrides: list[str]) -> DictConfig:

@@ -7,21 +7,26 @@ import sys
 import traceback
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from rapbench import job_folders
 from rapbench.errors import RapbenchError, Refused
 from rapbench.files import write_whole
 from rapbench.paths import STORE
 from rapbench.settings import check_names
+from rapbench.store.claim import Claim
+from rapbench.store.sealed import SWEEPS
 from rapbench.values import check_values
 
-SWEEP = "RAPBENCH_SWEEP"
+SWEEP, RESULTS = "RAPBENCH_SWEEP", "RAPBENCH_SWEEP_RESULTS"
 SILENT = "ended without a word: killed, out of memory or out of time"
 AGAIN = "what is finished is kept, and the same command goes on from there"
 
@@ -39,19 +44,31 @@ class CountJobs(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Count them as Hydra's own sweeper does; see to it that a lost job is noticed."""
-        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-        from hydra.core.override_parser.overrides_parser import OverridesParser
+        try:
+            self._begin(config)
+        except Exception as error:  # which Hydra would take for a callback's own
+            raise Refused from error
 
+    def _begin(self, config: DictConfig) -> None:
         given = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-        _counted.update(jobs=len(BasicSweeper.split_arguments(given, None)[0]), results=Path(config.results))
-        with _refusing():
-            check_names(config)
-            check_values(config)
-            from rapbench.runner.choice import checked
+        jobs = job_folders.split(given)
+        check_names(config)
+        check_values(config)
+        from rapbench.runner.choice import checked
 
-            checked(config)  # now rather than in every job
-        with open_dict(config):  # the name, for the jobs in whatever process they run
-            config.hydra.overrides.hydra.append(f"++hydra.job.env_set.{SWEEP}={os.environ[SWEEP]}")
+        checked(config)  # now rather than in every job
+        told = {
+            SWEEP: os.environ[SWEEP],
+            RESULTS: config.results,
+            job_folders.SWEPT: job_folders.swept(given, jobs),
+        }
+        with open_dict(config):  # for the jobs, in whatever process they run
+            for name, value in told.items():
+                config.hydra.overrides.hydra.append(f"++hydra.job.env_set.{name}={_quoted(value)}")
+        # Only now, as the folders' names depend on what the jobs are told.
+        job_folders.write_indexes(job_folders.check_folders(config, GlobalHydra.instance().config_loader(), jobs))
+        results = Path(config.results)
+        _counted.update(jobs=len(jobs), results=results, claim=Claim.of(_folder(results) / "sweep.lock"))
         if config.hydra.launcher._target_.endswith(".SlurmLauncher"):
             from rapbench.slurm import prepare
 
@@ -72,8 +89,18 @@ def _refusing() -> Iterator[None]:
 
 def begin() -> None:
     """Forget an earlier sweep of this process, and give the next one a name."""
-    _counted.clear()
+    end()
     os.environ[SWEEP] = uuid.uuid4().hex
+
+
+def end() -> None:
+    """Forget what this process' sweep is: `store gc` may remove what is left of its notes."""
+    if claim := _counted.get("claim"):
+        claim.remove()
+        claim.__exit__()
+        with suppress(OSError):  # there are notes
+            claim.path.parent.rmdir()
+    _counted.clear()
 
 
 @contextmanager
@@ -118,4 +145,10 @@ def summary(lost: str = "") -> str:
 
 
 def _folder(results: Path) -> Path:
-    return results / STORE / "sweeps" / os.environ[SWEEP]
+    """Return where the jobs of a sweep note how they end: in the sweep's own results, whatever a job's are."""
+    return Path(os.environ.get(RESULTS, results)) / STORE / SWEEPS / os.environ[SWEEP]
+
+
+def _quoted(text: str) -> str:
+    """Return a text as Hydra reads it from an override."""
+    return "'" + text.replace("'", "\\'") + "'"

@@ -1,9 +1,12 @@
 """Decoding: every kind of image file, broken ones, and the processes that decode ahead of the model."""
 
 import dataclasses
+import errno
+import faulthandler
 import io
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -18,7 +21,8 @@ from PIL import Image, ImageOps, PngImagePlugin
 from torchvision.transforms.functional import pil_to_tensor
 
 import rapbench
-from rapbench.data import _decode
+from rapbench.cli import ended
+from rapbench.data import _decode, _workers
 from rapbench.data._dataset import Dataset, Sample
 from rapbench.data._decode import Decoded, decode, decode_ahead, in_batches
 from rapbench.data.samples import samples
@@ -148,6 +152,38 @@ def test_a_file_that_cannot_be_read_has_no_hash(tmp_path):
     assert "No such file" in got.error
 
 
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path, kind):
+    path = tmp_path / "a.JPEG"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    got = decode(Dataset("test", tmp_path, [], ""), Sample("a.JPEG", 0), SMALL)
+    assert (got.pixels, got.sha256) == (None, "")
+    assert "not a regular file" in got.error
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_what_this_process_lacks_is_not_taken_for_a_broken_image(tmp_path, number):
+    class Short(Dataset):
+        def read(self, file: str) -> bytes:
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(OSError, match=os.strerror(number)):
+        decode(Short("test", tmp_path, [], ""), Sample("a.JPEG", 0), SMALL)
+
+
+def test_memory_that_runs_out_is_not_taken_for_a_broken_image(tmp_path, monkeypatch):
+    def load(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    dataset = dataset_of(tmp_path, a=encoded(PHOTO))
+    monkeypatch.setattr(Image, "open", load)
+    with pytest.raises(MemoryError):
+        decode(dataset, dataset.samples[0], SMALL)
+
+
 def test_a_transform_that_fails_is_not_taken_for_a_broken_image(tmp_path):
     def transform(image: Image.Image) -> torch.Tensor:
         raise ValueError("a bug")
@@ -230,33 +266,116 @@ def test_an_early_end_ends_the_processes(mixed, interrupt):
     assert not multiprocessing.active_children()
 
 
-def kill_one_process() -> None:
-    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
-    time.sleep(0.2)
+def large(image: Image.Image) -> torch.Tensor:
+    time.sleep(0.005)
+    return torch.full((3, 200, 200), float(np.asarray(image).mean()))  # more than a pipe holds
 
 
-@pytest.mark.parametrize("working", [True, False], ids=["while the model works", "while waiting"])
-def test_a_process_that_dies_is_one_line(mixed, working):
-    started = time.monotonic()
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("every", [False, True], ids=["one process", "all processes"])
+@pytest.mark.parametrize("tries", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_the_rest_goes_on_without_processes_that_are_ended(mixed, number, every, tries, capsys):
+    """At any moment, in the middle of an image's way through the pipe too."""
+    want = [decode(mixed, sample, large) for sample in mixed.samples]
+    draw = random.Random(7)
+    for _ in range(tries):
+        started, at = time.monotonic(), draw.randrange(len(want))
+        found = []
+        for place, image in enumerate(decode_ahead(mixed, mixed.samples, large, ahead=6, workers=3)):
+            found.append(image)
+            if place == at:
+                for process in multiprocessing.active_children()[: None if every else 1]:
+                    os.kill(process.pid, number)
+            time.sleep(draw.choice([0, 0.002]))
+        assert same(found, want)
+        assert time.monotonic() - started < 10
+        assert not multiprocessing.active_children()
+    assert f"was ended from outside (signal {number.value})" in capsys.readouterr().err
 
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_process_that_is_ended_while_it_is_waited_for(mixed, number):
     def slow(image: Image.Image) -> torch.Tensor:
         time.sleep(0.05)
-        return torch.zeros(3, 400, 400)  # more than a pipe holds
+        return SMALL(image)
 
-    def use() -> None:
-        for number, _ in enumerate(decode_ahead(mixed, mixed.samples * 5, slow, workers=2)):
-            if number == 3 and working:
-                kill_one_process()
-            elif number == 3:
-                victim = multiprocessing.active_children()[0].pid
-                subprocess.Popen([sys.executable, "-c", f"import os, time; time.sleep(.3); os.kill({victim}, 9)"])
+    want = [decode(mixed, sample, SMALL) for sample in mixed.samples]
+    stream = decode_ahead(mixed, mixed.samples, slow, workers=2)
+    found = [next(stream)]
+    victim = multiprocessing.active_children()[0].pid
+    code = f"import os, time; time.sleep(.3); os.kill({victim}, {number.value})"
+    with subprocess.Popen([sys.executable, "-c", code]):
+        found += stream
+    assert same(found, want)
 
-    with pytest.raises(
-        rapbench.RapbenchError, match=r"^a process that decodes images died, .* free some and run again$"
-    ):
-        use()
-    assert time.monotonic() - started < 20
+
+DEADLY = {
+    "memory": (lambda: os.kill(os.getpid(), signal.SIGKILL), "killed, as when memory runs out"),
+    "crash": (lambda: (faulthandler.disable(), os.kill(os.getpid(), signal.SIGSEGV)), "exit code -11"),
+    "exit": (lambda: os._exit(3), "exit code 3"),
+}
+
+
+@pytest.mark.parametrize("kind", DEADLY)
+def test_an_image_that_processes_die_of_is_named(mixed, kind):
+    die, says = DEADLY[kind]
+    main = os.getpid()
+
+    def deadly(image: Image.Image) -> torch.Tensor:
+        if image.size == (11, 13) and os.getpid() != main:
+            die()
+        return SMALL(image)
+
+    (mixed.root / mixed.samples[17].file).write_bytes(encoded(Image.new("RGB", (11, 13))))
+    with pytest.raises(rapbench.RapbenchError, match=rf"^processes die of decoding {mixed.samples[17].file} \({says}"):
+        list(decode_ahead(mixed, mixed.samples, deadly, workers=3))
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_where_no_processes_can_be_started_fewer_decode(mixed, monkeypatch, most):
+    started = []
+
+    def start(self: object, *arguments: object) -> None:
+        if len(started) == most:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        started.append(self)
+        begin(self, *arguments)
+
+    begin = _workers.Worker.__init__
+    monkeypatch.setattr(_workers.Worker, "__init__", start)
+    want = [decode(mixed, sample, SMALL) for sample in mixed.samples]
+    assert same(list(decode_ahead(mixed, mixed.samples, SMALL, workers=3)), want)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("tries", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_signal_at_any_moment_of_decoding_ends_this_process_and_its_helpers(mixed, number, tries):
+    draw = random.Random(3)
+    for _ in range(tries):
+        read, write = os.pipe()
+        child = os.fork()
+        if not child:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            multiprocessing.process._children.clear()  # pytest's own, not this one's
+
+            def action(write: int = write) -> str:
+                stream = decode_ahead(mixed, mixed.samples * 50, large, workers=2)
+                next(stream)
+                os.write(write, " ".join(str(process.pid) for process in multiprocessing.active_children()).encode())
+                return str(list(stream))
+
+            os._exit(ended(action))
+        helpers = [int(pid) for pid in os.read(read, 100).split()]
+        time.sleep(draw.uniform(0, 0.1))
+        os.kill(child, number)
+        started = time.monotonic()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + number
+        while [pid for pid in helpers if alive(pid)]:
+            time.sleep(0.02)
+            assert time.monotonic() - started < 10
+        os.close(read)
+        os.close(write)
 
 
 KILLED = """
@@ -291,26 +410,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-@pytest.mark.parametrize("number", [0, 3])
-def test_processes_that_are_terminated_leave_the_rest_to_this_one(mixed, number):
-    """As when a cluster takes a job back: everybody gets SIGTERM, and only the main process knows what to do."""
-
-    def slow(image: Image.Image) -> torch.Tensor:
-        time.sleep(0.02)
-        return SMALL(image)
-
-    want = [decode(mixed, sample, SMALL) for sample in mixed.samples]
-    found = []
-    for place, image in enumerate(decode_ahead(mixed, mixed.samples, slow, ahead=4, workers=2)):
-        found.append(image)
-        if place == number:
-            for process in multiprocessing.active_children():
-                process.terminate()
-            time.sleep(0.3)
-    assert same(found, want)
-    assert not multiprocessing.active_children()
 
 
 def test_a_failing_transform_is_raised_from_the_processes(mixed):

@@ -1,12 +1,13 @@
 """A data set: labelled images, in a fixed order."""
 
 import hashlib
+import os
 import re
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from rapbench.errors import RapbenchError
+from rapbench.files import open_regular
 from rapbench.reading import is_text
 
 UNLABELLED = -1
@@ -72,12 +73,9 @@ class Dataset:
         return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
     def read(self, file: str) -> bytes:
-        """Return an image file's bytes; OSError when it is not there, or not to be read."""
+        """Return an image file's bytes; OSError when it is not there, or is a folder, a pipe or a device."""
         if not is_inside(file):
             raise OSError("its name leads out of the data set")
-        path = self.root / file
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError("not a file")  # but a folder, or a pipe that would never end
-        refuse_large(found.st_size)
-        return path.read_bytes()
+        with open_regular(self.root / file) as opened:
+            refuse_large(os.fstat(opened.fileno()).st_size)
+            return opened.read()

@@ -5,7 +5,7 @@ larger n, a second model or a stopped draw begin with what is known.
 """
 
 import hashlib
-import json
+from collections import defaultdict
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from dataclasses import astuple, dataclass
@@ -20,8 +20,8 @@ from rapbench.data._decode import decode_ahead, in_batches, leave_out, refuse_br
 from rapbench.data._manifest import Row, Subset
 from rapbench.data._verdicts import BATCH, Verdict, draw_order, judge
 from rapbench.errors import RapbenchError
-from rapbench.store.cell import digest_of
-from rapbench.store.sealed import DRAWS, Damaged, read_sealed, sealed_in, set_aside, write_sealed
+from rapbench.store.contents import DRAWS, check_place, digest_of, draw_bytes, draw_label
+from rapbench.store.sealed import Damaged, chunk_name, chunks_in, read_sealed, set_aside, write_sealed
 from rapbench.zoo._model import ZooModel
 
 
@@ -40,12 +40,13 @@ def select(
     seed: int,
     device: torch.device,
     draws: Draws | None = None,
+    batch: int = BATCH,
 ) -> Subset:
     """Return the first n images of the draw that every model classifies as their label (top-1, in float32).
 
     The rows carry the first model's logits. An image without a label gets the first model's prediction as its label.
-    draws: where verdicts are kept, if anywhere. Raises RapbenchError when no image is left, or when more than 1 % of
-    those looked at cannot be decoded.
+    draws: where verdicts are kept, if anywhere. batch: images in one pass. Raises RapbenchError when no image is left,
+    or when more than 1 % of those looked at cannot be decoded.
     """
     first, others = models[0], models[1:]
     also = " ".join(f"{model.facts.name}@{model.weights_sha256}" for model in others)
@@ -56,7 +57,7 @@ def select(
         bar = stack.enter_context(
             tqdm(total=min(n, len(dataset.samples)), desc=f"{first.facts.name} · subset", unit="image")
         )
-        streams = [stack.enter_context(closing(_verdicts(m, dataset, seed, device, draws))) for m in models]
+        streams = [stack.enter_context(closing(_verdicts(m, dataset, seed, device, draws, batch))) for m in models]
         for batches in zip(*streams, strict=True):
             for verdict, *rest in zip(*batches, strict=True):
                 looked_at += 1
@@ -80,45 +81,51 @@ def select(
 
 
 def _verdicts(
-    model: ZooModel,
-    dataset: Dataset,
-    seed: int,
-    device: torch.device,
-    draws: Draws | None,
+    model: ZooModel, dataset: Dataset, seed: int, device: torch.device, draws: Draws | None, size: int
 ) -> Generator[list[Verdict]]:
     """Yield a model's verdicts batch by batch: those that are kept and still true of the files, then new ones."""
     order = draw_order(dataset.samples, seed)
-    batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
-    key = draws.key(model) | {"data": dataset.identity, "seed": seed, "batch": BATCH} if draws else {}
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    key = draws.key(model) | {"data": dataset.identity, "seed": seed, "batch": size} if draws else {}
     store = draws.store if draws else None
     folder = store / DRAWS / digest_of(key) if store else None
-    kept = dict(sealed_in(folder)) if folder else {}
+    kept: dict[int, list[Path]] = defaultdict(list)  # of a batch several, where images have changed
+    for number, path in chunks_in(folder, store, len(batches)) if folder and store else ():
+        kept[number].append(path)
     known = 0
-    while known < len(batches) and (verdicts := _kept(kept.get(_name(known)), store, batches[known], dataset)):
+    while known < len(batches) and (verdicts := _kept(kept[known], store, known, batches[known], dataset)):
         yield verdicts
         known += 1
-    with closing(decode_ahead(dataset, order[known * BATCH :], model.transform, ahead=2 * BATCH)) as images:
-        for number, batch in enumerate(in_batches(images, BATCH), start=known):
+    with closing(decode_ahead(dataset, order[known * size :], model.transform, ahead=2 * size)) as images:
+        for number, batch in enumerate(in_batches(images, size), start=known):
             verdicts = judge(model, batch, device)
             if folder:
-                text = json.dumps({"key": key, "verdicts": [astuple(verdict) for verdict in verdicts]})
-                write_sealed(folder, _name(number), "json", text.encode())
+                held = draw_bytes(key, number, [astuple(verdict) for verdict in verdicts])
+                write_sealed(folder, chunk_name(number), "json", held)
             yield verdicts
 
 
-def _kept(path: Path | None, store: Path | None, samples: list[Sample], dataset: Dataset) -> list[Verdict] | None:
+def _kept(
+    paths: list[Path], store: Path | None, number: int, samples: list[Sample], dataset: Dataset
+) -> list[Verdict] | None:
     """Return the verdicts of a batch, unless they are not there or an image has changed since."""
-    if path is None or store is None:
-        return None
-    try:
-        verdicts = [Verdict(*values) for values in json.loads(read_sealed(path))["verdicts"]]
-    except Damaged as reason:
-        set_aside(path, store, reason)
-        return None
-    same = [(verdict.file, verdict.label, verdict.sha256) for verdict in verdicts] == [
-        (sample.file, sample.label, _hash(dataset, sample.file)) for sample in samples
-    ]
-    return verdicts if same else None
+    wanted = [(sample.file, sample.label) for sample in samples]
+    for path in paths:
+        assert store
+        try:
+            label = draw_label(read_sealed(path))
+            check_place(label, path.parent.name, number)
+            verdicts = [Verdict(*values) for values in label["verdicts"]]
+            if [(verdict.file, verdict.label) for verdict in verdicts] != wanted:
+                raise Damaged("it is of other images")
+        except FileNotFoundError:
+            continue
+        except Damaged as reason:
+            set_aside(path, store, reason)
+            continue
+        if all(verdict.sha256 == _hash(dataset, verdict.file) for verdict in verdicts):
+            return verdicts
+    return None
 
 
 def _hash(dataset: Dataset, file: str) -> str:
@@ -126,7 +133,3 @@ def _hash(dataset: Dataset, file: str) -> str:
         return hashlib.sha256(dataset.read(file)).hexdigest()
     except OSError:
         return ""
-
-
-def _name(number: int) -> str:
-    return f"{number:05d}"

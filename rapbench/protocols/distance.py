@@ -24,7 +24,7 @@ class Distance(Ranked):
     """norm: euclidean, as the text and the figure's scale say, or squared, as the equation is printed."""
 
     metrics: ClassVar[Sequence[Metric]] = (
-        Metric("selected", title="pixels", decimals=0, detail=True),
+        Metric("selected", title="pixels", kind="count", decimals=0, detail=True),
         Metric("distance", title="distance D_K", unit="pixels"),
     )
 

@@ -41,8 +41,8 @@ class Perturbation(Ranked):
 
     table: ClassVar[str] = "Table I"
     metrics: ClassVar[Sequence[Metric]] = (
-        Metric("selected", title="pixels perturbed", decimals=0, detail=True),
-        Metric("predicted", title="predicted class", decimals=0, detail=True),
+        Metric("selected", title="pixels perturbed", kind="count", decimals=0, detail=True),
+        Metric("predicted", title="predicted class", kind="count", decimals=0, detail=True),
         Metric("accuracy", SIGNED, unit="%", kind="share", decimals=1),
         Metric("logit", SIGNED, title="mean target logit"),
     )

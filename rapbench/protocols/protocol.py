@@ -32,9 +32,10 @@ class Metric:
         As a heading says it; the name where it is empty.
     unit : str
         Of the mean: "%", "pixels", ...; empty for a number without.
-    kind : {"mean", "share"}
-        `share`: 0 or 1 per input; the mean is a share in per cent, with Wilson's interval and McNemar's test. `mean`:
-        any number; the bootstrap over inputs and Wilcoxon's signed-rank test.
+    kind : {"mean", "share", "count"}
+        `count`: a whole number, such as of pixels or of a class. `share`: 0 or 1 per input; the mean is a share in per
+        cent, with Wilson's interval and McNemar's test. `mean`: any number; the bootstrap over inputs and Wilcoxon's
+        signed-rank test.
     axis : {"linear", "log", "share"} or None
         Of the steps in a figure; None for a single number, which has no steps.
     decimals : int
@@ -47,7 +48,7 @@ class Metric:
     better: Mapping[str, Better] = field(default_factory=dict)
     title: str = ""
     unit: str = ""
-    kind: Literal["mean", "share"] = "mean"
+    kind: Literal["mean", "share", "count"] = "mean"
     axis: Literal["linear", "log", "share"] | None = "linear"
     decimals: int = 2
     detail: bool = False

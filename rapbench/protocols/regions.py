@@ -67,7 +67,7 @@ class RegionPerturbation(Protocol):
         """f, and what is predicted."""
         title = {"logit": "target logit", "probability": "probability of the target"}[self.output]
         return (
-            Metric("predicted", title="predicted class", decimals=0, detail=True),
+            Metric("predicted", title="predicted class", kind="count", decimals=0, detail=True),
             Metric("accuracy", BETTER, unit="%", kind="share", decimals=1, detail=True),
             Metric(self.output, BETTER, title=title, decimals=3),
         )

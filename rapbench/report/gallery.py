@@ -49,11 +49,19 @@ def load_gallery(folder: Path) -> Gallery | None:
     if not path.exists():
         return None
     try:
+        if not path.is_file():
+            raise ValueError("not a regular file")
         with safe_open(path, "numpy") as file:
             about = json.loads(file.metadata()["gallery"])
             maps = {name: file.get_tensor(f"map {number}") for number, name in enumerate(about.pop("methods"))}
-            return Gallery(**about, images=file.get_tensor("images"), maps=maps)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            found = Gallery(**about, images=file.get_tensor("images"), maps=maps)
+        count = len(found.images)
+        if len(found.files) != count or len(found.labels) != count or found.images.dtype != np.uint8 or any(
+            values.dtype != np.int8 or values.shape != found.images.shape[:-1] for values in maps.values()
+        ):  # fmt: skip
+            raise ValueError("pictures and heatmaps are not of the same images")
+        return found
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise RapbenchError(f"{path} is not a gallery that a run wrote; delete it, the same run writes it again"
                             ) from error  # fmt: skip
 

@@ -1,16 +1,22 @@
 """A few images on the device: attributed, perturbed and classified again, for any methods and protocols."""
 
 import functools
+import inspect
+import sysconfig
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+import rapbench
 from rapbench.errors import MethodError, RapbenchError
 from rapbench.layout import channels_last
+from rapbench.limits import out_of_memory
 from rapbench.methods import attribute
 from rapbench.protocols.batch import Batch, Forward
 from rapbench.protocols.ranking import heatmaps_of
@@ -84,21 +90,29 @@ class Chunk:
             [row.sha256 for row in self.rows], self.seed, self.model.transform.normalisation, self.batch,
         )  # fmt: skip
         for protocol in wanted:
-            columns = table_of(batch, protocol.protocol, variants(method, protocol))
+            try:
+                columns = table_of(batch, protocol.protocol, variants(method, protocol))
+            except Exception as error:  # a user's protocol raises what it likes
+                if out_of_memory(error) or isinstance(error, RapbenchError):
+                    raise
+                raise RapbenchError(f"protocol {protocol.label!r}: {_said(error, protocol)}") from error
             yield protocol, columns | {"row": columns["row"] + self.first}
 
     def heatmaps(self, method: Choice, kept: "Heatmaps | Tap | None") -> Tensor:
         """Return (N, *space) heatmaps: kept ones, or computed and kept. Raises RapbenchError as `evaluate` does."""
-        if kept and (known := kept.read(self.number)) is not None:
+        if kept and (known := kept.read(self.number, (len(self.rows), *self.images.shape[2:]))) is not None:
             return known.to(self.images.device)
         ids = [row.sha256 for row in self.rows]
         name, options = method.entry.name, method.options
         try:
             relevance = attribute(self.model, self.images, self.labels, name, image_ids=ids, seed=self.seed, **options)
-        except RapbenchError as error:
-            raise MethodError(str(error)) from error
-        heatmaps = heatmaps_of(relevance)
-        for row, fine in zip(self.rows, heatmaps.isfinite().flatten(1).all(1).tolist(), strict=True):
+            heatmaps = heatmaps_of(relevance)
+            finite = heatmaps.isfinite().flatten(1).all(1).tolist()
+        except (Exception, SystemExit) as error:  # a user's method raises what it likes
+            if out_of_memory(error):
+                raise
+            raise MethodError(_said(error, method)) from error
+        for row, fine in zip(self.rows, finite, strict=True):
             if not fine:
                 raise MethodError(f"NaN or infinite relevance for image {row.file}")
         return kept.write(self.number, heatmaps) if kept else heatmaps
@@ -107,3 +121,21 @@ class Chunk:
 def slices_of(rows: int, chunk: int) -> list[slice]:
     """Return which of the rows each chunk holds."""
     return [slice(start, min(start + chunk, rows)) for start in range(0, rows, chunk)]
+
+
+def _said(error: BaseException, choice: Choice) -> str:
+    """Return what an error says; of one that is no RapbenchError, also its class, and where in the user's file."""
+    if isinstance(error, RapbenchError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    where = next((frame for frame in reversed(frames) if _is_theirs(frame.filename, choice)), frames[-1])
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}{': ' * bool(text)}{text} ({where.filename}:{where.lineno})"
+
+
+def _is_theirs(file: str, choice: Choice) -> bool:
+    """Whether a file is a method's own, or of a user's code: neither a library's nor the runner's."""
+    made = inspect.unwrap(choice.entry.function)
+    places = (sysconfig.get_path("stdlib"), str(Path(rapbench.__file__).parent))
+    library = any(part in ("site-packages", "dist-packages") for part in Path(file).parts)
+    return file == inspect.getsourcefile(made) or not (library or file.startswith((*places, "<")))

@@ -38,7 +38,8 @@ def table_of(batch: Batch, protocol: "Protocol", variants: dict[str, list[Step]]
     Columns: row (index in the batch), variant, k (as text), and the protocol's own. Raises RapbenchError where these
     are not those that its metrics promise.
     """
-    names = [metric.name for metric in protocol.metrics]
+    metric_kinds = {metric.name: metric.kind for metric in protocol.metrics}
+    names = list(metric_kinds)
     rows = len(batch.labels)
     parts: list[list[Tensor]] = []
     places: dict[str, list[np.ndarray]] = {"row": [], "variant": [], "k": []}
@@ -52,18 +53,19 @@ def table_of(batch: Batch, protocol: "Protocol", variants: dict[str, list[Step]]
                 if values.shape != (rows, len(steps)):
                     raise RapbenchError(f"{type(protocol).__name__}.evaluate must return {name} of shape "
                                         f"{(rows, len(steps))}, got {tuple(values.shape)}")  # fmt: skip
+                if metric_kinds[name] != "mean" and values.is_floating_point():
+                    raise RapbenchError(f"{type(protocol).__name__}.evaluate must return {name} as whole numbers or "
+                                        f"truth values, as a {metric_kinds[name]} is; got {values.dtype}")  # fmt: skip
             parts.append([found[name] for name in names])
             places["row"].append(np.repeat(np.arange(rows, dtype=np.int32), len(steps)))
             places["variant"].append(np.full(rows * len(steps), variant))
             places["k"].append(np.tile(np.array([str(step) for step in steps]), rows))
-        types = [_TYPES.get(values.dtype, np.float32) for values in parts[0]]
+        doubles = [all(part[number].dtype == torch.float64 for part in parts) for number in range(len(names))]
         packed = torch.cat([torch.stack([values.double().flatten() for values in part]) for part in parts], 1)
-    found_columns = zip(names, packed.cpu().numpy(), types, strict=True)  # the one copy back
-    return {name: np.concatenate(arrays) for name, arrays in places.items()} | {
-        name: values.astype(kind) for name, values, kind in found_columns
-    }
+    table = {name: np.concatenate(arrays) for name, arrays in places.items()}
+    for name, values, double in zip(names, packed.cpu().numpy(), doubles, strict=True):  # the one copy back
+        table[name] = values.astype(_TYPES.get(metric_kinds[name], np.float64 if double else np.float32))
+    return table
 
 
-# Of a column in the results, where it is not float32.
-_TYPES: dict[torch.dtype, type] = {torch.int64: np.int32, torch.int32: np.int32, torch.bool: np.bool_,
-                                   torch.float64: np.float64}  # fmt: skip
+_TYPES: dict[str, type] = {"count": np.int32, "share": np.bool_}  # of a metric's kind, where it is no mean

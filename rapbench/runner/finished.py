@@ -66,7 +66,9 @@ class Finished:
         job, size = self.job, self.job.size.chunk
         kept = {label: job.kept.get(label) or Heatmaps(job.store, job.keys[label], "float32") for label in self.labels}
         numbers = sorted({at // size for at in places})
-        found = {(label, number): kept[label].read(number) for label in self.labels for number in numbers}
+        counts = {number: job.slices[number].stop - job.slices[number].start for number in numbers}
+        found = {(label, number): kept[label].read(number, (counts[number],)) for label in self.labels
+                 for number in numbers}  # fmt: skip
         missing = [key for key, maps in found.items() if maps is None]
         lacking = sorted({number for _, number in missing})
         pixels = load_images(job.subset, job.dataset, job.model.transform, [job.slices[number] for number in lacking])

@@ -76,9 +76,11 @@ def seen(transform: Transform, pixels: Tensor) -> NDArray[np.uint8]:
 
 def _heatmaps(job: "Job", label: str, chunk: Chunk) -> Tensor:
     shown, kept = job.shown[label], job.kept.get(label)
-    found = shown.read(chunk.number)
+    space = chunk.images.shape[2:]
+    found = shown.read(chunk.number, (len(chunk.rows), *space))
     if found is None:
-        found = kept.read(chunk.number) if kept else None
+        whole = job.slices[chunk.number]
+        found = kept.read(chunk.number, (whole.stop - whole.start, *space)) if kept else None
         found = chunk.heatmaps(job.methods[label], None) if found is None else found[: len(chunk.rows)]
         found = shown.write(chunk.number, found)
     return found

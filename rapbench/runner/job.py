@@ -1,5 +1,6 @@
 """The cells of a run, and the loop that fills them chunk by chunk, beside other processes."""
 
+import functools
 import time
 from collections.abc import Collection
 from contextlib import ExitStack, closing
@@ -25,10 +26,12 @@ from rapbench.runner.chosen import Choice, variants
 from rapbench.runner.chunk import Chunk, slices_of
 from rapbench.runner.columns import kind_of, named
 from rapbench.runner.evaluate import forward_of
+from rapbench.runner.expected import expected_rows
 from rapbench.runner.identity import bf16_unit, code_of_choice, evaluation_key, identity_of, joined
 from rapbench.runner.shard import Shard
 from rapbench.say import say
-from rapbench.store.cell import Cell, digest_of
+from rapbench.stop import check
+from rapbench.store.cell import Cell, Expected, digest_of
 from rapbench.store.heatmaps import GALLERY, Heatmaps, Tap
 from rapbench.zoo._model import ZooModel
 
@@ -88,6 +91,7 @@ class Job:
                 self._key(keys[label] | rounded, protocol),
                 len(self.slices),
                 about | {"method": label, "protocol": protocol.label},
+                expected=functools.partial(self._expected, method, protocol),
             )
             for label, method in self.methods.items()
             for protocol in protocols
@@ -141,6 +145,11 @@ class Job:
         return {choice.label: identity_of(choice) | {"code": digest_of(self.codes[kind][choice.label].key)[:16]}
                 for choice in chosen}  # fmt: skip
 
+    def files(self, refused: Collection[str]) -> list[str]:
+        """Return the names of the files in the store that the results and the heatmaps to show are in."""
+        cells = [str(cell.file and cell.file.name) for cell in self.cells.values()]
+        return cells + [heatmaps.folder.name for label, heatmaps in self.shown.items() if label not in refused]
+
     def results(self, kind: str) -> pd.DataFrame:
         """Return the per-image results of all whole cells of a kind, labelled for the tables."""
         wanted = [protocol for protocol in self.protocols if kind_of(protocol.protocol) == kind]
@@ -168,6 +177,9 @@ class Job:
         """Return a chunk, or its first images, on the device. pixels: (N, C, *space), preprocessed."""
         model, rows, seed, size = self.model, self.subset.rows, self.config.seed, self.size
         return Chunk.of(model, forward, number, size.chunk, rows, pixels, self.device, seed, size.batch)
+
+    def _expected(self, method: Choice, protocol: Choice, number: int) -> Expected:
+        return expected_rows(method, protocol, self.slices[number].start, self._count(number))
 
     def _missing(self, refused: dict[str, str]) -> dict[tuple[int, str], list[Choice]]:
         """Return the protocols still to do for each chunk of the shard and method, in the order of work."""
@@ -211,6 +223,7 @@ class Job:
             done = 0.0
 
             def seen(images: Any) -> Any:
+                check()
                 logits = forward(images)
                 bar.update(len(images))
                 return logits
@@ -220,6 +233,7 @@ class Job:
                 for label, wanted in ((label, wanted) for (n, label), wanted in todo.items() if n == number):
                     bar.set_description_str(f"{self.model.facts.name} · {label}")
                     if label not in refused:
+                        check()
                         try:
                             self._fill(chunk, label, wanted)
                         except MethodError as error:

@@ -1,16 +1,21 @@
-"""Out of memory: the same job in smaller chunks."""
+"""Out of memory: the same work in smaller parts."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import torch
 
 from rapbench.errors import RapbenchError
+from rapbench.limits import out_of_memory
 from rapbench.runner.allocator import release_memory
 from rapbench.runner.job import Job, Size
 from rapbench.say import say
 
-SAYINGS = ("can't allocate memory", "cannot allocate memory", "out of memory", "bad allocation", "std::bad_alloc")
+__all__ = ["compute", "halves", "out_of_memory", "with_less"]
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 
 
 def compute(job_of: Callable[[Size], Job], size: Size) -> tuple[Job, dict[str, str]]:
@@ -19,31 +24,51 @@ def compute(job_of: Callable[[Size], Job], size: Size) -> tuple[Job, dict[str, s
     The chunk is a part of a result's identity, so smaller chunks are other cells, begun anew: equal on every machine.
     Raises RapbenchError when memory does not even suffice for one image.
     """
-    asked = size
-    while True:
+
+    def attempt(size: Size) -> tuple[Job, dict[str, str]]:
         job = job_of(size)
+        return job, job.compute()
+
+    job, refused = with_less(attempt, _smaller(size), f"with chunk={size.chunk} batch={size.batch}")
+    if job.size != size:
+        say(f"Everything was computed with chunk={job.size.chunk} batch={job.size.batch}; ask for these next time.")
+    return job, refused
+
+
+def with_less(attempt: Callable[[Part], Result], sizes: Iterable[Part], what: str) -> Result:
+    """Return what an attempt returns at the first of some falling sizes for which memory suffices.
+
+    what: is done at the first size, for the line that says once that it is done at smaller ones. Raises RapbenchError
+    when memory does not suffice for the last, one image.
+    """
+    reason = ""
+    for size in sizes:
+        if reason:
+            gc.collect()
+            release_memory()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
         try:
-            refused = job.compute()
-        except (RuntimeError, MemoryError) as error:
+            return attempt(size)
+        except Exception as error:
             if not out_of_memory(error):
                 raise
-            reason = str(error).strip().split("\n")[0]
-        else:
-            if size != asked:
-                say(f"Everything was computed with chunk={size.chunk} batch={size.batch}; ask for these next time.")
-            return job, refused
-        if size == Size(1, 1):
-            raise RapbenchError(f"memory runs out even with one image at a time ({reason})")
-        if size == asked:
-            say(f"Out of memory with chunk={size.chunk} batch={size.batch}; going on with smaller ones.")
+            if not reason:
+                say(f"Out of memory {what}; going on with smaller ones.")
+            reason = str(error).strip().split("\n")[0] or type(error).__name__
+    raise RapbenchError(f"memory runs out even with one image at a time ({reason})")
+
+
+def halves(size: int) -> Iterator[int]:
+    """Yield a size, its half, and so on to 1."""
+    while size > 1:
+        yield size
+        size //= 2
+    yield 1
+
+
+def _smaller(size: Size) -> Iterator[Size]:
+    yield size
+    while size != Size(1, 1):
         size = Size(max(1, size.chunk // 2), max(1, size.batch // 2))
-        gc.collect()
-        release_memory()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device's or the machine's memory ran out."""
-    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    return known or any(saying in str(error).lower() for saying in SAYINGS)
+        yield size

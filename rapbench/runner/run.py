@@ -15,12 +15,14 @@ from omegaconf import DictConfig, OmegaConf
 from rapbench.data._dataset import Dataset
 from rapbench.data._draw import Draws, select
 from rapbench.data._manifest import Subset, load_manifest
+from rapbench.data._verdicts import BATCH
 from rapbench.errors import RapbenchError
-from rapbench.files import write_whole
+from rapbench.files import remove_leftovers, write_whole
 from rapbench.methods import methods as METHODS
 from rapbench.paths import STORE
 from rapbench.protocols import protocols as PROTOCOLS
 from rapbench.report import write_report
+from rapbench.runner import written
 from rapbench.runner.allocator import keep_memory
 from rapbench.runner.choice import check_space, checked, with_files
 from rapbench.runner.comparable import paper_beside
@@ -33,7 +35,7 @@ from rapbench.runner.job import Job, Size
 from rapbench.runner.k_limits import side_of, within
 from rapbench.runner.labels import check_labels, check_measures, is_control
 from rapbench.runner.loaded import loaded_data, loaded_model
-from rapbench.runner.memory import compute
+from rapbench.runner.memory import compute, halves, with_less
 from rapbench.values import named, options_of
 from rapbench.zoo._model import ZooModel
 
@@ -86,13 +88,7 @@ def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datet
     """Write a whole job's results, tables and plots, and where they come from; return the text to show."""
     model, dataset, subset, device = job.model, job.dataset, job.subset, job.device
     output = Path(os.path.relpath(config.output))  # a path of this machine says nothing to a reader of the results
-    subset.save(output / "manifest.csv")
-    images, distances, regions = (job.results(kind) for kind in ("perturbation", "measure", "regions"))
-    for name, frame in (("images", images), ("distances", distances), ("regions", regions)):
-        if len(frame):
-            write_whole(output / f"{name}.parquet", frame.to_parquet(index=False))
-        else:
-            (output / f"{name}.parquet").unlink(missing_ok=True)  # of an earlier run with other protocols
+    remove_leftovers(output)
     header, caption, hints = described(config, job, refused)
     settings: Any = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     provenance = {
@@ -115,10 +111,21 @@ def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datet
         "paper": paper_beside(config, model, dataset, job.methods.values(), job.protocols),
         "config": settings | {"output": str(output)} | vars(job.size),
     }
+    made_of = written.made_of(provenance, [job.files(refused), [vars(row) for row in subset.rows]])
+    if (text := written.text_of(output, made_of)) is not None:
+        return text
+    subset.save(output / "manifest.csv")
+    images, distances, regions = (job.results(kind) for kind in ("perturbation", "measure", "regions"))
+    for name, frame in (("images", images), ("distances", distances), ("regions", regions)):
+        if len(frame):
+            write_whole(output / f"{name}.parquet", frame.to_parquet(index=False))
+        else:
+            (output / f"{name}.parquet").unlink(missing_ok=True)  # of an earlier run with other protocols
     write_whole(output / "provenance.json", json.dumps(provenance, indent=1).encode())
     write_gallery(job, output, refused)
-    text = write_report(output, images, distances, header, regions)
-    return "\n".join([text, *hints, f"Written to {output}/"])
+    text = "\n".join([write_report(output, images, distances, header, regions), *hints, f"Written to {output}/"])
+    written.record(output, made_of, text)
+    return text
 
 
 def _reasons(refused: dict[str, str]) -> str:
@@ -133,7 +140,11 @@ def _subset(config: DictConfig, model: ZooModel, dataset: Dataset, device: torch
     counts = [(each.facts.name, logits_of(each, device)) for each in (model, *others)]
     check_classes(counts, dataset)
     draws = Draws(store, functools.partial(draw_key, device=device))
-    subset = manifest or select([model, *others], dataset, config.subset.n, config.subset.seed, device, draws)
+    subset = manifest or with_less(
+        lambda batch: select([model, *others], dataset, config.subset.n, config.subset.seed, device, draws, batch),
+        halves(BATCH),
+        f"with {BATCH} images in one pass, to choose the subset",
+    )
     check_subset(model, counts[0][1], subset)
     return subset
 

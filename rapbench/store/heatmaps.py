@@ -1,6 +1,5 @@
 """Heatmaps kept for later protocols: one file for each chunk of a model x data x method."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,12 +9,10 @@ import safetensors.torch
 from torch import Tensor
 
 from rapbench.protocols.rounding import restored, rounded
-from rapbench.store.cell import digest_of
-from rapbench.store.sealed import Damaged, read_sealed, sealed_in, set_aside, write_sealed
+from rapbench.store.contents import GALLERY, HEATMAPS, check_place, digest_of, heatmap_label, heatmap_metadata
+from rapbench.store.sealed import Damaged, chunk_name, chunks_in, read_sealed, set_aside, write_sealed
 
-HEATMAPS = "heatmaps"
-GALLERY = "gallery"  # those of the few images that a report shows
-LABEL = "rapbench"
+__all__ = ["GALLERY", "HEATMAPS", "Heatmaps", "Tap"]
 
 
 @dataclass(frozen=True)
@@ -33,14 +30,21 @@ class Heatmaps:
     @cached_property
     def folder(self) -> Path:
         """Where the chunks are."""
-        return self.store / self.room / digest_of(self.key | {"heatmaps": self.number})
+        return self.store / self.room / digest_of(self._whole_key)
 
-    def read(self, chunk: int) -> Tensor | None:
-        """Return a chunk's (N, H, W) float32 maps as `write` gave them back, or None; what is damaged is set aside."""
-        for name, path in sealed_in(self.folder):
-            if int(name) == chunk:
+    @property
+    def _whole_key(self) -> dict[str, Any]:
+        return self.key | {"heatmaps": self.number}
+
+    def read(self, chunk: int, shape: tuple[int, ...] = ()) -> Tensor | None:
+        """Return a chunk's (N, *space) float32 maps as `write` gave them back, or None; what is damaged is set aside.
+
+        shape: that they must have, or begin with.
+        """
+        for number, path in chunks_in(self.folder, self.store):
+            if number == chunk:
                 try:
-                    return restored(**safetensors.torch.load(read_sealed(path)))
+                    return self._checked(read_sealed(path), chunk, shape)
                 except FileNotFoundError:
                     return None
                 except Damaged as reason:
@@ -48,12 +52,22 @@ class Heatmaps:
         return None
 
     def write(self, chunk: int, heatmaps: Tensor) -> Tensor:
-        """Keep finite (N, H, W) maps and return them as they will be read, whoever reads them."""
+        """Keep finite (N, *space) maps and return them as they will be read, whoever reads them."""
         values, scale = rounded(heatmaps, self.number)
-        label = {"key": self.key}
-        data = safetensors.torch.save({"values": values, "scale": scale}, {LABEL: json.dumps(label, sort_keys=True)})
-        write_sealed(self.folder, f"{chunk:05d}", "safetensors", data)
+        metadata = heatmap_metadata(self._whole_key, chunk, list(values.shape))
+        data = safetensors.torch.save({"values": values, "scale": scale}, metadata)
+        write_sealed(self.folder, chunk_name(chunk), "safetensors", data)
         return restored(values, scale).to(heatmaps.device)
+
+    def _checked(self, data: bytes, chunk: int, shape: tuple[int, ...]) -> Tensor:
+        label = heatmap_label(data)
+        check_place(label, self.folder.name, chunk)
+        if label["shape"][: len(shape)] != list(shape):
+            raise Damaged(f"it holds maps of shape {label['shape']}")
+        maps = restored(**safetensors.torch.load(data))
+        if not maps.isfinite().all():
+            raise Damaged("its heatmaps are not finite")
+        return maps
 
 
 @dataclass(frozen=True)
@@ -64,18 +78,19 @@ class Tap:
     shown: Heatmaps
     count: int
 
-    def read(self, chunk: int) -> Tensor | None:
+    def read(self, chunk: int, shape: tuple[int, ...] = ()) -> Tensor | None:
         """Return kept heatmaps, or None."""
-        found = self.kept.read(chunk) if self.kept else None
+        found = self.kept.read(chunk, shape) if self.kept else None
         if found is not None:
             self._show(chunk, found)
         return found
 
     def write(self, chunk: int, heatmaps: Tensor) -> Tensor:
-        """Keep finite (N, H, W) maps and return them as whoever reads them finds them."""
+        """Keep finite (N, *space) maps and return them as whoever reads them finds them."""
         self._show(chunk, heatmaps)
         return self.kept.write(chunk, heatmaps) if self.kept else heatmaps
 
     def _show(self, chunk: int, heatmaps: Tensor) -> None:
-        if self.shown.read(chunk) is None:
-            self.shown.write(chunk, heatmaps[: self.count])
+        first = heatmaps[: self.count]
+        if self.shown.read(chunk, tuple(first.shape)) is None:
+            self.shown.write(chunk, first)
