@@ -14,13 +14,14 @@ from rapbench.relevance.lrp import LRP, AlphaBeta, Composite, Epsilon
 from rapbench.relevance.operations import Add, Cat, Interpolate, Mean, Sum
 from rapbench.relevance.rules import RULES, Rules, divisor
 from tests import dense
-from tests.dense import matrix, ratio
+from tests.dense import matrix
 
 CHECK = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def run(module: nn.Module, inputs: tuple[Tensor, ...], relevance: Tensor, kappa: int = 1, first: bool = False,
-        rules: Rules = RULES, head: bool = False, given: object = None, **options: object) -> tuple[Tensor, ...]:  # fmt: skip
+        rules: Rules = RULES, head: bool = False, given: object = None,
+        **options: object) -> tuple[Tensor, ...]:  # fmt: skip
     """Apply a rule, the last linear layer's with `head`, and check that it accounts for all that it was given.
 
     given: the rules' options, RAP's from `options` by default.
@@ -178,8 +179,14 @@ def test_batch_norm_equals_the_formula_unit_by_unit(dimensions, kappa):
 
 @CHECK
 @given(
-    st.integers(0, 2**31), st.integers(1, 3), st.integers(2, 3), st.integers(1, 3), st.integers(0, 1), st.booleans(),
-    st.booleans(), st.sampled_from([0.0, 1e-6, 0.1]),
+    st.integers(0, 2**31),
+    st.integers(1, 3),
+    st.integers(2, 3),
+    st.integers(1, 3),
+    st.integers(0, 1),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([0.0, 1e-6, 0.1]),
 )
 def test_pooling_shares_by_the_winner_or_in_proportion(
     seed, dimensions, kernel, stride, padding, largest, signed, stabilizer
@@ -287,9 +294,11 @@ def test_lrps_rules_equal_the_dense_formulas(layer, alpha, epsilon, ignore, norm
     module, x, relevance = layer
     if norm:
         channels = len(module.bias) if module.bias is not None else module(x).shape[1]
-        norms = nn.BatchNorm1d if isinstance(module, nn.Linear) else [nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d][
-            x.dim() - 3
-        ]
+        norms = (
+            nn.BatchNorm1d
+            if isinstance(module, nn.Linear)
+            else [nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d][x.dim() - 3]
+        )
         behind = norms(channels).double().eval()
         behind.running_mean.normal_(), behind.running_var.uniform_(0.1, 2)
         behind.weight.data.normal_(), behind.bias.data.normal_()
@@ -303,7 +312,9 @@ def test_lrps_rules_equal_the_dense_formulas(layer, alpha, epsilon, ignore, norm
     kind = nn.Linear if x.dim() == 2 else nn.Conv2d
     for rule in (AlphaBeta(alpha, how), Epsilon(epsilon, how)):
         other = Epsilon(7.0)
-        composite = Composite(dense=rule if kind is nn.Linear else other, convolution=other if kind is nn.Linear else rule)
+        composite = Composite(
+            dense=rule if kind is nn.Linear else other, convolution=other if kind is nn.Linear else rule
+        )
         (got,) = run(module, (x,), relevance, rules=LRP, given=composite)
         for sample in range(len(x)):
             flat, r = x[sample].flatten(), relevance[sample].flatten()

@@ -25,7 +25,7 @@ from rapbench.relevance.canonical import (
 )
 from rapbench.relevance.head import ending, refuse_unclear_ending
 from rapbench.relevance.images import Pass
-from rapbench.relevance.linear import LINEAR, Folded, Padded
+from rapbench.relevance.linear import LINEAR
 from rapbench.relevance.merging import fold_norms, merge_padding
 from rapbench.relevance.operations import (
     MOVES,
@@ -43,7 +43,7 @@ from rapbench.relevance.operations import (
     Part,
 )
 from rapbench.relevance.prepared import prepared
-from rapbench.relevance.rules import RULES, Options, Rules, Sharing, Step, per_sample, transpose
+from rapbench.relevance.rules import RULES, Rules, Sharing, Step, per_sample, transpose
 
 FLOWS = {"normal": 1, "inversion": -1}
 # Modules that always return a tensor of their own.
@@ -184,7 +184,7 @@ class Network:
         balance: a list to append to. Returns a tensor shaped like the inputs; the activations of `run` are used up.
         """
         relevance = {self.output.args[0]: {flow: start.clone() for flow in flows}}
-        return self._walk(len(self.path), run, relevance, options, flows, balance)  # type: ignore[arg-type]
+        return self._walk(len(self.path), run, relevance, options, flows, balance)
 
     @contextmanager
     def folded(self) -> Iterator[None]:
@@ -306,7 +306,7 @@ class Network:
         return [argument for argument in (arguments[:1] if gated else arguments) if argument in self.varying]
 
     def _like_input(self) -> set[fx.Node]:
-        """The network's input, and what comes from it by rearranging, rescaling (batch norms do), resizing and padding alone."""
+        """The network's input, and what comes from it by moving, resizing, padding and rescaling it."""
         found = {self.input}
         changes_little = (
             *TRANSPARENT, *MOVES, *UPSAMPLES, *NORMS, nn.Flatten, nn.Unflatten, Constant, Cat, Pad, Part, Interpolate,
@@ -369,9 +369,7 @@ def explain(
         run = network.forward(inputs)
         if targets.max() >= run.logits.shape[1]:
             raise RapbenchError(f"target {targets.max()} is out of range: the model has {run.logits.shape[1]} classes")
-        start = torch.zeros_like(run.logits).scatter_(
-            1, targets[:, None], run.logits.gather(1, targets[:, None])
-        )
+        start = torch.zeros_like(run.logits).scatter_(1, targets[:, None], run.logits.gather(1, targets[:, None]))
         return network.backward(run, start, options, flows, balance)
 
 

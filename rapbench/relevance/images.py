@@ -56,7 +56,7 @@ def split(
 
 
 def keeps_images(function: Callable[[Tensor], Tensor], x: Tensor) -> bool:
-    """Whether a function that moves elements leaves each in its own image; x: (N, ...), of which only the shape counts."""
+    """Whether a function that moves elements leaves each in its own image; of x, (N, ...), only the shape counts."""
     numbers = torch.arange(len(x), device=x.device)
     moved = function(numbers.view(-1, *[1] * (x.dim() - 1)).expand(x.shape))
     if moved.dim() == 0 or len(moved) != len(x):

@@ -4,6 +4,7 @@ Batch norms are folded into the linear layer before them; those that follow none
 constants and gates are as in RAP; so are additions and poolings, but for the stabilizer in what is divided by.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -60,7 +61,7 @@ class AlphaBeta:
         for sign, factor in ((1, self.alpha), (-1, 1 - self.alpha)):
             if factor == 0:
                 continue
-            added = step.constant(f"added {sign}", lambda sign=sign: self._added(step.module, sign))
+            added = step.constant(f"added {sign}", functools.partial(self._added, step.module, sign))
             parts = products(step, m, sign, nonnegative=step.nonnegative[0])
             total, back = shares(step.module, parts, added)
             last = sign < 0 or self.alpha == 1

@@ -19,7 +19,7 @@ def merge_padding(network: fx.GraphModule) -> None:
             pad = Pad(pad.padding)
         if type(module) not in (*CONVOLUTIONS, *TRANSPOSED) or not isinstance(pad, Pad) or len(before[0].users) > 1:
             continue
-        spatial = len(pad.pad) // 2 <= module.weight.dim() - 2  # type: ignore[union-attr, operator]
+        spatial = len(pad.pad) // 2 <= module.weight.dim() - 2  # type: ignore[union-attr]
         if spatial and pad.mode == "constant" and not pad.value:
             _replace(network, node, Padded(pad, module))  # type: ignore[arg-type]
             node.replace_input_with(before[0], before[0].all_input_nodes[0])

@@ -77,8 +77,7 @@ def two_ratios(step: Step, relevance: Tensor, kappa: int) -> Tensor:
     parts = products(step, m, kappa, nonnegative=False)
     if step.options.mixed_sign == "printed":
         step.times = 2
-        one, other = (_handed(step, part, [ratio]) for part, ratio in zip((relevance.clone(), relevance), parts))
-        return one.add_(other)
+        return _handed(step, relevance.clone(), parts[:1]).add_(_handed(step, relevance, parts[1:]))
     return _handed(step, relevance, parts)
 
 
@@ -123,5 +122,3 @@ def zbox(step: Step, relevance: Tensor, *, swapped: bool = False) -> Tensor | No
 def _handed(step: Step, relevance: Tensor, parts: list[tuple[Tensor, Tensor]], signed: bool = False) -> Tensor:
     total, handed = shares(step.module, parts)
     return handed(step.share(relevance, divisor(total, signed=signed)))
-
-
