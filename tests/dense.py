@@ -147,9 +147,7 @@ def walk(layers: list[nn.Module], x: Tensor, target: int, method: str, kappa: in
         elif isinstance(layer, AVERAGE):
             weights = matrix(layer, m.shape)
             down = average(weights, m.flatten(), relevance.flatten(), STABILIZER if method == "lrp" else 0.0)
-        elif isinstance(layer, nn.Upsample):
-            down = matrix(layer, m.shape) @ relevance.flatten()
-        elif isinstance(layer, nn.PixelShuffle):
+        elif isinstance(layer, (nn.Upsample, nn.PixelShuffle)):
             down = matrix(layer, m.shape) @ relevance.flatten()
         else:  # elementwise, reshapes, and what LRP passes on
             down = relevance

@@ -16,8 +16,8 @@ CHAINS = {
         nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 6), nn.BatchNorm1d(6),
         nn.ReLU(), nn.Linear(6, 4)]),
     "a norm before the layers": ((3, 5, 5), lambda: [
-        nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 2), nn.ReLU(), nn.Flatten(),
-        nn.Linear(16, 4)]),
+        nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(16, 4)]),
     "two norms behind a layer": ((3, 4, 4), lambda: [
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 4)]),
     "both signs": ((3, 6, 6), lambda: [

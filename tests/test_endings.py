@@ -348,5 +348,4 @@ def test_the_models_own_shapes_are_said(x):
         (written(lambda n, x: n.head.weight), "does not depend on its input"),
     ):
         with pytest.raises(rapbench.RapbenchError, match=says):
-            prepared = Network(network.double().eval(), x, LRP)
-            prepared.forward(x)
+            Network(network.double().eval(), x, LRP).forward(x)

@@ -14,13 +14,14 @@ from rapbench.relevance.lrp import LRP, AlphaBeta, Composite, Epsilon
 from rapbench.relevance.operations import Add, Cat, Interpolate, Mean, Sum
 from rapbench.relevance.rules import RULES, Rules, divisor
 from tests import dense
-from tests.dense import matrix, ratio
+from tests.dense import matrix
 
 CHECK = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def run(module: nn.Module, inputs: tuple[Tensor, ...], relevance: Tensor, kappa: int = 1, first: bool = False,
-        rules: Rules = RULES, head: bool = False, given: object = None, **options: object) -> tuple[Tensor, ...]:  # fmt: skip
+        rules: Rules = RULES, head: bool = False, given: object = None,
+        **options: object) -> tuple[Tensor, ...]:  # fmt: skip
     """Apply a rule, the last linear layer's with `head`, and check that it accounts for all that it was given.
 
     given: the rules' options, RAP's from `options` by default.

@@ -306,7 +306,7 @@ class Network:
         return [argument for argument in (arguments[:1] if gated else arguments) if argument in self.varying]
 
     def _like_input(self) -> set[fx.Node]:
-        """The network's input, and what comes from it by moving, rescaling, resizing and padding alone."""
+        """The network's input, and what comes from it by moving, resizing, padding and rescaling it."""
         found = {self.input}
         changes_little = (
             *TRANSPARENT, *MOVES, *UPSAMPLES, *NORMS, nn.Flatten, nn.Unflatten, Constant, Cat, Pad, Part, Interpolate,

@@ -260,13 +260,10 @@ def _transposed(kind: type[Any]) -> Callable[..., nn.Module]:
 
 
 def _interpolate(
-    input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: Any = None,
-    recompute_scale_factor: Any = None, antialias: bool = False,
-) -> nn.Module:  # fmt: skip
-    """Resizing by area is adaptive average pooling, where the size is given for all dimensions."""
-    if mode == "area" and isinstance(size, (tuple, list)):
+    input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest", **others: Any
+) -> nn.Module:
+    if mode == "area" and isinstance(size, (tuple, list)):  # which is adaptive average pooling
         return (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)[len(size) - 1](tuple(size))
-    others = {"align_corners": align_corners, "recompute_scale_factor": recompute_scale_factor, "antialias": antialias}
     return Interpolate(size, scale_factor, mode, **others)
 
 
@@ -312,15 +309,9 @@ MODULES: dict[Any, Callable[..., nn.Module]] = {
     **dict.fromkeys((F.conv1d, torch.conv1d), _convolution(nn.Conv1d)),
     **dict.fromkeys((F.conv2d, torch.conv2d), _convolution(nn.Conv2d)),
     **dict.fromkeys((F.conv3d, torch.conv3d), _convolution(nn.Conv3d)),
-    **{
-        function: _transposed(kind)
-        for kind, functions in {
-            nn.ConvTranspose1d: (F.conv_transpose1d, torch.conv_transpose1d),
-            nn.ConvTranspose2d: (F.conv_transpose2d, torch.conv_transpose2d),
-            nn.ConvTranspose3d: (F.conv_transpose3d, torch.conv_transpose3d),
-        }.items()
-        for function in functions
-    },
+    **dict.fromkeys((F.conv_transpose1d, torch.conv_transpose1d), _transposed(nn.ConvTranspose1d)),
+    **dict.fromkeys((F.conv_transpose2d, torch.conv_transpose2d), _transposed(nn.ConvTranspose2d)),
+    **dict.fromkeys((F.conv_transpose3d, torch.conv_transpose3d), _transposed(nn.ConvTranspose3d)),
     **dict.fromkeys((F.max_pool1d, torch.max_pool1d), _max_pool(1)),
     **dict.fromkeys((F.max_pool2d, torch.max_pool2d), _max_pool(2)),
     **dict.fromkeys((F.max_pool3d, torch.max_pool3d), _max_pool(3)),

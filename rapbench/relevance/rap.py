@@ -77,10 +77,7 @@ def two_ratios(step: Step, relevance: Tensor, kappa: int) -> Tensor:
     parts = products(step, m, kappa, nonnegative=False)
     if step.options.mixed_sign == "printed":
         step.times = 2
-        one, other = (
-            _handed(step, part, [ratio]) for part, ratio in zip((relevance.clone(), relevance), parts, strict=True)
-        )
-        return one.add_(other)
+        return _handed(step, relevance.clone(), parts[:1]).add_(_handed(step, relevance, parts[1:]))
     return _handed(step, relevance, parts)
 
 

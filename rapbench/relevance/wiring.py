@@ -1,4 +1,4 @@
-"""Rules of what joins, passes, rearranges or resizes signals: activations, gates, additions, concatenations."""
+"""Rules of what joins, passes, moves or resizes signals: activations, gates, additions, concatenations, padding."""
 
 import torch
 from torch import Tensor, nn
