@@ -607,10 +607,12 @@ FUNCTIONS: list[Case] = [
 ]  # fmt: skip
 
 
-# Tensor methods that are no part of a model's forward: they fill with random numbers, resize or move memory.
+# What is no part of a model's forward: it fills with random numbers, resizes or moves memory, or approximates, by
+# chance, to rounding.
 NO_OPERATION = {
     "set_", "resize_", "resize_as_", "share_memory_", "requires_grad_", "bernoulli_", "cauchy_", "exponential_",
-    "geometric_", "log_normal_", "normal_", "random_", "uniform_", "empty_like", "nextafter",
+    "geometric_", "log_normal_", "normal_", "random_", "uniform_", "empty_like", "nextafter", "lobpcg",
+    "pca_lowrank", "svd_lowrank",
 }  # fmt: skip
 
 # Calls that `discovered` tries with every function, as they are written.
@@ -633,7 +635,7 @@ def discovered() -> list[Case]:
     Those of `FUNCTIONS` are among them: this finds what a list forgets, and what torch adds.
     """
     found: dict[str, Case] = {}
-    h = torch.rand(2, 4, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 0.5
+    h = torch.rand(3, 4, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 0.5
     for owner, functions in torch.overrides.get_overridable_functions().items():
         for function in functions:
             name = getattr(function, "__name__", "")
@@ -649,7 +651,7 @@ def discovered() -> list[Case]:
                 for op in (functools.partial(how, call), lambda h, how=how, call=call: how(call, h)[0]):
                     if _is_operation(op, h):
                         key = f"{prefix}.{name}({written})"
-                        names = name.rstrip("_") + "|getitem"
+                        names = f"(?i){name.strip('_')}|{name.replace('_', '')}|getitem"
                         found[key] = Case(key, functools.partial(Call, op), positive=True, names=names)
                         break
     return list(found.values())

@@ -82,6 +82,7 @@ def kind_of(module: nn.Module, like: Tensor, positive: bool = False) -> Kind:
         # constants drop out of differences
         rise = op(other) - y
         affine = _close(op((h + other) / 2), y + rise / 2) and _close(op(h + 2 * (other - h)), y + 2 * rise)
+        affine = affine and bool(rise.any())  # what is saturated everywhere looks so
         sources = _sources(op, h[:1])
         candidates = {"ReLU": F.relu, "ReLU6": F.relu6}
         rectifier = "ReLU" if isinstance(module, nn.ReLU) else ""

@@ -73,7 +73,8 @@ class MaxPool(nn.Module):
         """Pool x, (N, C, ...)."""
         if x.dim() != self.dimensions + 2:
             raise RapbenchError(
-                f"deeplift takes max pooling of (N, C, ...) in {self.dimensions} dimensions, got {tuple(x.shape)}"
+                f"deeplift has no rule for MaxPool{self.dimensions}d of shape {tuple(x.shape)}: images come first, then "
+                "channels"
             )
         return self.function(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
 
