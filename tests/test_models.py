@@ -1,6 +1,7 @@
 """Kinds of model by every method: the value is that of the same network written plainly, or one line what to do."""
 
 import copy
+import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -502,7 +503,7 @@ class InPlaceOnAView(Kind):
 class ClampsAView(Kind):
     def forward(self, x):
         h = self.c(x)
-        h.flatten(2).clamp_(min=-1e3)  # which none of the test's images reach
+        h.flatten(2).clamp_(max=1e3)  # which none of the test's images reach
         return self.end(self.d(F.relu(h)))
 
 
@@ -696,6 +697,19 @@ def test_it_is_the_plain_network_or_refused(kind, method, x, tmp_path):
     got = attributed(model, method, x, tmp_path)
     if not isinstance(got, rapbench.RapbenchError):
         equal(got, net, method, x, tmp_path)
+
+
+@pytest.mark.parametrize("method", [name for name in LOOKS if name not in GRADIENTS])
+@pytest.mark.parametrize(("kind", "says"), [
+    (ClampsAView, "works in place on memory that is read elsewhere|cannot be traced"),
+    (HookThatClamps, "a forward hook at c changes what the module reads or returns"),
+])  # fmt: skip
+def test_what_other_images_would_show_is_refused_at_once(kind, says, method, x, tmp_path):
+    """These compute what the plain network does on the images that they are compared on, and not on others."""
+    net, model = made(kind)
+    assert torch.equal(model(x), net(x))
+    assert not torch.equal(model(1e5 * x), net(1e5 * x))
+    assert re.search(says, str(attributed(model, method, x, tmp_path)))
 
 
 NORMALISED = {

@@ -41,6 +41,11 @@ def reparametrisations(module: nn.Module) -> list[Any]:
     return [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, known)]
 
 
+def computed_by(hook: Any) -> str:
+    """Return the name of the tensor that such a hook computes."""
+    return hook._tensor_name if isinstance(hook, BasePruningMethod) else hook.name
+
+
 def plain(module: nn.Module, place: str) -> tuple[nn.Module, list[Callable[[], None]]]:
     """Return a module without hooks whose weights are parameters, and what to call when the weights may have changed.
 
@@ -63,7 +68,7 @@ def plain(module: nn.Module, place: str) -> tuple[nn.Module, list[Callable[[], N
         names = [str(name) for name in module.parametrizations]  # type: ignore[union-attr]
         updates += [_kept(copied, name, functools.partial(getattr, module, name)) for name in names]
     for hook in reparametrisations(module):
-        name = hook._tensor_name if isinstance(hook, BasePruningMethod) else hook.name
+        name = computed_by(hook)
         copied.__dict__.pop(name, None)
         updates.append(_kept(copied, name, functools.partial(_computed, module, hook, name)))
         computed = [other for other in computed if other != name]

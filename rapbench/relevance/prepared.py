@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rapbench.errors import RapbenchError
 from rapbench.relevance.canonical import update
 from rapbench.relevance.hooks import refuse_hooks_that_change
+from rapbench.relevance.plain import computed_by, reparametrisations
 
 FEW = 4  # images to compare on: what tracing gets wrong does not depend on the image
 
@@ -153,17 +154,18 @@ def full_precision() -> Iterator[None]:
 
 def makeup(model: nn.Module) -> list[Any]:
     """Return what a model is made of, but for the values of its weights; equal lists mean the same computation."""
-    return [
-        (
-            name,
-            id(module),
-            type(module).forward,
-            [(key, _print(value)) for key, value in vars(module).items() if key not in _REGISTRIES],
-            [(key, id(tensor), tensor.data_ptr()) for registry in (module._parameters, module._buffers)
-             for key, tensor in registry.items() if tensor is not None],
-        )
-        for name, module in model.named_modules()
-    ]  # fmt: skip
+    found: list[Any] = []
+    for name, module in model.named_modules():
+        passed_over = _REGISTRIES | {computed_by(hook) for hook in reparametrisations(module)}
+        attributes = [(key, _print(value)) for key, value in vars(module).items() if key not in passed_over]
+        tensors = [
+            (key, id(tensor), tensor.data_ptr())
+            for registry in (module._parameters, module._buffers)
+            for key, tensor in registry.items()
+            if tensor is not None
+        ]
+        found.append((name, id(module), type(module).forward, attributes, tensors))
+    return found
 
 
 _REGISTRIES = {"_parameters", "_buffers", "_modules"}
