@@ -20,6 +20,7 @@ import rapbench.config  # noqa: F401  the schema registers itself, in whatever p
 from rapbench import settings, sweep
 from rapbench.config_source import has_no_file
 from rapbench.errors import RapbenchError, Refused
+from rapbench.limits import ran_out
 from rapbench.paths import resource
 from rapbench.reading import MOST, parse_yaml, read_text
 from rapbench.registries import REGISTRIES
@@ -40,6 +41,10 @@ def job(config: DictConfig) -> None:
         _run(config)
     except RapbenchError as error:
         raise Refused from error
+    except Exception as error:
+        if line := ran_out(error):
+            raise Refused from RapbenchError(line)
+        raise
 
 
 def _run(config: DictConfig) -> None:

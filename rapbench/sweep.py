@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rapbench import job_folders
 from rapbench.errors import RapbenchError, Refused
 from rapbench.files import write_whole
+from rapbench.limits import ran_out
 from rapbench.paths import STORE
 from rapbench.settings import check_names
 from rapbench.store.claim import Claim
@@ -115,8 +116,11 @@ def noted(results: Path, number: int, job: str) -> Iterator[None]:
         reason = " ".join(str(error).split())
         print(f"{job}: {reason}", file=sys.stderr)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        traceback.print_exc()
+        reason = ran_out(error) or f"{type(error).__name__}: {error}"
+        if ran_out(error):
+            print(f"{job}: {reason}", file=sys.stderr)
+        else:
+            traceback.print_exc()
     write_whole(path, json.dumps([job, reason]).encode())
 
 

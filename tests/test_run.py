@@ -1,8 +1,11 @@
 """Whole runs through the console script's own entry, on real weights and real images."""
 
+import errno
+import fcntl
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -17,7 +20,10 @@ from safetensors.torch import load_file
 import rapbench
 from rapbench.cli import main
 from rapbench.methods import methods
+from rapbench.protocols import protocols
+from rapbench.report import plots
 from rapbench.report.gallery import FILE, load_gallery
+from rapbench.runner.written import RECORD
 
 ROOT = Path(__file__).resolve().parents[1]
 KS = ["k.positive=[0,250,all]", "k.negative=[0,2000,all]"]
@@ -172,6 +178,209 @@ def test_nan_relevance_names_the_method_and_the_image(counted, capsys):
     folder = Path("results/run/efficientnet_lite0")
     assert set(pd.read_csv(folder / "table1.csv").method) == {"random"}  # the others go on
     assert "Left out: broken: NaN" in (folder / "table1.md").read_text()
+
+
+class Odd(Exception):
+    """An exception of a user's own, that says nothing."""
+
+
+RAISING = {
+    "odd": (Odd(), "Odd"),
+    "value": (ValueError("two\nlines"), "ValueError: two lines"),
+    "key": (KeyError("conv1"), "KeyError: 'conv1'"),
+    "assertion": (AssertionError("no"), "AssertionError: no"),
+    "deep": (RecursionError("maximum recursion depth exceeded"), "RecursionError: maximum"),
+    "missing": (ModuleNotFoundError("No module named 'x'"), "ModuleNotFoundError: No module"),
+    "leaving": (SystemExit(3), "SystemExit: 3"),
+}
+
+
+def test_a_method_that_raises_goes_alone_named_with_file_and_line(capsys):
+    def in_torch(model, inputs, targets):
+        return torch.zeros(3) + torch.zeros(4)  # raises inside torch
+
+    def complex_relevance(model, inputs, targets):
+        return inputs.to(torch.complex64) * 1j
+
+    def nothing(model, inputs, targets):
+        return None
+
+    def raising(error):
+        def method(model, inputs, targets):
+            raise error
+
+        return method
+
+    wrong = {name: raising(error) for name, (error, _) in RAISING.items()}
+    wrong |= {"in_torch": in_torch, "nothing": nothing, "complex_relevance": complex_relevance}
+    for name, method in wrong.items():
+        methods.register(name, signs=("positive",), passes=1)(method)
+    try:
+        run("method=[random,edge]", *(f"+method.{name}.name={name}" for name in wrong), "protocol=[distance]", code=2)
+    finally:
+        for name in wrong:
+            methods._entries.pop(name)
+    error = capsys.readouterr().err
+    last = error.splitlines()[-1]
+    assert last.startswith(f"rapbench: {len(wrong)} of {len(wrong) + 2} methods could not be used: ")
+    assert "Traceback" not in error
+    for name, (_, says) in RAISING.items():
+        assert re.search(rf"{name}: {re.escape(says)}.* \({re.escape(__file__)}:\d+\)", last), name
+    line = in_torch.__code__.co_firstlineno + 1
+    assert re.search(rf"in_torch: RuntimeError: The size of tensor .* \({re.escape(__file__)}:{line}\)", last)
+    assert "nothing: method 'nothing' must return relevance" in last
+    assert "complex_relevance: relevance must be floating-point numbers, got torch.complex64" in last
+    folder = Path("results/run/efficientnet_lite0")
+    assert set(pd.read_csv(folder / "distance.csv").method) == {"random", "edge"}
+
+
+def test_a_protocol_that_raises_is_named_with_file_and_line(capsys):
+    @protocols.register("crooked", kind="measure")
+    def crooked(order, counts, space):
+        raise ValueError("no")
+
+    try:
+        run("method=[random]", "protocol=[distance]", "+protocol.crooked={name: crooked, k: ${k}}", code=2)
+    finally:
+        protocols._entries.pop("crooked")
+    says = rf"rapbench: protocol 'crooked': ValueError: no \({re.escape(__file__)}:\d+\)"
+    assert re.search(says, capsys.readouterr().err.splitlines()[-1])
+
+
+def test_leftovers_of_a_killed_run_go_with_the_next(tmp_path):
+    folder = Path("results/run/efficientnet_lite0")
+    folder.mkdir(parents=True)
+    left = [folder / f".{name}.ab1_x9zz" for name in ("table1.csv", "report.html", "images.parquet", "curves.png")]
+    others = [
+        folder / name for name in (".notes", ".my.settings", "table1.csv.ab1_x9zz", ".table1.csv.longer_than_that")
+    ]
+    for path in [*left, *others]:
+        path.write_bytes(b"x")
+    being = left.pop()
+    with being.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as another process does that is writing it now
+        run("method=[random]", "protocol=[distance]")
+        assert being.exists()
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in others)
+    run("method=[random]", "protocol=[distance]")  # which has nothing to write
+    assert not being.exists()
+
+
+def inodes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_ino for path in folder.iterdir() if path.is_file()}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    skipped = ("provenance.json", "report.html", RECORD)  # tell when the run was
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name not in skipped}
+
+
+def test_a_finished_run_writes_nothing_anew(capsys):
+    folder = run("method=[random,edge]")
+    text = capsys.readouterr().out
+    before, whole = inodes(folder), contents(folder)
+    started = time.process_time()
+    run("method=[random,edge]")
+    assert time.process_time() - started < 3
+    assert inodes(folder) == before
+    assert capsys.readouterr().out == text
+    (folder / "curves.png").unlink()
+    run("method=[random,edge]")
+    assert contents(folder) == whole
+
+
+DAMAGE = {
+    "a table was edited": lambda folder: (folder / "distance.csv").write_text("a,b\n"),
+    "a page was cut": lambda folder: (folder / "report.html").write_bytes((folder / "report.html").read_bytes()[:-9]),
+    "the results were cut": lambda folder: (folder / "distances.parquet").write_bytes(b""),
+    "no provenance": lambda folder: (folder / "provenance.json").unlink(),
+    "the gallery is another's": lambda folder: (folder / FILE).write_bytes(b"x"),
+    "the record is broken": lambda folder: (folder / RECORD).write_text("[]"),
+    "the record is gone": lambda folder: (folder / RECORD).unlink(),
+    "the record is a pipe": lambda folder: ((folder / RECORD).unlink(), os.mkfifo(folder / RECORD)),
+    "a figure is a pipe": lambda folder: ((folder / "distance.png").unlink(), os.mkfifo(folder / "distance.png")),
+    "a file of other protocols": lambda folder: (folder / "aopc.csv").write_text("a\n"),
+}
+
+
+@pytest.mark.slow
+def test_what_is_missing_or_damaged_in_a_finished_runs_folder_is_made_again():
+    wanted = ("method=[random]", "protocol=[distance]")
+    folder = run(*wanted)
+    whole = contents(folder)
+    for kind, damage in DAMAGE.items():
+        damage(folder)
+        run(*wanted)
+        assert contents(folder) == whole, kind
+    page = (folder / "report.html").read_bytes()
+    run(*wanted, "gallery=1")  # other settings, the same numbers
+    assert (folder / "report.html").read_bytes() != page
+    assert json.loads((folder / "provenance.json").read_text())["config"]["gallery"] == 1
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("could not create a primitive")])
+def test_out_of_memory_while_the_subset_is_chosen_takes_fewer_images_at_once(lite, monkeypatch, capsys, error):
+    sizes = []
+
+    def forward(self, x):
+        sizes.append(len(x))
+        if len(x) > most:
+            raise error
+        return whole(self, x)
+
+    whole = type(lite.network).forward
+    monkeypatch.setattr(type(lite.network), "forward", forward)
+    most = 5
+    folder = run("method=[random]", "protocol=[distance]")
+    assert sizes[:3] == [16, 8, 4]
+    said = capsys.readouterr().err
+    assert (
+        said.count("Out of memory with 16 images in one pass, to choose the subset; going on with smaller ones.") == 1
+    )
+    assert len(pd.read_csv(folder / "manifest.csv")) == 4
+    most = 0
+    run("method=[random]", "protocol=[distance]", "results=none", code=2)
+    assert "rapbench: memory runs out even with one image at a time" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("error", "says"), [
+    (MemoryError(), "memory runs out .MemoryError."),
+    (OSError(errno.EMFILE, "Too many open files"), "too many open files"),
+    (RuntimeError("can't start new thread"), "no more threads or processes can start"),
+])  # fmt: skip
+@pytest.mark.parametrize("multirun", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_what_runs_out_while_the_report_is_written_is_one_line(monkeypatch, capsys, error, says, multirun):
+    def failing(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(plots, "distance_curves", failing)
+    run("method=[random]", "protocol=[distance]", *(["-m", "seed=0,1"] if multirun else []), code=2)
+    error_lines = capsys.readouterr().err
+    assert re.search(says, error_lines.splitlines()[-1])
+    assert "Traceback" not in error_lines
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("most", [8, 12])
+def test_few_open_files_are_one_line(most):
+    command = [
+        sys.executable,
+        "-m",
+        "rapbench.cli",
+        "run",
+        "model=efficientnet_lite0",
+        "subset.n=2",
+        "protocol=[distance]",
+    ]
+    limit = (most, most)
+    done = subprocess.run(
+        command, capture_output=True, text=True, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    )
+    assert done.returncode in (0, 2)
+    assert "Traceback" not in done.stderr
+    if done.returncode:
+        assert done.stderr.splitlines()[-1].startswith(f"rapbench: too many open files: {most} are allowed")
 
 
 def test_another_chunk_size_moves_no_random_draw():

@@ -1,5 +1,7 @@
 """Sweeps: shards, several processes on one store, jobs that fail, and memory that runs out."""
 
+import errno
+import json
 import os
 import re
 import signal
@@ -9,13 +11,19 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hydra
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import rapbench
+from rapbench import job_folders
 from rapbench.cli import main
 from rapbench.methods import methods
+from rapbench.paths import resource
 from rapbench.runner.memory import out_of_memory
 from rapbench.runner.shard import Shard
 
@@ -215,8 +223,24 @@ def test_out_of_memory_halves_the_chunk_and_says_so_once(error, capsys):
         methods._entries.pop("hungry")
 
 
-def test_other_errors_are_not_taken_for_memory():
-    assert not out_of_memory(RuntimeError("shape mismatch"))
+def caused(error: Exception, cause: BaseException) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(("error", "ours"), [
+    (RuntimeError("could not create a primitive"), True),
+    (RuntimeError("could not create a primitive descriptor for a convolution"), False),
+    (RuntimeError("bad allocation"), True), (RuntimeError("std::bad_alloc"), True),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
+    (RuntimeError("MPS backend out of memory"), True),
+    (OSError(errno.ENOMEM, "Cannot allocate memory"), True), (pa.ArrowMemoryError("malloc of size 8 failed"), True),
+    (caused(rapbench.RapbenchError("the graph cannot be traced"), MemoryError()), True),
+    (RuntimeError("shape mismatch"), False), (ValueError("memory format"), False), (KeyboardInterrupt(), False),
+    (caused(ValueError("no"), KeyError("memory")), False),
+])  # fmt: skip
+def test_what_is_taken_for_memory_that_runs_out(error, ours):
+    assert out_of_memory(error) == ours
 
 
 @pytest.fixture
@@ -318,6 +342,132 @@ def test_the_shell_completes(line, words, monkeypatch, capsys):
     monkeypatch.setenv("COMP_LINE", line)
     assert main(["-sc", "query=bash"]) == 0
     assert capsys.readouterr().out.strip() == words
+
+
+@pytest.mark.slow
+def test_gc_beside_live_runs_harms_neither(whole):
+    running = [process(), process()]
+    while any(one.poll() is None for one in running):
+        assert main(["store", "gc", "--stale"]) in (0, 2)  # 2 before there is a store
+        time.sleep(0.02)
+    for one in running:
+        out, error = one.communicate()
+        assert one.returncode == 0, error
+        assert "damaged" not in error
+        assert "Written to results/run/efficientnet_lite0/" in out
+    folder = Path("results/run/efficientnet_lite0")
+    assert {name: (folder / name).read_bytes() for name in TABLES} == whole
+
+
+def folders(*words: str) -> list[str]:
+    """Return where each job of a multirun would write, as it is checked before the first."""
+    with hydra.initialize_config_dir(str(resource("configs")), version_base="1.3"):
+        parsed = OverridesParser.create().parse_overrides(list(words))
+        jobs = job_folders.split(parsed)
+        config = hydra.compose("run", return_hydra_config=True)
+        told = f"++hydra.job.env_set.{job_folders.SWEPT}='{job_folders.swept(parsed, jobs)}'"
+        config.hydra.overrides.hydra = [told]
+        loader = GlobalHydra.instance().config_loader()
+        return [str(path) for path in job_folders.check_folders(config, loader, jobs)]
+
+
+SWEPT = {
+    "data.root=A,B": ["data.root=A", "data.root=B"],
+    "device=cpu,cuda": ["device=cpu", "device=cuda"],
+    "batch=1,2": ["batch=1", "batch=2"],
+    "heatmaps=null,float32,float16": ["heatmaps=float16", "heatmaps=float32", "heatmaps=null"],
+    "gallery=0,1": ["gallery=0", "gallery=1"],
+    "experiment=table1,figure7": None,
+    "seed=0,1 gallery=2": ["seed=0", "seed=1"],
+    "method=rap,[random,edge] seed=1,2": [
+        "method=[random,edge],seed=1", "method=[random,edge],seed=2", "method=rap,seed=1", "method=rap,seed=2",
+    ],
+    "+method.random.seed=1,2": ["+method.random.seed=1", "+method.random.seed=2"],
+    "subset.n=range(1,4)": ["subset.n=1", "subset.n=2", "subset.n=3"],
+    "shard=1/2,2/2": ["resnet50_keras"],
+    "seed=0,1 shard=1/2,2/2 gallery=0,1": [
+        "gallery=0,seed=0", "gallery=0,seed=1", "gallery=1,seed=0", "gallery=1,seed=1",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", SWEPT)
+def test_each_job_has_a_folder_named_by_what_is_swept(words):
+    given = ["data=imagenet", *words.split()] if "data" in words else words.split()
+    found = folders(*given)
+    shards = 2 if "shard" in words else 1
+    assert len(found) == len(job_folders.split(OverridesParser.create().parse_overrides(given))) // shards
+    if SWEPT[words]:
+        assert sorted(found) == [f"results/run/sweep/{name}" for name in SWEPT[words]]
+    assert folders(*given) == found  # when the sweep is started again
+
+
+HARD = ["/data/a", "/data/b", "//data/a", "../x", "a b", "a;b", "a\tb", "data", "x" * 99, "x" * 100, "x" * 300,
+        "ä" * 60, "[1,2]", "'q'", '"q"', "$(x)", "..", ".", "a/", "a"]  # fmt: skip
+
+
+def test_names_of_folders_are_short_safe_and_never_the_same():
+    names = [job_folders.job_folder(number, ["model=a", f"data.root={value}"], "1 1 data.root", "x")
+             for number, value in enumerate(HARD)]  # fmt: skip
+    assert len({name.casefold() for name in names}) == len(HARD)
+    for name in names:
+        assert len(name.encode()) <= 110
+        assert not re.search(r"[/\\\0\n\t$;'\"*?<>|]", name)
+        assert name not in (".", "..")
+    long = [name for name, value in zip(names, HARD, strict=True) if len(f"data.root={value}".encode()) > 100]
+    assert all(re.fullmatch(r"\d{4}-[0-9a-f]{8}", name) for name in long)
+
+
+@pytest.mark.parametrize(("shards", "first"), [(1, False), (3, False), (3, True)])
+def test_the_number_in_a_long_name_does_not_depend_on_shards(shards, first):
+    """Whether shards are swept before the other keys, after or between them."""
+    long = ["x" * 120, "y" * 120]
+    part = ["shard=" + ",".join(f"{i + 1}/{shards}" for i in range(shards))]
+    swept = [f"name={','.join(long)}", *([] if first else part), "seed=0,1,2"]
+    parsed = OverridesParser.create().parse_overrides([*part, *swept] if first else swept)
+    jobs = job_folders.split(parsed)
+    told = job_folders.swept(parsed, jobs)
+    found = [job_folders.job_folder(number, job, told, "x") for number, job in enumerate(jobs)]
+    by_job = {}
+    for job, name in zip(jobs, found, strict=True):
+        assert by_job.setdefault(tuple(line for line in job if not line.startswith("shard")), name) == name
+    assert len(set(found)) == len(by_job) == 6
+    assert sorted(int(name[:4]) for name in set(found)) == list(range(6))
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (["seed=0,0"], "jobs 0 and 1 of the sweep are the same ("),
+    (["shard=1/2,1/2"], "jobs 0 and 1 of the sweep are the same ("),
+    (["seed=0,1", "hydra.sweep.subdir=x"], "jobs 0 and 1 of the sweep differ (seed=1), but would both write to"),
+    (["seed=0,1", "output=somewhere"], "jobs 0 and 1 of the sweep differ (seed=1), but would both write to somewhere;"),
+    (["seed=0,1", "gallery=1,2", "output=to/${seed}"], "jobs 0 and 1 of the sweep differ (gallery=2), but would both"),
+    (["seed=0,1", "output=a,a/"], "jobs 0 and 1 of the sweep differ (output=a/), but would both write to a;"),
+])  # fmt: skip
+def test_jobs_that_would_write_into_one_folder_are_refused_before_the_first(words, says, capsys):
+    assert main(["run", "-m", "model=efficientnet_lite0", "method=random", "protocol=distance", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"rapbench: {says}")
+    assert error.count("\n") == 1
+    assert not Path("results").exists()
+
+
+def test_a_sweep_over_anything_keeps_every_job_and_tells_of_each(capsys):
+    long = f"[{','.join(str(k) for k in range(2600))}]"  # more than 11,000 characters
+    words = ["-m", "model=efficientnet_lite0", "method=random", "protocol=distance", "subset.n=2", "gallery=0,1"]
+    assert main(["run", *words, f"k.negative=[0],{long}", "results=a,b"]) == 0
+    assert capsys.readouterr().out.endswith("All 8 jobs are done.\n")
+    for results in ("a", "b"):
+        found = sorted(path.parent for path in Path(results).glob("run/sweep/*/distances.parquet"))
+        index = json.loads((Path(results) / "run/sweep/index.json").read_text())
+        assert len(found) == 4
+        assert index.keys() == {folder.name for folder in found}
+        for folder in found:
+            config = json.loads((folder / "provenance.json").read_text())["config"]
+            assert f"gallery={config['gallery']}" in index[folder.name]
+            assert len(config["k"]["negative"]) == (2600 if folder.name[:4].isdigit() else 1)
+    before = {path: path.stat().st_ino for path in Path("a").rglob("*.parquet")}
+    assert main(["run", *words, f"k.negative=[0],{long}", "results=a"]) == 0
+    assert {path: path.stat().st_ino for path in Path("a").rglob("*.parquet")} == before
 
 
 def test_a_launcher_that_is_not_installed_is_named_with_its_extra(capsys):

@@ -106,7 +106,9 @@ class Chunk:
         name, options = method.entry.name, method.options
         try:
             relevance = attribute(self.model, self.images, self.labels, name, image_ids=ids, seed=self.seed, **options)
-            heatmaps = heatmaps_of(relevance)
+            if not relevance.is_floating_point():
+                raise RapbenchError(f"relevance must be floating-point numbers, got {relevance.dtype}")
+            heatmaps = heatmaps_of(relevance).float()  # as they are kept, whether they are kept or not
             finite = heatmaps.isfinite().flatten(1).all(1).tolist()
         except (Exception, SystemExit) as error:  # a user's method raises what it likes
             if out_of_memory(error):
