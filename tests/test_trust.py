@@ -1,5 +1,6 @@
 """Files that come from elsewhere: nothing in them is run or followed, and none takes more than there is room for."""
 
+import functools
 import gzip
 import io
 import json
@@ -9,6 +10,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 import textwrap
 import zipfile
 import zlib
@@ -450,10 +452,10 @@ def test_what_states_too_large_a_size_is_refused_before_it_is_read(tmp_path):
     info = tarfile.TarInfo("meta.mat")
     info.size = 1 << 31
     (tmp_path / "kit.tar").write_bytes(info.tobuf(tarfile.USTAR_FORMAT) + bytes(1 << 20))
-    with pytest.raises(rapbench.RapbenchError, match="its meta.mat has 2,147,483,648 bytes|holds no ILSVRC"):
+    with pytest.raises(rapbench.RapbenchError, match=r"its meta\.mat has 2,147,483,648 bytes|it unpacks to"):
         read_devkit(tmp_path / "kit.tar")
+    found = open_parquet(tmp_path, [big_parquet(tmp_path / "p.parquet", bytes(70 << 20), 1)], False)
     with pytest.raises(OSError, match="unpack to 73,"):
-        found = open_parquet(tmp_path, [big_parquet(tmp_path / "p.parquet", bytes(70 << 20), 1)], False)
         found.read(found.samples[0].file)
     big_parquet(tmp_path / "rows.parquet", b"", 1_500_001)
     with pytest.raises(rapbench.RapbenchError, match="over 1,500,000 rows"):
@@ -644,9 +646,10 @@ def sound(folder: Path) -> dict[str, list[bytes]]:
     }
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[bytes]]:
-    return sound(tmp_path_factory.mktemp("sound"))
+@functools.cache
+def files() -> dict[str, list[bytes]]:
+    with tempfile.TemporaryDirectory() as folder:
+        return sound(Path(folder))
 
 
 ENDINGS = {"tar": "tar", "devkit": "tar.gz", "parquet": "parquet", "h5": "h5", "pth": "pth", "image": "jpg",
@@ -656,8 +659,8 @@ ENDINGS = {"tar": "tar", "devkit": "tar.gz", "parquet": "parquet", "h5": "h5", "
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_damaged_bytes_are_one_line(kind, data, files, tmp_path):
-    content = bytearray(data.draw(st.sampled_from(files[kind])))
+def test_damaged_bytes_are_one_line(kind, data, tmp_path):
+    content = bytearray(files()[kind][data.draw(st.integers(0, len(files()[kind]) - 1))])
     for _ in range(data.draw(st.integers(0, 4))):
         place = data.draw(st.integers(0, len(content) - 1))
         how = data.draw(st.sampled_from(["flip", "cut", "insert", "extreme"]))
