@@ -41,7 +41,7 @@ class ParquetDataset(Dataset):
         shard, group, row = self.rows[file]
         try:
             value = _value(self.shards[shard], group, row)
-        except (pa.ArrowException, ValueError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise OSError(f"{self.shards[shard]} cannot be read ({_line(error)})") from error
         if value is None:
             raise OSError(f"{self.shards[shard].name} has no bytes in its row")
