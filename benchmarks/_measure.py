@@ -47,7 +47,7 @@ def peak_bytes(call: Call) -> int:
 
 def table1_methods() -> list[str]:
     """Return the methods of Table I."""
-    defaults = yaml.safe_load(resource("configs", "experiment/table1.yaml").read_text())["defaults"]
+    defaults = yaml.safe_load(resource("configs", "experiment/table1.yaml").read_text(encoding="utf-8"))["defaults"]
     return next(default["override /method"] for default in defaults if "override /method" in default)
 
 

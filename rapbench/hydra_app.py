@@ -44,7 +44,11 @@ def job(config: DictConfig) -> None:
     except Exception as error:
         if line := ran_out(error):
             raise Refused from RapbenchError(line)
-        raise
+        raise Crashed from error
+
+
+class Crashed(BaseException):
+    """Carries an error of a run, not of its configuration, past Hydra."""
 
 
 def _run(config: DictConfig) -> None:
@@ -84,6 +88,8 @@ def run_hydra(overrides: list[str]) -> str:
     except Refused as refused:
         with _in_one_line():
             raise refused.__cause__ or refused from None
+    except Crashed as crashed:
+        raise crashed.__cause__ or crashed from None
     except RapbenchError:
         raise
     except Exception as error:
@@ -141,6 +147,12 @@ def _in_one_line() -> Iterator[None]:
             raise settings.unknown(missed[1]) from error
         why = str(error.__cause__ or "").partition("\n")[0]
         raise RapbenchError(f"configuration: {error}" + (f" ({why})" if why else "")) from error
+    except (RapbenchError, OSError):
+        raise
+    except Exception as error:  # Hydra's own, of values that it did not think of
+        if sweep.begun():
+            raise
+        raise RapbenchError(f"configuration: {str(error) or type(error).__name__}") from error
 
 
 def complete(arguments: list[str], commands: list[str]) -> None:

@@ -18,19 +18,24 @@ def cache_folder() -> Path:
     """
     if named := os.environ.get("RAPBENCH_CACHE"):
         return Path(named)
-    folder = user_cache_path("rapbench")
-    if not folder.is_absolute():  # "~" stays where no home is known
-        raise RapbenchError("no home folder is known to keep downloads in; set RAPBENCH_CACHE or HOME to a folder")
-    return folder
+    try:
+        folder = user_cache_path("rapbench")
+    except RuntimeError:
+        folder = Path("~")
+    return homely(folder, "RAPBENCH_CACHE")
 
 
 def torch_cache() -> Path:
     """Return torch.hub's folder. Raises RapbenchError when no home folder is known."""
     import torch
 
-    folder = Path(torch.hub.get_dir())
-    if str(folder).startswith("~"):
-        raise RapbenchError("no home folder is known to keep downloads in; set TORCH_HOME or HOME to a folder")
+    return homely(Path(torch.hub.get_dir()), "TORCH_HOME")
+
+
+def homely(folder: Path, variable: str) -> Path:
+    """Return a folder of downloads. Raises RapbenchError where `~` stands in it, as no home folder is known."""
+    if folder.parts[:1] == ("~",):
+        raise RapbenchError(f"no home folder is known to keep downloads in; set {variable} or HOME to a folder")
     return folder
 
 

@@ -1,8 +1,10 @@
 """A user's own weights: every way people save them, every architecture of the zoo, and what does not fit is named."""
 
 import argparse
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -173,3 +175,112 @@ def test_options_that_make_no_sense_are_one_clear_line(options, says, state, tmp
     good = {"architecture": "mobilenet_v3_small", "path": str(tmp_path / "mine.pth")}
     with pytest.raises(rapbench.RapbenchError, match=says):
         rapbench.load_model("checkpoint", **(options if "path" in options or not options else good | options))
+
+
+def as_torchscript(path: Path, state: dict[str, torch.Tensor]) -> None:
+    torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)), path)
+
+
+def as_exported(path: Path, state: dict[str, torch.Tensor]) -> None:
+    torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)), path)
+
+
+def as_keras(path: Path, state: dict[str, torch.Tensor]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("metadata.json", "config.json", "model.weights.h5"):
+            archive.writestr(name, "{}")
+
+
+def as_arrays(path: Path, state: dict[str, torch.Tensor]) -> None:
+    np.savez(path, **{key: tensor.numpy() for key, tensor in state.items()})
+
+
+def as_bytes(data: bytes):
+    return lambda path, state: path.write_bytes(data)
+
+
+def as_saved(of):
+    return lambda path, state: torch.save(of(state), path)
+
+
+def ema(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: value + 1 if value.is_floating_point() else value for key, value in state.items()}
+
+
+KINDS = {
+    "mine.pt": (as_torchscript, "is a TorchScript archive, .*; load it with torch.jit.load.* and save torch.save"),
+    "mine.pt2": (as_exported, r"is an exported program \(.pt2\).*; load it with torch.export.load"),
+    "mine.keras": (as_keras, r"is in the format of Keras 3 \(.keras\).*; save it with model.save\('NAME.h5'\)"),
+    "mine.h5": (as_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)), "is an HDF5 file; for Keras' weights there are models"),
+    "mine.npz": (as_arrays, "is a NumPy archive"),
+    "mine.npy": (as_bytes(b"\x93NUMPY\x01\x00"), "is a NumPy array"),
+    "mine.onnx": (as_bytes(b"\x08\x08\x12\x07pytorch"), "is an ONNX graph, .*; save torch.save"),
+    "model.safetensors.index.json": (as_bytes(b'{"weight_map": {}}'), "is the index of a checkpoint in several files"),
+    "pytorch_model.bin.index.json": (as_bytes(b'{"weight_map": {}}'), "is the index of a checkpoint in several files"),
+    "saved_model.pb": (as_bytes(b"\x08\x01"), "is TensorFlow's graph"),
+    "model.ckpt.data-00000-of-00001": (as_bytes(b"\x01\x02"), "is TensorFlow's checkpoint"),
+    "mine.gguf": (as_bytes(b"GGUF\x03"), "is a GGUF file"),
+    "mine.tar.gz": (as_bytes(b"\x1f\x8b\x08"), "is compressed with gzip; decompress it first"),
+    "mine.zip": (lambda path, state: zipfile.ZipFile(path, "w").close(), "is a zip archive; unpack it first"),
+    "pointer.pth": (as_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "is a Git LFS pointer"),
+    "page.pth": (as_bytes(b"\n<!DOCTYPE html>"), "is a web page, not the file behind it; download it again"),
+    "optimiser.pth": (as_saved(lambda state: {"optimizer": {"state": {}, "param_groups": []}, "epoch": 1}),
+                      "holds an optimiser's state and no network's"),
+    "adam.pth": (as_saved(lambda state: {"state": {}, "param_groups": []}), "holds an optimiser's state"),
+    "gan.pth": (as_saved(lambda state: {"generator": state, "critic": state}), "under generator, critic; say"),
+    "dino.pth": (as_saved(lambda state: {f"{who}.{key}": value for key, value in state.items() for who in ("a", "b")}),
+                 r"holds the network 2 times, under a\., b\.; save one"),
+    "part-00001-of-00002.bin": (as_saved(lambda state: dict(list(state.items())[:9])), "one of several files"),
+    "int8.pth": (as_saved(lambda state: {k: v.to(torch.int8) for k, v in state.items()}), "is int8, expected floating"),
+    "sparse.pth": (as_saved(lambda state: state | {"classifier.3.weight": state["classifier.3.weight"].to_sparse()}),
+                   "classifier.3.weight is quantised, sparse or without values"),
+    "large.pth": (as_saved(lambda state: state | {"classifier.3.bias": torch.tensor(0.0).expand(10**12),
+                                                  "classifier.3.weight": torch.tensor(0.0).expand(10**12, 1024)}),
+                  "has 1,000,000,000,000 classes; is that right"),
+    "double.pth": (as_saved(lambda state: state | {"classifier.3.bias": torch.full((5,), 1e300, dtype=torch.float64)}),
+                   "classifier.3.bias holds NaN or infinite values"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_file_of_another_kind_is_named_with_what_to_do(name, state, tmp_path):
+    write, says = KINDS[name]
+    write(tmp_path / name, state)
+    with pytest.raises(rapbench.RapbenchError, match=rf"{name}.* {says}") as caught:
+        load(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_format_is_told_by_content_not_by_the_name(state, tmp_path):
+    safetensors.torch.save_file(state, tmp_path / "MINE.SAFETENSORS")
+    safetensors.torch.save_file(state, tmp_path / "mine.bin")
+    torch.save({"state_dict": state, "pytorch-lightning_version": "2"}, tmp_path / "mine.ckpt")
+    torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    for name in ("MINE.SAFETENSORS", "mine.bin", "mine.ckpt", "old.pth"):
+        torch.testing.assert_close(load(tmp_path / name).network.state_dict(), state)
+
+
+def test_which_weights_were_taken_is_said_and_can_be_chosen(state, tmp_path, capsys):
+    torch.save({"model_ema": ema(state), "model": state, "epoch": 3}, tmp_path / "both.pth")
+    model = load(tmp_path / "both.pth")
+    torch.testing.assert_close(model.network.state_dict(), state)
+    assert (
+        "both.pth holds the weights model_ema, model; model is taken (else: model.part=model_ema)"
+        in capsys.readouterr().err
+    )
+    assert model.facts.source.startswith("both.pth, its model (SHA-256 ")
+    chosen = load(tmp_path / "both.pth", part="model_ema")
+    torch.testing.assert_close(chosen.network.state_dict(), ema(state))
+    assert "its model_ema" in chosen.facts.source
+    with pytest.raises(rapbench.RapbenchError, match="no weights under 'ema'; it has model_ema, model"):
+        load(tmp_path / "both.pth", part="ema")
+
+
+def test_what_lies_beside_the_network_is_skipped_and_said(state, tmp_path, capsys):
+    """As Lightning saves a module that holds the network, a loss with weights, and a metric."""
+    beside = {"criterion.weight": torch.ones(5), "metric.total": torch.tensor(3)}
+    torch.save(
+        {"state_dict": {f"net.backbone.{key}": value for key, value in state.items()} | beside}, tmp_path / "l.ckpt"
+    )
+    torch.testing.assert_close(load(tmp_path / "l.ckpt").network.state_dict(), state)
+    assert "skipped what is not under net.backbone.: criterion.weight, metric.total" in capsys.readouterr().err

@@ -1,10 +1,17 @@
-"""Whatever is wrong with words, files, folders or the surroundings: one line on standard error, exit code 2, in time."""
+"""Whatever is wrong with words, files, folders or what surrounds them: one line on standard error, exit code 2."""
 
+import ast
+import errno
+import hashlib
 import json
 import os
+import pwd
 import re
+import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +25,7 @@ from rapbench.data import load_data
 from rapbench.data._manifest import Row, Subset, load_manifest
 from rapbench.declared import declared_options
 from rapbench.registries import REGISTRIES
+from rapbench.zoo import _hub
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = "file,label,sha256,logit,model,weights_sha256,also"
@@ -142,7 +150,7 @@ VALUES = {
     "--config-name=nowhere": "",
     "caf\udce9=1": "is not UTF-8",
     "name=caf\udce9": "is not UTF-8",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("words", VALUES)
@@ -153,8 +161,17 @@ def test_a_value_that_no_run_can_have_is_refused_before_anything_is_made(words, 
 
 
 def test_values_are_checked_in_seconds_without_torch(tmp_path):
-    words = ["name=..", "chunk=0", "k.positive=[5,3]", "method.rap.flow=bth", "method.rap.flwo=up", "device=a/b",
-             "protocol.removal.fill=zer", "subset.manifest=nowhere.csv", "shard=5"]  # fmt: skip
+    words = [
+        "name=..",
+        "chunk=0",
+        "k.positive=[5,3]",
+        "method.rap.flow=bth",
+        "method.rap.flwo=up",
+        "device=a/b",
+        "protocol.removal.fill=zer",
+        "subset.manifest=nowhere.csv",
+        "shard=5",
+    ]
     prelude = f"from rapbench.cli import main\nassert [main(['run', word]) for word in {words!r}] == [2] * {len(words)}"
     prelude += "\nassert not {'torch', 'timm', 'pandas', 'scipy'} & set(sys.modules)"
     done = child(["--help"], tmp_path, prelude)
@@ -202,8 +219,13 @@ COMMANDS = {
     "patterns: NaN": ["patterns", "--model", "vgg16", "--n", "nan"],
     "patterns: no pair": ["patterns", "--model", "vgg16", "--option", "x"],
     "patterns: no YAML": ["patterns", "--model", "vgg16", "--option", "weights=[a"],
-    "patterns: an alias bomb": ["patterns", "--model", "vgg16", "--option",
-                                f"weights=[&a [x, x], {', '.join(f'&{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]' for i in range(24))}]"],
+    "patterns: an alias bomb": [
+        "patterns",
+        "--model",
+        "vgg16",
+        "--option",
+        f"weights=[&a [x, x], {', '.join(f'&{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]' for i in range(24))}]",
+    ],
     "patterns: an endless alias": ["patterns", "--model", "vgg16", "--option", "weights=&a [*a]"],
     "patterns: nested deeply": ["patterns", "--model", "vgg16", "--option", "weights=" + "[" * 5000],
     "patterns: unknown option": ["patterns", "--model", "efficientnet_lite0", "--option", "x=1"],
@@ -234,7 +256,7 @@ COMMANDS = {
     "store ls: a file": ["store", "ls", "--results", "file"],
     "store verify: missing": ["store", "verify", "--results", "nowhere"],
     "store gc: a file": ["store", "gc", "--results", "file"],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", COMMANDS)
@@ -266,12 +288,18 @@ MANIFESTS = {
     "another order of columns": (f"label,{HEAD.replace('label,', '')}\n3,{LINE.replace('3,', '', 1)}\n".encode(), None),
     "no column also": (f"{HEAD.removesuffix(',also')}\n{LINE.removesuffix(',')}\n".encode(), None),
     "semicolons": (f"{HEAD}\n{LINE}\n".replace(",", ";").encode(), "line 1: .*separated by semicolons"),
-    "Latin-1": (f"{HEAD}\n{LINE}\n{LINE}\n".replace("a.jpg", "é.jpg").encode("latin-1"), "not UTF-8 text .byte 0xe9 in line 2"),
+    "Latin-1": (
+        f"{HEAD}\n{LINE}\n{LINE}\n".replace("a.jpg", "é.jpg").encode("latin-1"),
+        "not UTF-8 text .byte 0xe9 in line 2",
+    ),
     "UTF-16": (f"{HEAD}\n{LINE}\n".encode("utf-16"), "not UTF-8 text"),
     "a checkpoint": (b"PK\x03\x04" + bytes(range(256)), "not UTF-8 text"),
     "empty": (b"", "line 1: not a manifest line, it has no column file"),
     "only its head": (f"{HEAD}\n".encode(), "names no images"),
-    "a label beyond all": (f"{HEAD}\n{LINE}\n".replace(",3,", f",{10**30},").encode(), "line 2: .*label 1000.* is not a class"),
+    "a label beyond all": (
+        f"{HEAD}\n{LINE}\n".replace(",3,", f",{10**30},").encode(),
+        "line 2: .*label 1000.* is not a class",
+    ),
     "a negative label": (f"{HEAD}\n{LINE}\n".replace(",3,", ",-1,").encode(), "line 2: .*label -1 is not a class"),
     "a label with a point": (f"{HEAD}\n{LINE}\n".replace(",3,", ",3.0,").encode(), "label 3.0 is not a class"),
     "digits of another script": (f"{HEAD}\n{LINE}\n".replace(",3,", ",٣,").encode(), "is not a class"),
@@ -288,7 +316,7 @@ MANIFESTS = {
     "a model that is none": (f"{HEAD}\n{LINE}net2\n".encode(), "also net2 is not a list"),
     "a cell without end": (f"{HEAD}\n{'a' * 200_000}\n".encode(), "line 2"),
     "too large": (b"a" * (reading.MOST["text"] + 1), "is larger than 64 MB"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", MANIFESTS)
@@ -303,8 +331,18 @@ def test_a_manifest_is_read_as_spreadsheets_write_it_or_its_line_is_named(case, 
 
 
 def test_any_file_name_that_a_data_set_may_have_comes_back_from_a_manifest():
-    names = ["a,b.jpg", 'say "a".jpg', "ünïcode ☃.jpg", " blank .jpg", "=1+1.jpg",
-             "'.jpg", "\u2028.jpg", "#.jpg", "\\.jpg", "\ufeffbom.jpg"]  # fmt: skip
+    names = [
+        "a,b.jpg",
+        'say "a".jpg',
+        "ünïcode ☃.jpg",
+        " blank .jpg",
+        "=1+1.jpg",
+        "'.jpg",
+        "\u2028.jpg",
+        "#.jpg",
+        "\\.jpg",
+        "\ufeffbom.jpg",
+    ]
     rows = [Row(name, 3, "1" * 64, -1.5e-7, "my model", "2" * 64, f"a b@{'3' * 64} c@d@{'4' * 64}") for name in names]
     Subset(rows).save(Path("m.csv"))
     read = load_manifest(Path("m.csv")).rows
@@ -315,7 +353,7 @@ def test_any_file_name_that_a_data_set_may_have_comes_back_from_a_manifest():
 def test_a_label_that_the_model_does_not_have_is_named_with_its_image(capsys):
     """Not an index error, for a method that does not look at the model."""
     file = next(iter(load_data("samples").samples)).file
-    digest = __import__("hashlib").sha256(load_data("samples").read(file)).hexdigest()
+    digest = hashlib.sha256(load_data("samples").read(file)).hexdigest()
     Path("m.csv").write_text(f"{HEAD}\n{file},1000,{digest},1.5,net,{'2' * 64},\n", encoding="utf-8")
     words = ["model=efficientnet_lite0", "method=[random]", "protocol=[removal]", "k.positive=[10]", "k.negative=[10]"]
     assert main(["run", *words, "subset.manifest=m.csv"]) == 2
@@ -333,12 +371,23 @@ def test_a_file_name_that_no_table_could_hold_is_named(name, capsys):
 
 # What a provenance.json may hold instead of a run's.
 PROVENANCE = {
-    "null": "null", "a list": "[]", "a number": "5", "words": "nonsense", "nothing": "", "cut": '{"config": {',
-    "nested": "[" * 100_000, "no section": '{"config": null}', "a list for a section": '{"config": []}',
-    "a model without a name": '{"config": {"model": {}}}', "a header of numbers": '{"header": [1]}', "a header of words": '{"header": "x"}',
-    "methods that are words": '{"methods": {"rap": "rap"}}', "seeds that are none": '{"seeds": {"run": "x"}}',
-    "versions of numbers": '{"versions": {"torch": 2}}', "require that is none": '{"config": {"subset": {"require": 5}}}',
-}  # fmt: skip
+    "null": "null",
+    "a list": "[]",
+    "a number": "5",
+    "words": "nonsense",
+    "nothing": "",
+    "cut": '{"config": {',
+    "nested": "[" * 100_000,
+    "no section": '{"config": null}',
+    "a list for a section": '{"config": []}',
+    "a model without a name": '{"config": {"model": {}}}',
+    "a header of numbers": '{"header": [1]}',
+    "a header of words": '{"header": "x"}',
+    "methods that are words": '{"methods": {"rap": "rap"}}',
+    "seeds that are none": '{"seeds": {"run": "x"}}',
+    "versions of numbers": '{"versions": {"torch": 2}}',
+    "require that is none": '{"config": {"subset": {"require": 5}}}',
+}
 
 
 @pytest.mark.parametrize("case", PROVENANCE)
@@ -381,11 +430,23 @@ def test_settings_of_a_finished_run_that_are_none_are_named():
 ALIASES = "x0: &x0 [1, 1]\n" + "".join(f"x{n}: &x{n} [*x{n - 1}, *x{n - 1}, *x{n - 1}]\n" for n in range(1, 30))
 
 
-@pytest.mark.parametrize(("text", "says"), [
-    (ALIASES, "aliases counted in full"), ("a: &a [*a]", "an alias within"), ("[" * 3000, "nested too deeply|YAML"), ("a: b: c", "YAML"),
-    ("!!python/object/apply:os.system [ls]", "YAML"), ("- 1", "dictionary"), ("", "dictionary"), ("a: " + "b" * (3 << 20), "larger than"),
-    ("? [1]\n: 2", "YAML|dictionary"), ("<<: 5", "YAML|dictionary"), ("2024-13-45", "YAML|dictionary"), ("\u0007", "YAML"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (ALIASES, "aliases counted in full"),
+        ("a: &a [*a]", "an alias within"),
+        ("[" * 3000, "nested too deeply|YAML"),
+        ("a: b: c", "YAML"),
+        ("!!python/object/apply:os.system [ls]", "YAML"),
+        ("- 1", "dictionary"),
+        ("", "dictionary"),
+        ("a: " + "b" * (3 << 20), "larger than"),
+        ("? [1]\n: 2", "YAML|dictionary"),
+        ("<<: 5", "YAML|dictionary"),
+        ("2024-13-45", "YAML|dictionary"),
+        ("\u0007", "YAML"),
+    ],
+)
 def test_yaml_without_end_or_sense_is_one_line(text, says, capsys):
     Path("b.csv").write_text("x", encoding="utf-8")
     Path("b.yaml").write_text(text, encoding="utf-8")
@@ -407,3 +468,303 @@ def test_a_configuration_folder_with_an_alias_bomb_is_one_line(words, capsys):
         path.write_text(f"# @package _global_\n{ALIASES}", encoding="utf-8")
     for folder in (["--config-dir", "own"], ["-cd=own"], ["--config-path", str(Path("own").resolve())]):
         refused(["run", *folder, *words], capsys, "own/.*bomb.yaml cannot be read as YAML .more than")
+
+
+def stored_run(folder: Path = Path("run")) -> Path:
+    """Write what `rapbench report` needs of a run, with names in other scripts."""
+    folder.mkdir()
+    keys = [
+        (method, sign, perturbation, k, image)
+        for method in ("rap", "random")
+        for sign in ("positive", "negative")
+        for perturbation in ("removal", "shuffling")
+        for k in ("0", "100", "all")
+        for image in range(6)
+    ]
+    frame = pd.DataFrame(
+        [
+            {
+                "image": f"ü{key[4]}.jpg",
+                "label": key[4],
+                "method": key[0],
+                "sign": key[1],
+                "perturbation": key[2],
+                "k": key[3],
+                "selected": 100,
+                "predicted": key[4],
+                "correct": number % 3 > 0,
+                "logit": float(number % 7),
+            }
+            for number, key in enumerate(keys)
+        ]
+    )
+    frame.to_parquet(folder / "images.parquet", index=False)
+    about = {"header": ["Nét: ☃ \u2028.", "Second."], "seeds": {"run": 0}}
+    (folder / "provenance.json").write_text(json.dumps(about), encoding="utf-8")
+    return folder
+
+
+LOCALES = {
+    "C": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    "ASCII": {"PYTHONIOENCODING": "ascii"},
+    "Latin-1": {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "iso-8859-1"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LOCALES)
+def test_no_locale_changes_a_report_or_ends_it(name, tmp_path, capsys):
+    folder = stored_run()
+    assert main(["report", "run"]) == 0
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert "Nét: ☃" in (folder / "report.html").read_text(encoding="utf-8")
+    done = child(["report", "run"], tmp_path, env=LOCALES[name], text=False)
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stderr
+    assert rb"\u2603" in done.stdout  # what the encoding lacks
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+
+
+def test_every_text_file_is_opened_with_an_encoding():
+    """No locale may decide; what this finds is a call without encoding=, as read_text() and open() allow."""
+    found = []
+    for path in [
+        path for room in ("rapbench", "experiments", "benchmarks") for path in ROOT.joinpath(room).rglob("*.py")
+    ]:
+        for call in ast.walk(ast.parse(path.read_bytes())):
+            name = getattr(call.func, "attr", getattr(call.func, "id", "")) if isinstance(call, ast.Call) else ""
+            binary = name == "open" and any(
+                isinstance(word, ast.Constant) and "b" in str(word.value) for word in call.args
+            )
+            own = (
+                name == "open"
+                and isinstance(call.func, ast.Attribute)
+                and getattr(call.func.value, "id", "") in ("Image", "tarfile", "webbrowser", "os")
+            )
+            if (
+                name in ("open", "read_text", "write_text")
+                and not binary
+                and not own
+                and not ({"encoding"} & {word.arg for word in call.keywords} or (name == "read_text" and call.args))
+            ):
+                found.append(f"{path}:{call.lineno}")
+    assert not found
+
+
+# What surrounds a command, in Python before it, and the exit codes of a listing (which needs nothing) and of a run.
+MODEL = [
+    "model=efficientnet_lite0",
+    "method=[random]",
+    "protocol=[distance]",
+    "subset.n=1",
+    "k.positive=[5]",
+    "k.negative=[5]",
+]
+# As in a container that runs as a number which no user has.
+NOBODY = """import pwd
+for name in ("HOME", "USER", "LOGNAME"):
+    os.environ.pop(name, None)
+def nobody(number):
+    raise KeyError(f"getpwuid(): uid not found: {number}")
+pwd.getpwuid = nobody"""
+AROUND = {
+    "no home, no user": NOBODY,
+    "no folder for temporary files": "os.environ['TMPDIR'] = '/nowhere'",
+    "no standard input": "os.close(0)\nsys.stdin = None",
+    "no standard output": "os.close(1)\nsys.stdout = None",
+    "no standard error": "os.close(2)\nsys.stderr = None",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("around", AROUND)
+def test_a_run_goes_on_without_what_it_does_not_need(around, tmp_path):
+    room = tmp_path / "room"
+    room.mkdir()
+    done = child(["run", *MODEL], room, AROUND[around])
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in room.iterdir()} == {"results"}  # nor a folder called ~
+    assert (room / "results/run/efficientnet_lite0/table1.csv").exists() or (
+        room / "results/run/efficientnet_lite0/distance.csv"
+    ).exists()
+
+
+@pytest.mark.parametrize("model", ["vgg16_keras", "vgg16", "timm/resnet18"])
+def test_a_cache_without_a_home_folder_is_one_line(model, tmp_path, monkeypatch):
+    """Nothing may be written to a folder called ~."""
+    from huggingface_hub import constants
+
+    for name in ("HOME", "RAPBENCH_CACHE", "TORCH_HOME", "XDG_CACHE_HOME", "KERAS_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", os.path.expanduser("~/.cache/huggingface"))
+    says = r"no home folder is known to keep downloads in; set \w+ or HOME"
+    with pytest.raises(rapbench.RapbenchError, match=says):
+        rapbench.load_model(model)
+    with pytest.raises(rapbench.RapbenchError, match=r"model.path=~/x: there is no such home folder"):
+        rapbench.load_model("checkpoint", architecture="vgg16", path="~/x")
+    with pytest.raises(rapbench.RapbenchError, match=r"data.root=~nobody-here: there is no such home folder"):
+        load_data("folder", root="~nobody-here")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_working_folder_that_is_gone_is_one_line(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = child(["run"], gone, f"os.rmdir({str(gone)!r})\nsys.path[:] = [path for path in sys.path if path]")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "rapbench: the current folder is not there any more; change to another\n"
+
+
+@pytest.mark.parametrize("words", [["list"], ["--help"], ["run", "--cfg", "job"], ["run", "--hydra-help"]])
+def test_a_reader_that_has_gone_is_no_error(words, tmp_path):
+    """As `rapbench list | head -1`: no traceback, no complaint at the interpreter's end."""
+    out, into = os.pipe()
+    os.close(out)
+    done = child(words, tmp_path, stdout=into, stderr=subprocess.PIPE, capture_output=False)
+    os.close(into)
+    assert done.stderr == ""
+    assert done.returncode in (0, 128 + signal.SIGPIPE)
+
+
+@pytest.mark.parametrize("words", [["list"], ["run", "--cfg", "job"]])
+def test_output_to_a_full_disk_is_one_line(words, tmp_path):
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = child(words, tmp_path, stdout=full, stderr=subprocess.PIPE, capture_output=False)
+    assert done.returncode == 2
+    assert re.fullmatch(r"rapbench: cannot write .*: No space left on device.*\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EIO, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOSPC, errno.EROFS, errno.ESTALE]
+)
+def test_whatever_the_system_refuses_anywhere_is_one_line(number, monkeypatch, capsys):
+    from rapbench.report import again
+
+    def refuse(path: Path) -> str:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(again, "write_again", refuse)
+    refused(["report", "folder"], capsys, f"folder: {os.strerror(number)}")
+
+
+def test_a_disk_that_is_full_or_read_only_ends_a_report_in_one_line(tmp_path, capsys):
+    """A real, small file system, where this process may mount one."""
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "none", str(small)], capture_output=True).returncode:
+        pytest.skip("no right to mount a file system")
+    try:
+        folder = stored_run(small / "run")
+        assert main(["report", str(folder)]) == 2
+        line = capsys.readouterr().err.splitlines()[-1]  # behind a progress bar
+        assert re.search("rapbench: cannot write .*: No space left on device; free some space", line)
+        assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]  # no half files
+        subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
+        assert main(["report", str(folder)]) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert re.search("rapbench: cannot write .*: Read-only file system; name another place", line)
+        refused(["run", f"results={small}/results"], capsys, "cannot be written to")
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def silent_server() -> tuple[socket.socket, str]:
+    """Return a server that accepts and never answers, as a firewall or a dead proxy does."""
+    server = socket.create_server(("127.0.0.1", 0))
+    server.listen(8)
+    return server, f"http://127.0.0.1:{server.getsockname()[1]}/file"
+
+
+def test_a_hub_that_does_not_answer_is_said_in_five_seconds(monkeypatch):
+    server, url = silent_server()
+    start = time.perf_counter()
+    with server:
+        assert "time" in _hub.unreachable(url) or "answer" in _hub.unreachable(url)
+        assert time.perf_counter() - start < 10
+    start = time.perf_counter()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(60))  # a name's look-up that never ends
+    assert _hub.unreachable("http://nowhere.invalid/file") == "no answer within 3 seconds"
+    assert time.perf_counter() - start < 5.5
+
+
+def test_a_hub_that_answers_is_reached_whatever_it_says(tmp_path):
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_error(403)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert _hub.unreachable(f"http://127.0.0.1:{server.server_port}/x") == ""
+        server.shutdown()
+    (tmp_path / "x").write_bytes(b"x")
+    assert _hub.unreachable((tmp_path / "x").as_uri()) == ""
+
+
+@pytest.mark.parametrize("model", ["timm/resnet18", "vgg16", "vgg16_keras"])
+def test_weights_that_cannot_be_fetched_are_one_line_within_five_seconds(model, tmp_path, monkeypatch, capfd):
+    from huggingface_hub import constants
+
+    from rapbench.zoo import vgg16_keras
+
+    server, url = silent_server()
+    for name in ("TORCH_HOME", "HF_HUB_CACHE", "RAPBENCH_CACHE", "KERAS_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(vgg16_keras, "OFFICIAL", vgg16_keras.OFFICIAL.__class__("x.h5", url, ()))
+    fetch = _hub.fetch
+    monkeypatch.setattr(_hub, "fetch", lambda _, *more: fetch(url, *more))
+    entry = REGISTRIES["model"][model]
+    start = time.perf_counter()
+    with server, pytest.raises(rapbench.RapbenchError, match=r"cannot (download|be reached)"):
+        entry.function()
+    assert time.perf_counter() - start < 8
+    assert capfd.readouterr().err == ""  # no retries, no lines of libraries
+
+
+def test_what_the_huggingface_cache_holds_is_taken_where_its_hub_is_away(tmp_path, monkeypatch):
+    """The cache's own layout: a snapshot that points to a blob named by its hash."""
+    from hashlib import sha256
+
+    from huggingface_hub import constants
+
+    from rapbench.zoo.timm import _hugging_face_file
+
+    digest = sha256(b"weights").hexdigest()
+    room = tmp_path / "models--some--net"
+    for path in ("blobs", "refs", "snapshots/abc"):
+        (room / path).mkdir(parents=True)
+    (room / "blobs" / digest).write_bytes(b"weights")
+    (room / "refs/main").write_text("abc", encoding="utf-8")
+    (room / "snapshots/abc/model.safetensors").symlink_to(f"../../blobs/{digest}")
+    server, url = silent_server()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    with server:
+        assert _hugging_face_file("some/net", ("model.safetensors",)).read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize(
+    "name", ["meta", "meta:0", "cuda:99", "xla", "mps", "hpu", "mkldnn", "gpu", "privateuseone", "vulkan"]
+)
+def test_a_device_that_cannot_compute_is_one_line(name):
+    from rapbench.runner.device import device_called
+
+    with pytest.raises(rapbench.RapbenchError, match=rf"device '{name}' cannot be used here \(.*\); try cpu") as caught:
+        device_called(name)
+    assert len(str(caught.value)) < 400
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cpu_is_one_whatever_its_number():
+    from rapbench.runner.device import device_called
+
+    assert str(device_called("cpu:3")) == "cpu"

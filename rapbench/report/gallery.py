@@ -12,12 +12,24 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
+from typing_extensions import TypedDict
 
 from rapbench.errors import RapbenchError
 
 FILE = "gallery.safetensors"
 QUANTILE = 0.995  # of a map's absolute values: what lies above has the full colour
+
+
+class About(TypedDict):
+    """What the file says of its tensors."""
+
+    identity: str
+    files: list[str]
+    labels: list[int]
+    classes: list[str]
+    methods: list[str]
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,18 @@ class Gallery:
     classes: list[str]
     images: NDArray[np.uint8]
     maps: dict[str, NDArray[np.int8]]
+
+    def check(self) -> None:
+        """Raise ValueError unless all parts are of the same images."""
+        count, *size, colours = self.images.shape
+        parts = [
+            (self.images, np.uint8, (count, *size, 3)),
+            *((maps, np.int8, (count, *size)) for maps in self.maps.values()),
+        ]
+        if not len(self.files) == len(self.labels) == count or colours != 3 or len(size) != 2 or 0 in self.images.shape:
+            raise ValueError("its parts are not of the same images")
+        if any(values.dtype != kind or values.shape != shape for values, kind, shape in parts):
+            raise ValueError("its pictures or maps have another layout")
 
     def save(self) -> bytes:
         """Return the bytes of a safetensors file, the same for the same gallery."""
@@ -52,16 +76,14 @@ def load_gallery(folder: Path) -> Gallery | None:
         if not path.is_file():
             raise ValueError("not a regular file")
         with safe_open(path, "numpy") as file:
-            about = json.loads(file.metadata()["gallery"])
-            maps = {name: file.get_tensor(f"map {number}") for number, name in enumerate(about.pop("methods"))}
-            found = Gallery(**about, images=file.get_tensor("images"), maps=maps)
-        count = len(found.images)
-        if len(found.files) != count or len(found.labels) != count or found.images.dtype != np.uint8 or any(
-            values.dtype != np.int8 or values.shape != found.images.shape[:-1] for values in maps.values()
-        ):  # fmt: skip
-            raise ValueError("pictures and heatmaps are not of the same images")
+            about = TypeAdapter(About).validate_json(file.metadata()["gallery"], strict=True)
+            maps = {name: file.get_tensor(f"map {number}") for number, name in enumerate(about["methods"])}
+            found = Gallery(
+                about["identity"], about["files"], about["labels"], about["classes"], file.get_tensor("images"), maps
+            )
+        found.check()
         return found
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise RapbenchError(f"{path} is not a gallery that a run wrote; delete it, the same run writes it again"
                             ) from error  # fmt: skip
 

@@ -14,7 +14,7 @@ from rapbench.errors import RapbenchError
 from rapbench.files import file_hash
 from rapbench.paths import torch_cache
 
-ANSWER = 4.0  # seconds within which a server answers, its name's look-up included
+ANSWER = 3.0  # seconds within which a server answers, its name's look-up included
 STALL = 30.0  # seconds without a byte after which a download has failed
 
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from rapbench.errors import RapbenchError
 from rapbench.files import file_hash
+from rapbench.paths import homely
 from rapbench.zoo import models
 from rapbench.zoo._hub import hub_file, unreachable
 from rapbench.zoo._model import Borrowed, Facts, ZooModel
@@ -89,8 +90,7 @@ def _config(name: str) -> PretrainedCfg:
 
 def _hugging_face_file(repository: str, names: tuple[str, ...]) -> Path:
     """Return the first of the files that the repository has, checked against the hash that its hub keeps it under."""
-    if str(constants.HF_HUB_CACHE).startswith("~"):
-        raise RapbenchError("no home folder is known to keep downloads in; set HF_HOME or HOME to a folder")
+    homely(Path(constants.HF_HUB_CACHE), "HF_HOME")
     logging.getLogger("huggingface_hub").propagate = False  # it prints by itself what Hydra would print once more
     offline = "" if constants.is_offline_mode() else unreachable(constants.ENDPOINT)  # it would retry for half a minute
     for name in names:
