@@ -13,26 +13,37 @@ from typing import Any
 
 import torch
 import torch.fx
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rapbench.errors import RapbenchError
 from rapbench.methods._target import target_logits
 from rapbench.relevance.canonical import canonical, operation, own_modules, place, shape_valued, twin
-from rapbench.relevance.operations import PADS, RESHAPES, Add, Cat, Constant, Mean, Pad, Part
+from rapbench.relevance.operations import (
+    MOVES,
+    PADS,
+    REARRANGES,
+    RESHAPES,
+    UPSAMPLES,
+    Add,
+    Cat,
+    Constant,
+    Interpolate,
+    Mean,
+    Pad,
+    Part,
+)
 from rapbench.relevance.prepared import prepared
 
 # Modules that are affine in what they read, in eval mode.
 AFFINE = (
     Add, Cat, Mean, nn.Linear, nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.Identity,
     nn.modules.dropout._DropoutNd, nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd, nn.Flatten,
-    nn.Unflatten, nn.Upsample, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, Pad, Part, *PADS,
+    nn.Unflatten, Interpolate, Pad, Part, *UPSAMPLES, *MOVES, *PADS,
 )  # fmt: skip
 # Functions and methods that move, repeat or drop elements, so that relevance goes back where it came from,
-MOVES = RESHAPES | {operator.getitem, torch.permute, torch.transpose, torch.chunk, torch.split, torch.stack, "permute",
-                    "transpose", "chunk", "split", "expand"}  # fmt: skip
+PLACES = RESHAPES | REARRANGES | {torch.chunk, torch.split, torch.stack, "chunk", "split", "expand"}
 # and those that are affine in all their tensors together.
-SUMS = {operator.sub, operator.neg, torch.sub, torch.sum, F.interpolate, "sub", "sum"}
+SUMS = {operator.sub, operator.neg, torch.sub, torch.neg, torch.sum, "sub", "neg", "sum"}
 
 Swap = Callable[[nn.Module], nn.Module | None]
 
@@ -117,7 +128,7 @@ def of(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
 
 def _known(node: torch.fx.Node, arithmetic: bool) -> bool:
     """Whether a function or method that reads signals moves them or, with `arithmetic`, is affine in them."""
-    if node.target in MOVES:
+    if node.target in PLACES:
         return True
     return arithmetic and node.target in SUMS
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rapbench.methods import methods
 from rapbench.methods._modules import affine, hookable
+from rapbench.relevance.head import ending
 from rapbench.relevance.operations import ACTIVATIONS, Add, Constant
 
 
@@ -26,6 +27,7 @@ def captum_lrp(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         "activations and max pooling"
     )
     network = hookable(model, inputs, "captum_lrp", takes, _stand_in, arithmetic=False)
+    ending(network.graph_module, lambda node: node.all_input_nodes)  # refuses probabilities
     # A copy with its own parameters: Captum writes the whole state back when it has done.
     attribution = LRP(copy.deepcopy(network)).attribute(inputs.requires_grad_(), additional_forward_args=targets)
     return attribution.detach()

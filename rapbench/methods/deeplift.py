@@ -73,8 +73,8 @@ class MaxPool(nn.Module):
         """Pool x, (N, C, ...)."""
         if x.dim() != self.dimensions + 2:
             raise RapbenchError(
-                f"deeplift has no rule for MaxPool{self.dimensions}d of shape {tuple(x.shape)}: images come first, "
-                "then channels"
+                f"deeplift has no rule for MaxPool{self.dimensions}d of inputs of shape {tuple(x.shape)}, which are "
+                "not (N, C, ...)"
             )
         return self.function(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
 

@@ -9,14 +9,27 @@ from torch.fx.experimental.optimization import fuse
 
 from rapbench.errors import RapbenchError
 from rapbench.relevance.canonical import canonical, operation, own_modules, place, shape_valued, signals
-from rapbench.relevance.operations import POOLS, RESHAPES, TRANSPARENT, Mean
+from rapbench.relevance.operations import (
+    MOVES,
+    PADS,
+    POOLS,
+    REARRANGES,
+    RESHAPES,
+    TRANSPARENT,
+    UPSAMPLES,
+    Interpolate,
+    Mean,
+    Pad,
+    Sum,
+)
 from rapbench.relevance.prepared import prepared
 from rapbench.zoo._model import ZooModel
 
 LINEAR = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-# What a ReLU can come after as well as before: it closes for the same units.
-CLOSES_ALIKE = (*TRANSPARENT, nn.Flatten, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
-AVERAGES = (*POOLS["average"], Mean)
+# What a ReLU can come after as well as before, since it closes for the same units; so with resizing by copies.
+CLOSES_ALIKE = (*TRANSPARENT, nn.Flatten, nn.Unflatten, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, Pad, *PADS, *MOVES)
+AVERAGES = (*POOLS["average"], Mean, Sum)
+RESIZES = (Interpolate, *UPSAMPLES)
 
 
 @dataclass(frozen=True)
@@ -101,9 +114,9 @@ def chain(model: nn.Module, inputs: Tensor | None = None) -> Chain:
             relu_follows = False
         elif kind is nn.ReLU:
             relu_follows = True
-        elif kind in AVERAGES:
+        elif kind in AVERAGES or (isinstance(module, RESIZES) and not module.mode.startswith("nearest")):
             relu_follows = False
-        elif kind not in CLOSES_ALIKE and (module or node.target not in RESHAPES or name == "detach"):
+        elif kind not in (*CLOSES_ALIKE, *RESIZES) and (module or node.target not in RESHAPES | REARRANGES):
             unknown = node
     if unknown is not None:  # the first on the way forward: what follows, such as the part of a tuple, is its own
         raise _refused(graph, unknown)
