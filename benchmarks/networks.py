@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import rapbench
+from benchmarks.operations import measure, section
 from rapbench.data.samples import samples
 from rapbench.methods import methods
 from rapbench.patterns import estimate, save
@@ -112,6 +113,7 @@ def main() -> None:
     for method in dict.fromkeys(method for method, _ in reasons):
         whys = [f"{why} ({', '.join(names)})" for (refuser, why), names in reasons.items() if refuser == method]
         print(f"- `{method}`: {'; '.join(whys)}")
+    print("\n" + section(measure()), end="")
     for name, case in tqdm(NETWORKS.items()):
         cells = rounding(case.network(case.full), random_images(case.full, 1), torch.tensor([3]))
         exactness.append(f"| {name} | {cells} |")

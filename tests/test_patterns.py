@@ -29,6 +29,7 @@ from rapbench.cli import main
 from rapbench.data.samples import samples
 from rapbench.methods import methods
 from rapbench.patterns import estimate, save
+from rapbench.patterns.chain import chain
 from rapbench.patterns.file import default_path, find
 from rapbench.runner.choice import with_files
 from rapbench.runner.chosen import Choice
@@ -386,23 +387,34 @@ class Then(nn.Module):
         return self.head(self.function(x))
 
 
-REFUSED = {
-    r"Add at layer4\.0 .* does not belong": lambda: resnet(BasicBlock),
-    "ReLU6 at 1 does not belong": lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6(), nn.Conv2d(4, 2, 1)),
-    "Conv2d with groups at 0 does": lambda: nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.ReLU()),
-    "BatchNorm2d at 0 does": lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)),
-    "BatchNorm2d at 2 does": lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)),
-    "Softmax at 1 does": lambda: nn.Sequential(nn.Linear(3, 4), nn.Softmax(1)),
-    r"mul at the top level \(mul\)": lambda: Then(lambda x: x * 2),
-    "detach at the top level": lambda: Then(lambda x: x.detach()),
-    "one output": Two,
-    "here are none": lambda: nn.Sequential(nn.ReLU()),
-}
+REFUSED: dict[str, tuple] = {
+    r"Add at layer4\.0 .* does not belong": (lambda: resnet(BasicBlock), (3, 16, 16)),
+    "ReLU6 at 1 does not belong": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6(), *flat(4)), (3, 8, 8)),
+    "Conv2d with groups at 0 does": (lambda: nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), *flat(4)), (4, 8, 8)),
+    "Conv2d with groups at 0 .*does": (
+        lambda: nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.BatchNorm2d(4), *flat(4)), (4, 8, 8)),
+    "ConvTranspose2d at 0 does": (
+        lambda: nn.Sequential(nn.ConvTranspose2d(3, 4, 3), nn.BatchNorm2d(4), *flat(4)), (3, 4, 4)),
+    "BatchNorm2d at 0 does": (lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3), *flat(4)), (3, 8, 8)),
+    "BatchNorm2d at 2 does": (
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), *flat(4)), (3, 8, 8)),
+    "batch norm needs running statistics|BatchNorm2d at 1 has no running statistics": (
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), *flat(4)), (3, 8, 8)),
+    "Softmax at 1 does": (lambda: nn.Sequential(nn.Linear(3, 4), nn.Softmax(1)), (3,)),
+    r"mul at the top level \(mul\)": (lambda: Then(lambda x: x * 2), (3,)),
+    "one output|the logits alone": (Two, (3,)),
+    "here are none": (lambda: nn.Sequential(nn.ReLU()), (3,)),
+}  # fmt: skip
+
+
+def flat(channels: int) -> list[nn.Module]:
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 2)]
 
 
 @pytest.mark.parametrize("says", REFUSED)
 def test_other_networks_are_refused_before_anything_is_read(says):
-    net = REFUSED[says]().eval()
+    build, shape = REFUSED[says]
+    net = build().eval()
 
     def nothing():
         raise AssertionError("images were asked for")
@@ -410,19 +422,51 @@ def test_other_networks_are_refused_before_anything_is_read(says):
 
     for attempt in (
         lambda: estimate(net, nothing()),
-        lambda: rapbench.attribute(net, torch.rand(1, 3, 16, 16), 0, "pattern_net"),
+        lambda: rapbench.attribute(net, torch.rand(1, *shape), 0, "pattern_net"),
         lambda: find(net, None),
     ):
         with pytest.raises(rapbench.RapbenchError, match=says):
             attempt()
 
 
+def test_a_norm_across_a_fully_connected_layers_positions_is_unsupported():
+    """BatchNorm1d on (N, 4, 4) normalises dimension 1, whose size says nothing here; seen with the images."""
+
+    class Positions(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return self[2](self[1](self[0](x)).flatten(1))
+
+    torch.manual_seed(0)
+    net = Positions(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(16, 2)).eval()
+    net[1].running_mean.normal_()
+    save({"0": torch.zeros(4, 3), "2": torch.zeros(2, 16)}, net)
+    for attempt in (
+        lambda: estimate(net, [torch.rand(5, 4, 3)]),
+        lambda: rapbench.attribute(net, torch.rand(1, 4, 3), 0, "pattern_net"),
+    ):
+        with pytest.raises(rapbench.RapbenchError, match="BatchNorm1d at 1: it normalises dimension 1"):
+            attempt()
+
+
+def test_a_model_prepared_on_rows_is_not_taken_at_its_word_for_positions():
+    """The graph holds for any size, but the folded norm for (N, features) alone."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).double().eval()
+    save(estimate(net, [noise(50, 3)]), net)
+    rapbench.attribute(net, noise(2, 3), 0, "pattern_net")
+    network = chain(net, noise(2, 3))
+    with pytest.raises(rapbench.RapbenchError, match="BatchNorm1d at 1"):
+        network.layers["0"](noise(2, 4, 3))
+
+
 def test_no_images_and_nan_images_are_named():
     net = calibrated(vgg(), 32)
     with pytest.raises(rapbench.RapbenchError, match="there are none"):
         estimate(net, [])
-    with pytest.raises(rapbench.RapbenchError, match=r"patterns of 0, 3, .* not finite"):
+    with pytest.raises(rapbench.RapbenchError, match="NaN or infinite logits; do the images or weights hold NaN"):
         estimate(net, [many(2) * float("nan")])
+    with pytest.raises(rapbench.RapbenchError, match=r"patterns of 0, 3, .* not finite"):
+        estimate(net, [many(2), many(2) * float("nan")])
 
 
 # The file
@@ -592,8 +636,7 @@ def test_a_users_checkpoint_has_patterns_too(zoo, cache, tmp_path, capsys):
     assert (cache / f"{weights}.safetensors").is_file()
     said = "rapbench run model=checkpoint model.architecture=tiny_vgg model.path=mine.pth method=[pattern_attribution]"
     assert said in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="2"):
-        main(["patterns", "--model", zoo, "--option", "weights"])
+    assert main(["patterns", "--model", zoo, "--option", "weights"]) == 2
     assert "argument --option: 'weights' is not KEY=VALUE" in capsys.readouterr().err
 
 

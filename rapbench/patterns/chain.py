@@ -5,10 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx, nn
-from torch.fx.experimental.optimization import fuse
 
 from rapbench.errors import RapbenchError
-from rapbench.relevance.canonical import canonical, operation, own_modules, place, shape_valued, signals
+from rapbench.relevance.canonical import (
+    canonical,
+    operation,
+    own_modules,
+    place,
+    refuse_batch_statistics,
+    shape_valued,
+    signals,
+)
+from rapbench.relevance.linear import Folded, groups, innermost
+from rapbench.relevance.merging import fold_norms
 from rapbench.relevance.operations import (
     MOVES,
     PADS,
@@ -78,8 +87,18 @@ class Traced:
         """Return a graph with the norms folded as they are now."""
         graph = fx.Graph()
         graph.output(graph.graph_copy(self.graph_module.graph, {}))
-        fused: Any = fuse(fx.GraphModule(self.graph_module, graph), inplace=True, no_trace=True)
-        return fused
+        network = fx.GraphModule(self.graph_module, graph)
+        names = {node: str(node.target) for node in graph.nodes}
+        layers: dict[nn.Module, Folded] = {layer: layer for layer in fold_norms(network)}
+        for node in graph.nodes:  # a layer keeps its name, which its patterns are found by
+            layer = layers.get(network.get_submodule(node.target)) if node.op == "call_module" else None
+            if layer is not None:
+                network.delete_submodule(node.target)
+                node.target = names[node]
+                network.add_submodule(node.target, layer)
+                layer.computed = layer.fold()
+        network.recompile()
+        return network
 
 
 def chain(model: nn.Module, inputs: Tensor | None = None) -> Chain:
@@ -93,6 +112,7 @@ def chain(model: nn.Module, inputs: Tensor | None = None) -> Chain:
 
     def trace() -> Traced:  # calls of one module are told apart before a norm is folded into it
         graph = own_modules(canonical(model, inputs))
+        refuse_batch_statistics(graph)
         if graph.meta["shaped"]:
             raise RapbenchError(f"{type(model).__name__} computes with its inputs' size; patterns are for any size")
         return Traced(graph, False)
@@ -106,8 +126,8 @@ def chain(model: nn.Module, inputs: Tensor | None = None) -> Chain:
     for node in _way_back(graph):
         name = str(node.target)
         module = modules[name] if node.op == "call_module" else None
-        kind = type(module)
-        if module and kind in LINEAR and getattr(module, "groups", 1) == 1:
+        kind = type(innermost(module))
+        if module and kind in LINEAR and groups(module) == 1:
             layers[name] = module
             if relu_follows:
                 rectified.add(name)
@@ -143,8 +163,11 @@ def _way_back(graph: fx.GraphModule) -> list[fx.Node]:
 
 def _refused(graph: fx.GraphModule, node: fx.Node) -> RapbenchError:
     name = operation(graph, node)
-    if node.op == "call_module" and type(graph.get_submodule(str(node.target))) in LINEAR:
-        name += " with groups"
+    module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+    if type(innermost(module)) in LINEAR:
+        name = f"{type(innermost(module)).__name__} with groups"
+    elif isinstance(module, Folded):
+        name = type(innermost(module)).__name__
     return RapbenchError(
         "PatternNet's patterns are defined here for VGG-type networks: convolutions, fully connected layers, ReLU and "
         f"pooling, one after another; {name} at {place(node)} does not belong"

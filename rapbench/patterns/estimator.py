@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from rapbench.errors import RapbenchError
 from rapbench.methods import at_rest
 from rapbench.patterns.chain import chain
-from rapbench.relevance.linear import apply
+from rapbench.relevance.linear import apply, innermost
 
 ROWS = 64  # units whose patterns are worked out together: few, so that the copies in float64 stay small
 
@@ -83,7 +83,7 @@ class _Sums:
         weight = self.weight.detach().requires_grad_()
         with torch.enable_grad():
             linear = apply(self.layer, x, weight)
-        dense = isinstance(self.layer, nn.Linear)
+        dense = isinstance(innermost(self.layer), nn.Linear)
         channel = linear.dim() - 1 if dense else 1
         y = linear.detach()
         if self.layer.bias is not None:

@@ -76,21 +76,14 @@ class Folded(nn.Module):
         return self.fold()[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply both. RapbenchError where the norm's channels are not the layer's."""
-        if isinstance(innermost(self), nn.Linear) and x.dim() != 2:
-            raise RapbenchError(
-                f"no relevance rule for {type(self.norm).__name__} at {self.place}: it normalises dimension 1 of an "
-                f"output of {x.dim()} dimensions, whose features are the last; use a convolution of kernel size 1 "
-                "instead of the fully connected layer"
-            )
-        weight, bias = self.fold()
-        return apply(self.layer, x, weight, bias)
+        """Apply both."""
+        return apply(self, x, *self.fold())
 
 
 LINEAR = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED, Conv2dSame, Padded, Folded)
 
 
-def innermost(module: nn.Module) -> Any:
+def innermost(module: nn.Module | None) -> Any:
     """Return the torch module inside `Padded` and `Folded`."""
     while isinstance(module, (Padded, Folded)):
         module = module.layer
@@ -108,12 +101,21 @@ def per_channel(module: nn.Module, values: Tensor, like: Tensor) -> Tensor:
 
 
 def apply(module: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Apply a linear layer's map to x with other weights; shapes as the layer's own."""
+    """Apply a linear layer's map to x with other weights; shapes as the layer's own.
+
+    Raises RapbenchError where a folded norm's channels are not the layer's.
+    """
     if isinstance(module, nn.Linear):
         return F.linear(x, weight, bias)
     if isinstance(module, Padded):
         return apply(module.layer, module.pad(x), weight, bias)
     if isinstance(module, Folded):
+        if isinstance(innermost(module), nn.Linear) and x.dim() != 2:
+            raise RapbenchError(
+                f"no relevance rule for {type(module.norm).__name__} at {module.place}: it normalises dimension 1 of "
+                f"an output of {x.dim()} dimensions, whose features are the last; use a convolution of kernel size 1 "
+                "instead of the fully connected layer"
+            )
         return apply(module.layer, x, weight, bias)
     if isinstance(module, Conv2dSame):
         x = pad_same(x, weight.shape[-2:], module.stride, module.dilation)

@@ -91,6 +91,8 @@ def refuse_unlike(model: nn.Module, inputs: Tensor, found: Prepared) -> None:
                 raise
             some = inputs  # a model that takes batches of one size
             own = model(some.clone())
+        if isinstance(own, Tensor) and not own.isfinite().all():
+            raise RapbenchError(f"{name} gives NaN or infinite logits; do the images or weights hold NaN?")
         refuse_hooks_that_change(model, some)
         try:
             traced = found.logits(some.clone())
