@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 
 from rapbench.errors import RapbenchError
 from rapbench.files import NOT_THE_FILES, abandoned, cannot_write, open_regular
-from rapbench.fingerprint.code import is_stale
 from rapbench.store.cell import CELLS, LABEL, label_of
 from rapbench.store.claim import Claim
 from rapbench.store.contents import DRAWS, GALLERY, HEATMAPS, check_place, draw_label, heatmap_label
@@ -101,6 +100,8 @@ def collect(store: Path, *, stale: bool = False, heatmaps: bool = False, dry_run
             files for room in (HEATMAPS, GALLERY, DRAWS) for folder in sorted((store / room).glob("*"))
             if (files := [path for _, path in sealed_in(folder)])
         ]  # fmt: skip
+        from rapbench.fingerprint.code import is_stale  # and torch with it: two seconds that nothing else here takes
+
         known = functools.cache(is_stale)  # thousands of files, of a few codes
         for files in groups:
             state = _stale(files[0], known)
