@@ -1,5 +1,6 @@
 """What the owner of a store asks of it: what is there, is it sound, and what can go."""
 
+import errno
 import functools
 import json
 import os
@@ -12,8 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rapbench.errors import RapbenchError
-from rapbench.files import abandoned, cannot_write
-from rapbench.fingerprint.code import is_stale
+from rapbench.files import NOT_THE_FILES, abandoned, cannot_write, open_regular
 from rapbench.store.cell import CELLS, LABEL, label_of
 from rapbench.store.claim import Claim
 from rapbench.store.contents import DRAWS, GALLERY, HEATMAPS, check_place, draw_label, heatmap_label
@@ -100,6 +100,8 @@ def collect(store: Path, *, stale: bool = False, heatmaps: bool = False, dry_run
             files for room in (HEATMAPS, GALLERY, DRAWS) for folder in sorted((store / room).glob("*"))
             if (files := [path for _, path in sealed_in(folder)])
         ]  # fmt: skip
+        from rapbench.fingerprint.code import is_stale  # and torch with it: two seconds that nothing else here takes
+
         known = functools.cache(is_stale)  # thousands of files, of a few codes
         for files in groups:
             state = _stale(files[0], known)
@@ -258,7 +260,11 @@ def _stale(path: Path, is_stale: Callable[..., bool | None]) -> bool | None:
         codes = [(tuple(code["roots"]), str(code["sha256"])) for code in key["code"].values()]
         versions = tuple(sorted(key["versions"].items()))
     except FileNotFoundError:
-        return False
+        return path.is_symlink()  # to nowhere, or gone by now
+    except RapbenchError:
+        return None  # it cannot be read now, which says nothing of it
+    except OSError as error:
+        return None if error.errno in (*NOT_THE_FILES, errno.EACCES, errno.EPERM) else True
     except (Damaged, KeyError, TypeError, ValueError, AttributeError, pa.ArrowException):
         return True  # no version would use it
     states = [is_stale(*code, versions) for code in codes]
@@ -267,14 +273,14 @@ def _stale(path: Path, is_stale: Callable[..., bool | None]) -> bool | None:
 
 def key_in(path: Path) -> dict[str, Any]:
     """Return the key that a file of the store says it is of, without reading all of it."""
-    if path.suffix == ".parquet":
-        label = (pq.read_schema(path).metadata or {})[LABEL]
-    elif path.suffix == ".safetensors":
-        with path.open("rb") as file:
+    if path.suffix not in (".parquet", ".safetensors"):
+        return json.loads(read_sealed(path))["key"]
+    with open_regular(path) as file:  # a pipe would be waited for
+        if path.suffix == ".parquet":
+            label = (pq.read_schema(file).metadata or {})[LABEL]
+        else:
             size = int.from_bytes(file.read(8), "little")
             label = json.loads(file.read(min(size, MOST)))["__metadata__"][METADATA]
-    else:
-        label = read_sealed(path)
     return json.loads(label)["key"]
 
 
