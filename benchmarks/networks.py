@@ -1,6 +1,6 @@
 """Which networks work with which methods, RAP's rounding, and what it drops: measured, as docs/networks.md.
 
-Usage: python -m benchmarks.networks > docs/networks.md (some minutes)
+Usage: (python -m benchmarks.networks; python -m benchmarks.operations) > docs/networks.md (some minutes)
 """
 
 import os
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import rapbench
-from benchmarks.operations import measure, section
 from rapbench.data.samples import samples
 from rapbench.methods import methods
 from rapbench.patterns import estimate, save
@@ -113,7 +112,7 @@ def main() -> None:
     for method in dict.fromkeys(method for method, _ in reasons):
         whys = [f"{why} ({', '.join(names)})" for (refuser, why), names in reasons.items() if refuser == method]
         print(f"- `{method}`: {'; '.join(whys)}")
-    print("\n" + section(measure()), end="")
+    print()
     for name, case in tqdm(NETWORKS.items()):
         cells = rounding(case.network(case.full), random_images(case.full, 1), torch.tensor([3]))
         exactness.append(f"| {name} | {cells} |")
