@@ -23,7 +23,7 @@ NAMES = [
     "`x`", "<script>alert(1)</script>", "</script><img src=x onerror=alert(1)>", "__x__", "_x_",
     "<a href='javascript:1'>x</a>",
     "a|b", "a\nb", "a\r\n\r\nb", "\x1b[2J", "\u202eabc", "\x00", "$x$", "$\\frac$", "\\input{/etc/passwd}", "\\\\", "{",
-    "_x_", "`x`", "}%#^~", "[optional]", "*star", "# heading", "- list", "1. list", "> quote", "===", "plain",
+    "}%#^~", "[optional]", "*star", "# heading", "- list", "1. list", "> quote", "===", "plain",
     "lrp_a1b0_mine", "LRP (mine), 50 %",
 ]  # fmt: skip
 METHODS = [*NAMES, "random"]
@@ -161,7 +161,7 @@ def test_numbers_keep_their_digits():
 
 def test_a_manifest_gives_odd_names_back(tmp_path):
     names = ["-a.jpg", "=b.jpg", "@c/d.jpg", "'=e.jpg", "+f.jpg", "g,h.jpg", 'i"j.jpg', "k.jpg"]
-    rows = [Row(name, 1, "0" * 64, -1.25, "=model", "w", "-other@w") for name in names]
+    rows = [Row(name, 1, "0" * 64, -1.25, "=model", "w", f"-other@{'0' * 64}") for name in names]
     Subset(rows).save(tmp_path / "manifest.csv")
     assert load_manifest(tmp_path / "manifest.csv").rows == rows
     for row in list(csv.reader(io.StringIO((tmp_path / "manifest.csv").read_text())))[1:]:

@@ -136,7 +136,9 @@ def test_lrp_without_biases_conserves(network, images, targets, method):
 def test_an_alpha_without_a_beta_is_refused(images):
     network = calibrated(NETWORKS["vgg"](), 32)
     for alpha in (0.5, float("nan"), float("inf")):
-        with pytest.raises(rapbench.RapbenchError, match=r"alpha=.* makes beta = alpha - 1 negative; set alpha >= 1"):
+        with pytest.raises(
+            rapbench.RapbenchError, match=r"makes beta = alpha - 1 negative; set alpha >= 1|finite number"
+        ):
             rapbench.attribute(network, images, 0, "lrp_alpha_beta", alpha=alpha)
 
 
@@ -144,5 +146,5 @@ def test_an_alpha_without_a_beta_is_refused(images):
 def test_an_epsilon_that_is_no_magnitude_is_refused(images, method):
     network = calibrated(NETWORKS["vgg"](), 32)
     for stabilizer in (-0.1, float("nan"), float("inf")):
-        with pytest.raises(rapbench.RapbenchError, match=f"method '{method}': stabilizer=.* is no magnitude"):
+        with pytest.raises(rapbench.RapbenchError, match=f"method '{method}': .*(is no magnitude|finite number)"):
             rapbench.attribute(network, images, 0, method, stabilizer=stabilizer)

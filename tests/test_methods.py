@@ -108,7 +108,9 @@ def test_unknown_names_and_options_list_the_known_ones(images):
         rapbench.RapbenchError, match=r"unknown method 'rapp' \(did you mean 'rap'\?\); known: .*random"
     ):
         rapbench.attribute(net, images, 1, "rapp")
-    with pytest.raises(rapbench.RapbenchError, match="has no option 'flows'; its options: flow, inversion_sign"):
+    with pytest.raises(
+        rapbench.RapbenchError, match="has no option 'flows' .did you mean 'flow'.*; its options: flow, inversion_sign"
+    ):
         rapbench.attribute(net, images, 1, "rap", flows="both")
     with pytest.raises(rapbench.RapbenchError, match="option flow='up': Input should be 'both', 'normal' or"):
         rapbench.attribute(net, images, 1, "rap", flow="up")
@@ -117,8 +119,8 @@ def test_unknown_names_and_options_list_the_known_ones(images):
 
 
 @pytest.mark.parametrize(("targets", "says"), [
-    ([0, 1], "targets must be 3 class indices, got torch.int64 of shape"),
-    ([0.0, 1.0, 2.0], "targets must be 3 class indices, got torch.float32"),
+    ([0, 1], "targets must be 3 class indices, or one for all, got torch.int64 of shape"),
+    ([0.0, 1.0, 2.0], "targets must be 3 class indices, or one for all, got torch.float64"),
     (-1, "target -1 is out of range"),
     (10, "target 10 is out of range: the model has 10 classes"),
 ])  # fmt: skip

@@ -111,7 +111,7 @@ def test_an_option_is_checked_by_its_annotation(capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "got"), [("cropped", r"torch.float32 of shape \(2, 3, 224, 223\)"), ("nothing", "NoneType")]
+    ("name", "got"), [("cropped", r"torch.float32 of shape \(2, 3, 224, 223\)"), ("nothing", "a NoneType")]
 )
 def test_another_shape_is_refused(name, got, capsys):
     assert main([*RUN, f"method=[users_own:{name},random]", "protocol=[distance]"]) == 2
