@@ -136,9 +136,7 @@ def test_lrp_without_biases_conserves(network, images, targets, method):
 def test_an_alpha_without_a_beta_is_refused(images):
     network = calibrated(NETWORKS["vgg"](), 32)
     for alpha in (0.5, float("nan"), float("inf")):
-        with pytest.raises(
-            rapbench.RapbenchError, match=r"makes beta = alpha - 1 negative; set alpha >= 1|finite number"
-        ):
+        with pytest.raises(rapbench.RapbenchError, match=r"makes beta = alpha - 1 negative|finite number"):
             rapbench.attribute(network, images, 0, "lrp_alpha_beta", alpha=alpha)
 
 
