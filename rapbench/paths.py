@@ -82,8 +82,11 @@ def check_name(text: str, setting: str) -> None:
         raise RapbenchError(f"{setting}={_short(text)} {reason}; give the name of one folder, such as {setting}=first")
 
 
-def check_folder(text: str, setting: str) -> None:
-    """Raise RapbenchError unless the folder that a setting names is there and can be written to, or can be made."""
+def check_folder(text: str, setting: str, read: bool = False) -> None:
+    """Raise RapbenchError unless the folder that a setting names is there and can be written to, or can be made.
+
+    read: it may be there only to be read.
+    """
     reason = ""
     if not text.strip():
         reason = "is empty"
@@ -97,7 +100,7 @@ def check_folder(text: str, setting: str) -> None:
             there = there.parent
         if not there.is_dir():
             reason = f"cannot be made a folder: {there} is not one"
-        elif not os.access(there, os.W_OK | os.X_OK):
+        elif not read and not os.access(there, os.W_OK | os.X_OK):
             reason = f"cannot be written to: no permission in {there}"
     if reason:
         raise RapbenchError(f"{setting}={_short(text)} {reason}; name another folder")

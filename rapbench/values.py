@@ -1,5 +1,6 @@
 """The values of a run's settings, checked before torch is imported: a slip is named in a second."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ def check_values(config: DictConfig) -> None:
     check_name(config.name, "name")
     if config.name == STORE:
         raise RapbenchError(f"name={STORE} is taken: results/{STORE} keeps what is computed; give another name")
-    check_folder(config.results, "results")
+    # A store that is there serves what it has, also where it can only be read.
+    check_folder(config.results, "results", read=os.path.isdir(os.path.join(config.results, STORE)))
     if not OmegaConf.is_interpolation(config, "output"):
         check_folder(config.output, "output")
 

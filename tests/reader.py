@@ -124,7 +124,11 @@ def understand(command: str) -> None:
         assert words[0] != "python" or (ROOT / words[1]).is_file(), words[1]
         several = ["-m"] if words[0] == "python" else []  # experiments that draw take models with commas between them
         for job in jobs([*several, *given]):
-            with initialize_config_dir(str(resource("configs")), version_base="1.3"):
+            # A manifest is written by a command before this one.
+            with (
+                initialize_config_dir(str(resource("configs")), version_base="1.3"),
+                patch("rapbench.values.load_manifest"),
+            ):
                 checked(compose("run", [*job, "output=anywhere"]))
         return
     match words:

@@ -19,6 +19,7 @@ from PIL import Image
 import rapbench
 from rapbench.cli import ended, main
 from rapbench.data.samples import samples
+from rapbench.errors import MethodError
 from rapbench.hydra_app import composed
 from rapbench.paths import resource
 from rapbench.report.gallery import palette
@@ -410,7 +411,7 @@ def test_what_a_run_did_not_keep_is_computed_in_its_chunk_and_kept(somewhere, mo
     monkeypatch.setattr("rapbench.runner.chunk.attribute", None)
     again = Finished(folder).heatmaps([2])
     assert all((again[name] == found[name]).all() for name in ("rap", "sensitivity"))
-    with pytest.raises(TypeError):
+    with pytest.raises(MethodError, match="not callable"):  # the other chunk is computed
         Finished(folder).heatmaps([2, 1])
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +22,7 @@ import rapbench
 from rapbench.cli import main
 from rapbench.methods import methods
 from rapbench.protocols import protocols
+from rapbench.protocols.perturbation import Perturbation
 from rapbench.report import plots
 from rapbench.report.gallery import FILE, load_gallery
 from rapbench.runner.written import RECORD
@@ -177,7 +179,7 @@ def test_nan_relevance_names_the_method_and_the_image(counted, capsys):
     )
     folder = Path("results/run/efficientnet_lite0")
     assert set(pd.read_csv(folder / "table1.csv").method) == {"random"}  # the others go on
-    assert "Left out: broken: NaN" in (folder / "table1.md").read_text()
+    assert "Methods that could not be used: broken: NaN" in (folder / "table1.md").read_text()
 
 
 class Odd(Exception):
@@ -235,9 +237,11 @@ def test_a_method_that_raises_goes_alone_named_with_file_and_line(capsys):
 
 
 def test_a_protocol_that_raises_is_named_with_file_and_line(capsys):
-    @protocols.register("crooked", kind="measure")
-    def crooked(order, counts, space):
-        raise ValueError("no")
+    @protocols.register("crooked")
+    @dataclass(frozen=True, kw_only=True)
+    class Crooked(Perturbation):
+        def perturbed(self, images, order, counts, seeds, normalisation):
+            raise ValueError("no")
 
     try:
         run("method=[random]", "protocol=[distance]", "+protocol.crooked={name: crooked, k: ${k}}", code=2)
@@ -333,7 +337,7 @@ def test_out_of_memory_while_the_subset_is_chosen_takes_fewer_images_at_once(lit
     monkeypatch.setattr(type(lite.network), "forward", forward)
     most = 5
     folder = run("method=[random]", "protocol=[distance]")
-    assert sizes[:3] == [16, 8, 4]
+    assert sizes[:4] == [1, 16, 8, 4]  # one image, to see that the network answers with logits
     said = capsys.readouterr().err
     assert (
         said.count("Out of memory with 16 images in one pass, to choose the subset; going on with smaller ones.") == 1
@@ -430,7 +434,7 @@ def test_a_multirun_is_one_job_a_combination():
 
 
 def test_report_writes_the_tables_again(capsys):
-    folder = run("method=[random]")
+    folder = run("method=[sensitivity]", "paper=on")
     names = ("table1.csv", "table1.md", "table1.tex", "distance.csv", "tests.csv", "verdict.csv", "paper.csv",
              "intervals.md", "intervals.tex", "report.html")  # fmt: skip
     before = {name: (folder / name).read_bytes() for name in names}
@@ -488,7 +492,7 @@ def test_what_cannot_be_reported_on_is_said_in_one_line(arguments, says, capsys)
     (["protocol.removal.fill=black"], "option fill='black': Input should be 'image_min', 'channel_min'"),
     (["subset.n=0"], "must be at least 1"),
     (["batch=0"], "must be at least 1"),
-    (["gallery=-1"], "gallery must be a number of images, 0 for none"),
+    (["gallery=-1"], "gallery must be at least 0, got -1"),
     (["precision=fp8"], "fp8"),
     (["method.rap.flow=up"], "option flow='up': Input should be 'both', 'normal' or"),
     (["k.positive=[0,500,250]"], "k.positive must ascend"),

@@ -8,6 +8,7 @@ from torch import Tensor
 from rapbench.data._dataset import UNLABELLED, Dataset
 from rapbench.data._manifest import Subset
 from rapbench.errors import RapbenchError
+from rapbench.limits import out_of_memory
 from rapbench.zoo._model import ZooModel
 
 ADVICE = {
@@ -27,6 +28,9 @@ def logits_of(model: ZooModel, device: torch.device) -> int:
             found = model(torch.zeros(1, 3, side, side, device=device))
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
+            if out_of_memory(error):
+                why = reason or type(error).__name__
+                raise RapbenchError(f"memory runs out even with one image at a time ({why})") from error
             raise RapbenchError(
                 f"{name} cannot be asked for an image of 3 x {side} x {side} ({type(error).__name__}: {reason})"
             ) from error

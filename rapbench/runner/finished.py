@@ -32,6 +32,7 @@ class Finished:
         about = provenance_of(folder, needs=("config", "refused"))
         try:
             config = DictConfig(OmegaConf.merge(OmegaConf.structured(RunConfig), _literal(about["config"])))
+            OmegaConf.to_container(config, resolve=True)  # each value is of its setting's type
         except (OmegaConfBaseException, RecursionError) as error:
             why = " ".join(str(error).split())
             raise RapbenchError(f"{folder}/provenance.json, config: {why}") from error
