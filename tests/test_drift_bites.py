@@ -65,8 +65,10 @@ MUTATIONS = {
         "methods/smoothgrad.py", "stdevs=noise * float", "stdevs=1.1 * noise * float", "gradients", 1),
     "guided backprop: ReLU6 without its bound": (
         "methods/_rectified.py", "return self.relu(x).clamp(max=6)", "return self.relu(x)", "relu", 1),
-    "DeepLIFT: ReLU6 without its bound": (
-        "methods/deeplift.py", "self.low(x.view_as(x)) - self.high(x - 6)", "self.low(x.view_as(x))", "relu", 1),
+    "DeepLIFT: the gradient in place of the rescale rule": (
+        "methods/deeplift.py", "SUPPORTED_NON_LINEAR[Elementwise] = nonlinear",
+        "SUPPORTED_NON_LINEAR[Elementwise] = lambda module, inputs, outputs, grad_input, grad_output, eps: grad_input",
+        "relu", 1),
     "edge: one channel": (
         "methods/edge.py", "inputs.double().mean(1)", "inputs.double()[:, 0]", "controls", 1),
     "random: a seed that ignores the image": (
@@ -82,25 +84,25 @@ MUTATIONS = {
     "ranking: one channel's relevance": (
         "protocols/ranking.py", "return torch.sum(relevance, dim=1)", "return relevance[:, 0]", "rap", 1),
     "removal: another fill": (
-        "protocols/_fills.py", "return images.amin((1, 2, 3), keepdim=True)",
-        "return images.mean((2, 3), keepdim=True)", "controls", 1),
+        "protocols/_fills.py", "return images.amin(image, keepdim=True)",
+        "return images.mean(channel, keepdim=True)", "controls", 1),
     "shuffling: each channel for itself": (
         "protocols/shuffling.py", "pixels.rows[pixels.places] = pixels.rows[source]", PER_CHANNEL, "controls", 1),
     "shuffling: a seed that ignores the image": (
-        "runner/chunk.py", "seed_of(self.seed, row.sha256) for", "seed_of(self.seed) for", "controls", 1),
+        "protocols/perturbation.py", "seeds = batch.seeds()", "seeds = torch.zeros_like(batch.seeds())", "controls", 1),
     "shuffling: keys by rank": (
         "protocols/shuffling.py", "keys_at(seeds, ascending)",
         "keys_at(seeds, torch.arange(ascending.shape[1], device=seeds.device)[None])", "controls", 1),
     "D_K: from the second pixel": (
-        "protocols/distance.py", "(rows - rows[:, :1])", "(rows - rows[:, 1:2])", "controls", 1),
+        "protocols/distance.py", "(places - places[..., :1])", "(places - places[..., 1:2])", "controls", 1),
     "D_K: divided by K + 1": (
         "protocols/distance.py", "sums.gather(1, counts) / counts", "sums.gather(1, counts) / (counts + 1)",
         "controls", 1),
     "evaluation: no pixel is perturbed": (
-        "runner/evaluate.py", "selected[rows, columns], seeds[rows]", "0 * selected[rows, columns], seeds[rows]",
+        "protocols/perturbation.py", "selected[rows, columns], seeds[rows]", "0 * selected[rows, columns], seeds[rows]",
         "controls", 1),
     "evaluation: the best logit instead of the label's": (
-        "runner/evaluate.py", "return logits.gather(1, labels[:, None])[:, 0]", "return logits.amax(1)", "controls", 1),
+        "protocols/batch.py", "return logits.gather(1, places)[:, 0],", "return logits.amax(1),", "controls", 1),
     "regions: MoRF and LeRF exchanged": (
         "protocols/regions.py", "(-relevance, relevance, drawn)", "(relevance, -relevance, drawn)", "rap", 1),
     "regions: a step behind": (
@@ -108,9 +110,10 @@ MUTATIONS = {
     "regions: drawn beyond the range of pixel values": (
         "protocols/regions.py", "((drawn + 1) / 2)", "drawn", "controls", 1),
     "regions: a seed that ignores the image": (
-        "runner/chunk.py", "seed_of(self.seed, row.sha256, protocol", "seed_of(self.seed, protocol", "controls", 1),
+        "protocols/regions.py", 'seeds = batch.seeds("regions")', 'seeds = torch.zeros_like(batch.seeds("regions"))',
+        "controls", 1),
     "chunks: every chunk begins at the first image": (
-        "runner/chunk.py", 'columns.pop("row") + self.first', 'columns.pop("row")', "controls", 2),
+        "runner/chunk.py", 'columns["row"] + self.first', 'columns["row"]', "controls", 2),
     "preprocessing: another filter, in the code": (
         "zoo/_model.py", "InterpolationMode(self.interpolation)", 'InterpolationMode("bilinear")', "controls", 1),
     "preprocessing: a deviation 1 % too large, in the code": (

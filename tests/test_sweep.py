@@ -22,9 +22,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 import rapbench
 from rapbench import job_folders
 from rapbench.cli import main
+from rapbench.limits import out_of_memory
 from rapbench.methods import methods
 from rapbench.paths import resource
-from rapbench.runner.memory import out_of_memory
 from rapbench.runner.shard import Shard
 
 COMMON = ["model=efficientnet_lite0", "subset.n=7", "chunk=2", "method=[random,sensitivity]",

@@ -14,7 +14,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from rapbench.errors import RapbenchError
-from rapbench.relevance.prepared import FEW, full_precision, kept, out_of_memory
+from rapbench.limits import out_of_memory
+from rapbench.logits import FEW, full_precision
+from rapbench.makeup import kept
 
 STEP = 1e-6  # of the differences, in float64
 ERROR = 1e-3  # what a kink within a step, or rounding, may make of it

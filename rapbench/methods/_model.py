@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from rapbench.errors import RapbenchError
+from rapbench.limits import out_of_memory
+from rapbench.logits import FEW, difference, full_precision, tolerance
+from rapbench.makeup import kept, wrapped
 from rapbench.methods._arguments import say
-from rapbench.relevance.plain import wrapped
-from rapbench.relevance.prepared import FEW, difference, full_precision, kept, out_of_memory, tolerance
 
 _WRAP = "wrap it in an nn.Module whose forward"
 

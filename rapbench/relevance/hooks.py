@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rapbench.errors import RapbenchError
-from rapbench.relevance.plain import reparametrisations
+from rapbench.makeup import reparametrisations
 
 
 def refuse_hooks_that_change(model: nn.Module, inputs: Tensor) -> None:

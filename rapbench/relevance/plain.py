@@ -9,11 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
-from torch.nn.utils.prune import BasePruningMethod
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 
 from rapbench.errors import RapbenchError
+from rapbench.makeup import computed_by, reparametrisations
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -24,26 +22,6 @@ def twin(module: nn.Module) -> nn.Module:
     vars(copied).update(vars(module))
     vars(copied).update({name: copy.copy(value) for name, value in vars(module).items() if isinstance(value, dict)})
     return copied
-
-
-def wrapped(module: nn.Module) -> nn.Module | None:
-    """Return the module inside torch.compile's, DataParallel's or DistributedDataParallel's wrapper, else None."""
-    if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        return module.module
-    # by name: to import its class takes longer than all the rest
-    compiled = type(module).__name__ == "OptimizedModule" and type(module).__module__.startswith("torch._dynamo")
-    return module._orig_mod if compiled else None  # type: ignore[return-value]
-
-
-def reparametrisations(module: nn.Module) -> list[Any]:
-    """Return the hooks of torch.nn.utils.weight_norm, spectral_norm and prune, which compute a weight at each call."""
-    known = (WeightNorm, SpectralNorm, BasePruningMethod)
-    return [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, known)]
-
-
-def computed_by(hook: Any) -> str:
-    """Return the name of the tensor that such a hook computes."""
-    return hook._tensor_name if isinstance(hook, BasePruningMethod) else hook.name
 
 
 def plain(module: nn.Module, place: str) -> tuple[nn.Module, list[Callable[[], None]]]:

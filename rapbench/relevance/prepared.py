@@ -1,32 +1,18 @@
-"""What is worked out from a model's make-up once, and kept while it lives: tracing takes longer than a pass.
+"""A model's graph in the form that a method needs, once it has been seen to compute what the model computes."""
 
-Whatever is traced goes through `prepared`, which sees that it computes what the model computes.
-"""
-
-import weakref
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Hashable
+from typing import Protocol, TypeVar
 
 import torch
 import torch.fx
 from torch import Tensor, nn
 
 from rapbench.errors import RapbenchError
+from rapbench.limits import out_of_memory
+from rapbench.logits import FEW, difference, full_precision, tolerance
+from rapbench.makeup import Kept, kept
 from rapbench.relevance.canonical import update
 from rapbench.relevance.hooks import refuse_hooks_that_change
-from rapbench.relevance.plain import computed_by, reparametrisations
-
-FEW = 4  # images to compare on: what tracing gets wrong does not depend on the image
-
-
-class Kept(Protocol):
-    """Something made of a model. shaped: it holds for inputs of one shape only."""
-
-    @property
-    def shaped(self) -> bool:
-        """Whether it holds for inputs of one shape only."""
-        ...
 
 
 class Prepared(Kept, Protocol):
@@ -42,25 +28,7 @@ class Prepared(Kept, Protocol):
         ...
 
 
-K = TypeVar("K", bound=Kept)
 P = TypeVar("P", bound=Prepared)
-_KNOWN: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, tuple[Any, Any]]] = weakref.WeakKeyDictionary()
-
-
-def kept(model: nn.Module, inputs: Tensor, kind: Hashable, build: Callable[[], K]) -> K:
-    """Return build(), made anew only when the model's make-up has changed; the values of its weights may change freely.
-
-    What `build` returns must read weights when it is used, not keep what it computed from them.
-    """
-    made_of = makeup(model)
-    known = _KNOWN.setdefault(model, {})
-    if kind in known:
-        found, of = known[kind]
-        if of == (made_of, inputs.shape if found.shaped else None):
-            return found
-    found = build()
-    known[kind] = found, (made_of, inputs.shape if found.shaped else None)
-    return found
 
 
 def prepared(model: nn.Module, inputs: Tensor, kind: Hashable, build: Callable[[], P]) -> P:
@@ -117,70 +85,3 @@ _WRITE_PLAINLY = (
     "of the input), or choose a method that needs no graph: sensitivity, gradient_x_input, integrated_gradients, "
     "smoothgrad"
 )
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out: the runner's to handle."""
-    from rapbench.runner.memory import out_of_memory as said  # which imports this package
-
-    return said(error)
-
-
-def difference(one: Any, other: Any) -> float:
-    """Return the largest difference of two models' logits, (N, classes), as a share of an image's largest; or inf."""
-    if not isinstance(one, Tensor) or not isinstance(other, Tensor) or one.shape != other.shape:
-        return torch.inf
-    if torch.equal(one, other):
-        return 0.0
-    apart = (one.double() - other.double()).abs().flatten(1).amax(1)
-    scale = other.double().abs().flatten(1).amax(1).clamp(min=torch.finfo(other.dtype).tiny)
-    largest = float((apart / scale).max())
-    return largest if largest == largest else torch.inf  # NaN, of one of them
-
-
-def tolerance(logits: Tensor) -> float:
-    """Return how much two ways to compute the same logits may differ by rounding, as a share of the largest."""
-    return torch.finfo(logits.dtype).eps ** 0.5
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Let no GPU round what it multiplies to 10 bits."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
-
-
-def makeup(model: nn.Module) -> list[Any]:
-    """Return what a model is made of, but for the values of its weights; equal lists mean the same computation."""
-    found: list[Any] = []
-    for name, module in model.named_modules():
-        passed_over = _REGISTRIES | {computed_by(hook) for hook in reparametrisations(module)}
-        attributes = [(key, _print(value)) for key, value in vars(module).items() if key not in passed_over]
-        tensors = [
-            (key, id(tensor), tensor.data_ptr())
-            for registry in (module._parameters, module._buffers)
-            for key, tensor in registry.items()
-            if tensor is not None
-        ]
-        found.append((name, id(module), type(module).forward, attributes, tensors))
-    return found
-
-
-_REGISTRIES = {"_parameters", "_buffers", "_modules"}
-
-
-def _print(value: Any, depth: int = 3) -> Any:
-    """Return what tells an attribute from another, or from itself after a change."""
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
-        return type(value), repr(value)
-    if isinstance(value, Tensor):
-        return id(value), value.data_ptr(), 0 if value.is_inference() else value._version
-    if depth and isinstance(value, dict):
-        return [(_print(key, depth - 1), _print(one, depth - 1)) for key, one in value.items()]
-    if depth and isinstance(value, (tuple, list)):
-        return type(value), [_print(one, depth - 1) for one in value]
-    return id(value)

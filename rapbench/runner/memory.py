@@ -12,8 +12,6 @@ from rapbench.runner.allocator import release_memory
 from rapbench.runner.job import Job, Size
 from rapbench.say import say
 
-__all__ = ["compute", "halves", "out_of_memory", "with_less"]
-
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 
