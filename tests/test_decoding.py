@@ -129,7 +129,7 @@ BROKEN = {
     "truncated JPEG": (encoded(PHOTO, "JPEG")[:-400], "image file is truncated"),
     "truncated PNG": (encoded(PHOTO)[:2000], "truncated"),
     "cut in the header": (encoded(PHOTO, "JPEG")[:10], ""),
-    "bomb": (bomb(), "exceeds limit of"),
+    "bomb": (bomb(), "more than 50 million"),
 }
 
 

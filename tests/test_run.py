@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +22,7 @@ import rapbench
 from rapbench.cli import main
 from rapbench.methods import methods
 from rapbench.protocols import protocols
+from rapbench.protocols.protocol import Metric, Protocol
 from rapbench.report import plots
 from rapbench.report.gallery import FILE, load_gallery
 from rapbench.runner.written import RECORD
@@ -235,16 +237,25 @@ def test_a_method_that_raises_goes_alone_named_with_file_and_line(capsys):
 
 
 def test_a_protocol_that_raises_is_named_with_file_and_line(capsys):
-    @protocols.register("crooked", kind="measure")
-    def crooked(order, counts, space):
-        raise ValueError("no")
+    @protocols.register("crooked")
+    @dataclass(frozen=True, kw_only=True)
+    class Crooked(Protocol):
+        metrics = (Metric("crooked"),)
+
+        def variants(self, signs):
+            return {"": [""]}
+
+        def evaluate(self, batch, variant, steps):
+            raise ValueError("no")
 
     try:
-        run("method=[random]", "protocol=[distance]", "+protocol.crooked={name: crooked, k: ${k}}", code=2)
+        run("method=[random]", "protocol=[distance]", "+protocol.crooked.name=crooked", code=2)
     finally:
         protocols._entries.pop("crooked")
+    error = capsys.readouterr().err
     says = rf"rapbench: protocol 'crooked': ValueError: no \({re.escape(__file__)}:\d+\)"
-    assert re.search(says, capsys.readouterr().err.splitlines()[-1])
+    assert re.search(says, error.splitlines()[-1])
+    assert "Traceback" not in error
 
 
 def test_leftovers_of_a_killed_run_go_with_the_next(tmp_path):
@@ -333,7 +344,7 @@ def test_out_of_memory_while_the_subset_is_chosen_takes_fewer_images_at_once(lit
     monkeypatch.setattr(type(lite.network), "forward", forward)
     most = 5
     folder = run("method=[random]", "protocol=[distance]")
-    assert sizes[:3] == [16, 8, 4]
+    assert [size for size in sizes if size > 1][:3] == [16, 8, 4]
     said = capsys.readouterr().err
     assert (
         said.count("Out of memory with 16 images in one pass, to choose the subset; going on with smaller ones.") == 1
@@ -341,7 +352,7 @@ def test_out_of_memory_while_the_subset_is_chosen_takes_fewer_images_at_once(lit
     assert len(pd.read_csv(folder / "manifest.csv")) == 4
     most = 0
     run("method=[random]", "protocol=[distance]", "results=none", code=2)
-    assert "rapbench: memory runs out even with one image at a time" in capsys.readouterr().err.splitlines()[-1]
+    assert capsys.readouterr().err.splitlines()[-1].startswith("rapbench: memory runs out")
 
 
 @pytest.mark.parametrize(("error", "says"), [

@@ -8,6 +8,7 @@ from torch import Tensor
 from rapbench.data._dataset import UNLABELLED, Dataset
 from rapbench.data._manifest import Subset
 from rapbench.errors import RapbenchError
+from rapbench.limits import out_of_memory
 from rapbench.zoo._model import ZooModel
 
 ADVICE = {
@@ -26,6 +27,8 @@ def logits_of(model: ZooModel, device: torch.device) -> int:
         try:
             found = model(torch.zeros(1, 3, side, side, device=device))
         except Exception as error:
+            if out_of_memory(error):  # which says nothing of the model
+                raise
             reason = " ".join(str(error).split())[:200]
             raise RapbenchError(
                 f"{name} cannot be asked for an image of 3 x {side} x {side} ({type(error).__name__}: {reason})"
