@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from rapbench.data._manifest import load_manifest
 from rapbench.data.imagenet import imagenet
 from rapbench.data.samples import samples
 from rapbench.runner.identity import draw_key
+from rapbench.store.sealed import write_sealed
 from rapbench.zoo._model import ZooModel
 
 CPU = torch.device("cpu")
@@ -143,6 +145,50 @@ def test_a_kept_file_that_is_broken_is_made_anew(watched, imagenet_root, tmp_pat
     victim.write_text(victim.read_text().replace(", ", ",  ", 1))
     assert select([watched], dataset, 500, 0, CPU, draws(tmp_path)) == want
     assert "is damaged: its checksum is wrong; moved to" in capsys.readouterr().err
+
+
+def renewed(path: Path, change) -> None:
+    """Put a file in a batch's place that holds other things, with a name that its bytes deserve."""
+    held = json.loads(path.read_text())
+    path.unlink()
+    write_sealed(path.parent, path.name.rpartition("-")[0], "json", json.dumps(change(held)).encode())
+
+
+def first(held: dict, value: object, place: int) -> dict:
+    held["verdicts"][0][place] = value
+    return held
+
+
+FOREIGN = {
+    "another batch's": lambda path: [shutil.copy(other, path.with_name(f"00001-{other.name.partition('-')[2]}"))
+                                     for other in path.parent.glob("00000-*")],
+    "another draw's": lambda path: renewed(path, lambda held: held | {"key": held["key"] | {"seed": 5}}),
+    "a list, as other versions kept": lambda path: renewed(path, lambda held: held["verdicts"]),
+    "null": lambda path: renewed(path, lambda held: None),
+    "a verdict less": lambda path: renewed(path, lambda held: held | {"verdicts": held["verdicts"][1:]}),
+    "a verdict twice": lambda path: renewed(path, lambda held: held | {"verdicts": held["verdicts"] * 2}),
+    "a label as text": lambda path: renewed(path, lambda held: first(held, "3", 1)),
+    "a prediction that is true": lambda path: renewed(path, lambda held: first(held, True, 3)),
+    "a whole logit": lambda path: renewed(path, lambda held: first(held, 7, 4)),
+    "values less": lambda path: renewed(path, lambda held: held | {"verdicts": [[] for _ in held["verdicts"]]}),
+    "no number": lambda path: shutil.copy(path, path.with_name(path.name.replace("00001", "notes"))),
+    "a number beyond": lambda path: shutil.copy(path, path.with_name(path.name.replace("00001", "00099"))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_only_a_batchs_own_verdicts_are_believed(watched, imagenet_root, tmp_path, capsys, kind):
+    dataset = imagenet(root=str(imagenet_root))
+    want = select([watched], dataset, 500, 0, CPU, draws(tmp_path))
+    victim = next(tmp_path.glob("draws/*/00001-*.json"))
+    FOREIGN[kind](victim)
+    if kind == "another batch's":
+        victim.unlink()
+    assert select([watched], dataset, 500, 0, CPU, draws(tmp_path)) == want
+    said = capsys.readouterr().err
+    assert "is damaged: " in said
+    assert "/set-aside/" in said
+    assert len(list(tmp_path.glob("draws/*/00001-*.json"))) == 1
 
 
 def test_broken_images_are_left_out_and_more_than_one_per_cent_is_an_error(lite, imagenet_root, tmp_path, capfd):

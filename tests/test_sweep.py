@@ -465,9 +465,9 @@ def test_a_sweep_over_anything_keeps_every_job_and_tells_of_each(capsys):
             config = json.loads((folder / "provenance.json").read_text())["config"]
             assert f"gallery={config['gallery']}" in index[folder.name]
             assert len(config["k"]["negative"]) == (2600 if folder.name[:4].isdigit() else 1)
-    before = {path: path.stat().st_ino for path in Path("a").rglob("*.parquet")}
-    assert main(["run", *words, f"k.negative=[0],{long}", "results=a"]) == 0
-    assert {path: path.stat().st_ino for path in Path("a").rglob("*.parquet")} == before
+    before = {path: path.stat().st_ino for path in Path().rglob("*.parquet")}
+    assert main(["run", *words, f"k.negative=[0],{long}", "results=a,b"]) == 0  # finds its folders again
+    assert {path: path.stat().st_ino for path in Path().rglob("*.parquet")} == before
 
 
 def test_a_launcher_that_is_not_installed_is_named_with_its_extra(capsys):

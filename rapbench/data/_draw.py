@@ -40,13 +40,13 @@ def select(
     seed: int,
     device: torch.device,
     draws: Draws | None = None,
-    batch: int = BATCH,
+    batch: int | None = None,
 ) -> Subset:
     """Return the first n images of the draw that every model classifies as their label (top-1, in float32).
 
     The rows carry the first model's logits. An image without a label gets the first model's prediction as its label.
-    draws: where verdicts are kept, if anywhere. batch: images in one pass. Raises RapbenchError when no image is left,
-    or when more than 1 % of those looked at cannot be decoded.
+    draws: where verdicts are kept, if anywhere. batch: images in one pass; None: BATCH. Raises RapbenchError when no
+    image is left, or when more than 1 % of those looked at cannot be decoded.
     """
     first, others = models[0], models[1:]
     also = " ".join(f"{model.facts.name}@{model.weights_sha256}" for model in others)
@@ -57,7 +57,9 @@ def select(
         bar = stack.enter_context(
             tqdm(total=min(n, len(dataset.samples)), desc=f"{first.facts.name} · subset", unit="image")
         )
-        streams = [stack.enter_context(closing(_verdicts(m, dataset, seed, device, draws, batch))) for m in models]
+        streams = [
+            stack.enter_context(closing(_verdicts(m, dataset, seed, device, draws, batch or BATCH))) for m in models
+        ]
         for batches in zip(*streams, strict=True):
             for verdict, *rest in zip(*batches, strict=True):
                 looked_at += 1

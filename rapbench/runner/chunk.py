@@ -137,7 +137,10 @@ def _said(error: BaseException, choice: Choice) -> str:
 
 def _is_theirs(file: str, choice: Choice) -> bool:
     """Whether a file is a method's own, or of a user's code: neither a library's nor the runner's."""
-    made = inspect.unwrap(choice.entry.function)
+    try:
+        own = inspect.getsourcefile(inspect.unwrap(choice.entry.function))
+    except TypeError:  # a callable that is no function
+        own = None
     places = (sysconfig.get_path("stdlib"), str(Path(rapbench.__file__).parent))
     library = any(part in ("site-packages", "dist-packages") for part in Path(file).parts)
-    return file == inspect.getsourcefile(made) or not (library or file.startswith((*places, "<")))
+    return file == own or not (library or file.startswith((*places, "<")))

@@ -27,6 +27,8 @@ def logits_of(model: ZooModel, device: torch.device) -> int:
         try:
             found = model(torch.zeros(1, 3, side, side, device=device))
         except Exception as error:
+            if out_of_memory(error):  # which says nothing of the model
+                raise
             reason = " ".join(str(error).split())[:200]
             if out_of_memory(error):
                 why = reason or type(error).__name__
