@@ -323,6 +323,22 @@ def test_a_claim_holds_against_the_removal_of_its_folder(tmp_path):
             assert Claim.of(path) is None
 
 
+def test_a_file_that_is_removed_between_opening_and_locking_is_made_anew(tmp_path, monkeypatch):
+    path = tmp_path / "a.parts" / "00000.lock"
+    really, removed = claim.lock, []
+
+    def lock(handle: int) -> bool:
+        if not removed:  # as `gc` may, of a lock that nobody has yet
+            shutil.rmtree(path.parent)
+            removed.append(path)
+        return really(handle)
+
+    monkeypatch.setattr(claim, "lock", lock)
+    with Claim.of(path) as held:
+        assert os.path.samestat(os.fstat(held.handle), path.stat())
+        assert Claim.of(path) is None
+
+
 @pytest.mark.parametrize("error", [errno.EACCES, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM])
 def test_a_disk_that_locks_nothing_is_not_waited_for(tmp_path, monkeypatch, error, capsys):
     def flock(handle: int, how: int) -> None:
