@@ -675,3 +675,43 @@ def test_damaged_bytes_are_one_line(kind, data, tmp_path):
     except (rapbench.RapbenchError, BrokenImage, OSError) as error:
         said = str(error)
     assert "\n" not in said
+
+
+# Prints the bytes of a small parquet file with one byte of its footer changed so that pyarrow ends the process.
+FATAL = """
+import io, os, random, sys
+import pyarrow.parquet as pq
+data = open(sys.argv[1], "rb").read()
+size = int.from_bytes(data[-8:-4], "little")
+draws = random.Random(0)
+for _ in range(20000):
+    bad = bytearray(data)
+    bad[len(data) - 8 - size + draws.randrange(size)] = draws.randrange(256)
+    child = os.fork()
+    if not child:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        try:
+            with pq.ParquetFile(io.BytesIO(bytes(bad))) as file:
+                for group in map(file.metadata.row_group, range(file.metadata.num_row_groups)):
+                    for column in map(group.column, range(group.num_columns)):
+                        column.to_dict()
+        except Exception:
+            pass
+        os._exit(0)
+    if os.WIFSIGNALED(os.waitpid(child, 0)[1]):
+        open(sys.argv[1], "wb").write(bad)
+        break
+else:
+    sys.exit("none found")
+"""
+
+
+def test_a_parquet_footer_that_ends_the_process_is_named(tmp_path):
+    sound, fatal = (tmp_path / name for name in ("a.parquet", "b.parquet"))
+    rows = [{"bytes": b"x", "path": f"{number}.jpg"} for number in (1, 2)]
+    for path in (sound, fatal):
+        layouts.parquet(path, rows, [1, 2])
+    subprocess.run([sys.executable, "-c", FATAL, str(fatal)], check=True)
+    with pytest.raises(rapbench.RapbenchError, match=rf"{fatal} cannot be read .*; download it again"):
+        open_parquet(tmp_path, [sound, fatal], True)
+    assert len(open_parquet(tmp_path, [sound], True).samples) == 2
