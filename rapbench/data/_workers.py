@@ -40,9 +40,10 @@ class Worker:
         context: Any = multiprocessing.get_context(method)
         self.numbers: list[int] = []
         self._done: dict[int, tuple[Any, BaseException | None]] = {}
+        self._doing = context.RawValue("l", -1)  # shared: what was made and not yet sent dies with the process
         self._pipe, theirs = context.Pipe()
         try:
-            self._process = context.Process(target=_work, args=(task, theirs), daemon=True)
+            self._process = context.Process(target=_work, args=(task, theirs, self._doing), daemon=True)
             with _signals_wait(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of forking beside threads, none of whose locks are needed
                 self._process.start()
@@ -72,7 +73,9 @@ class Worker:
     def died_of(self) -> tuple[int, int]:
         """Return the exit code of a process that died, and the task that it was doing."""
         self._process.join(5)
-        return self._process.exitcode or 0, next(number for number in self.numbers if number not in self._done)
+        pending = [number for number in self.numbers if number not in self._done]
+        doing = self._doing.value
+        return self._process.exitcode or 0, doing if doing in pending else pending[0]
 
     def end(self) -> None:
         """End the process, whatever it is doing."""
@@ -144,8 +147,11 @@ def in_order(
             worker.end()
 
 
-def _work(task: Task, pipe: Connection) -> None:
-    """Do the tasks that come through a pipe; what they make goes back as fast as it is taken."""
+def _work(task: Task, pipe: Connection, doing: Any) -> None:
+    """Do the tasks that come through a pipe; what they make goes back as fast as it is taken.
+
+    doing: shared with the main process, the number of the task in hand.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends the others
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
@@ -159,6 +165,7 @@ def _work(task: Task, pipe: Connection) -> None:
             number = pipe.recv()
         except (EOFError, OSError):
             os._exit(0)
+        doing.value = number
         try:
             results.put((number, task(number), None))
         except Exception as error:
