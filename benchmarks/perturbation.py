@@ -38,7 +38,8 @@ def main() -> None:
         asked = protocol.asked(SIGNS)
 
         def job(protocol: Protocol = protocol) -> object:
-            batch = Batch(images, labels, heatmaps, forward, clean, ids, 0, model.transform.normalisation, BATCH)
+            moments = model.transform.normalisation
+            batch = Batch(images, labels, heatmaps, forward, lambda: clean, ids, 0, moments, BATCH)
             return table_of(batch, protocol, protocol.variants(SIGNS))
 
         if asked:

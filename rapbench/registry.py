@@ -29,10 +29,6 @@ _source: ContextVar[str | None] = ContextVar("source", default=None)  # the file
 _ANY_CLASS = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
-class NotNamed(RapbenchError):
-    """A module that a file of data names, and the user does not."""
-
-
 @contextmanager
 def names_from(file: Any) -> Iterator[None]:
     """Within: names that are looked up come from a file of data, and import no module that the user did not name."""
@@ -187,7 +183,7 @@ class Registry:
         if file is None:
             _named.add(module)
         elif not any(f"{module}.".startswith(f"{named}.") for named in _named):
-            raise NotNamed(
+            raise RapbenchError(
                 f"{file} names the {self.kind} {place!r}, and a module that only a file names is not imported, as that "
                 f"would run it; if you trust it, add --allow-module {module}"
             )

@@ -13,7 +13,7 @@ from rapbench.methods import methods
 from rapbench.protocols import protocols
 from rapbench.protocols._ks import check_ks
 from rapbench.protocols.batch import Batch
-from rapbench.protocols.distance import distance
+from rapbench.protocols.distance import Distance, distance
 from rapbench.protocols.perturbation import Perturbation
 from rapbench.protocols.ranking import rank_pixels
 from rapbench.protocols.removal import Removal
@@ -228,7 +228,7 @@ def test_many_pairs_in_one_pass_give_what_one_at_a_time_gives(batch):
     ranking, ks = rank_pixels(heatmaps, "positive"), [0, 2, 9, "all"]
     with torch.no_grad():
         clean = net(images)
-    given = Batch(images, labels, heatmaps, net, clean, list("abcde"), size=batch)
+    given = Batch(images, labels, heatmaps, net, lambda: clean, list("abcde"), size=batch)
     rows = table_of(given, Removal(), {"positive": ks})
     at = 0
     for index in range(5):
@@ -256,7 +256,8 @@ def test_the_clean_answer_costs_no_forward_pass():
         passes.append(len(batch))
         return torch.zeros(len(batch), 3)
 
-    given = Batch(images, torch.zeros(5, dtype=torch.int64), heatmaps, forward, torch.zeros(5, 3), list("abcde"))
+    labels = torch.zeros(5, dtype=torch.int64)
+    given = Batch(images, labels, heatmaps, forward, lambda: torch.zeros(5, 3), list("abcde"))
     table_of(given, Shuffling(), {"positive": [0, 1, 2, "all"]})
     assert passes == [8, 7]
 
@@ -271,7 +272,7 @@ def test_step_zero_is_the_clean_input_or_asked_like_any_other(zero, asked):
         return batch.flatten(1)[:, :3]
 
     clean = images.flatten(1)[:, :3]
-    given = Batch(images, torch.zeros(5, dtype=torch.int64), heatmaps, forward, clean, list("abcde"), size=4)
+    given = Batch(images, torch.zeros(5, dtype=torch.int64), heatmaps, forward, lambda: clean, list("abcde"), size=4)
     answers = given.ask(lambda rows, columns: -images[rows], [0, 1, 2], zero=zero)
     assert len(seen) == asked
     want = clean if zero == "clean" else -clean
@@ -308,3 +309,13 @@ def test_methods_that_select_the_same_pixels_are_asked_of_the_same_shuffled_imag
         assert len(set(every)) == 1
         assert every[0] != found["rising"][row, "positive", "0", 0]
         assert found["rising"][row, "positive", "20", 20] != found["falling"][row, "positive", "20", 20]
+
+
+def test_a_protocol_that_does_not_ask_the_model_costs_no_pass():
+    def never(*_):
+        raise AssertionError("the model was asked")
+
+    images, heatmaps = case()
+    given = Batch(images, torch.zeros(5, dtype=torch.int64), heatmaps, never, never, list("abcde"))
+    rows = table_of(given, Distance(), {"positive": [1, "all"]})
+    assert len(rows["row"]) == 10

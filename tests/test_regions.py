@@ -31,7 +31,7 @@ def linear(height=29, width=34):
 
 def batch_of(net, images, heatmaps, labels, size, names=range(5)):
     ids = [f"image {name}" for name in names]
-    return Batch(images, labels, heatmaps, net, net(images), ids, 0, MOMENTS, size)
+    return Batch(images, labels, heatmaps, net, lambda: net(images), ids, 0, MOMENTS, size)
 
 
 def test_four_regions_by_hand():
@@ -194,7 +194,8 @@ def test_passes_are_full_batches_and_nothing_grows_with_the_steps():
         sizes.append(len(batch))
         return torch.zeros(len(batch), 3)
 
-    given = Batch(images, torch.zeros(5, dtype=torch.int64), heatmaps, forward, torch.zeros(5, 3), list("abcde"))
+    labels = torch.zeros(5, dtype=torch.int64)
+    given = Batch(images, labels, heatmaps, forward, lambda: torch.zeros(5, 3), list("abcde"))
     table_of(given, RegionPerturbation(size=2, steps=200, fill="zero"), {"morf": list(range(201))})
     assert sizes == [8] * 125
     small, large = (regions(images, heatmaps, SEEDS, size=2, steps=steps, fill="zero") for steps in (1, 200))

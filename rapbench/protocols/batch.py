@@ -47,8 +47,8 @@ class Batch:
         Relevance summed over channels.
     forward : callable
         (P, C, *space) inputs to (P, classes) logits.
-    clean : Tensor, (N, classes)
-        Logits of the inputs as they are.
+    clean : callable
+        Returns the (N, classes) logits of the unchanged inputs; called where a protocol asks the model.
     ids : sequence of str
         What identifies each input, whatever batch it is in.
     seed : int
@@ -63,7 +63,7 @@ class Batch:
     labels: Tensor
     heatmaps: Tensor
     forward: Forward
-    clean: Tensor
+    clean: Callable[[], Tensor]
     ids: Sequence[str]
     seed: int = 0
     normalisation: Normalisation | None = None
@@ -98,7 +98,8 @@ class Batch:
             What step 0 stands for: the input as it is, which is known already, or an input to ask about like any other.
         """
         rows, count = len(self.labels), len(steps)
-        known = (self.clean.argmax(1), *_outputs(self.clean, self.labels))
+        clean = self.clean()
+        known = (clean.argmax(1), *_outputs(clean, self.labels))
         predicted, logit, probability = (values[:, None].repeat(1, count) for values in known)
         asked = [column for column, step in enumerate(steps) if step != 0 or zero == "asked"]
         pairs = [(row, column) for column in asked for row in range(rows)]

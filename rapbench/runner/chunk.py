@@ -86,7 +86,7 @@ class Chunk:
         kept: where heatmaps are looked for and kept. Raises RapbenchError when the method cannot be used.
         """
         batch = Batch(
-            self.images, self.labels, self.heatmaps(method, kept), self.forward, self.clean,
+            self.images, self.labels, self.heatmaps(method, kept), self.forward, lambda: self.clean,
             [row.sha256 for row in self.rows], self.seed, self.model.transform.normalisation, self.batch,
         )  # fmt: skip
         for protocol in wanted:
