@@ -15,6 +15,10 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 import rapbench
 from rapbench.data.samples import samples
+from rapbench.registries import REGISTRIES
+from rapbench.relevance import rules
+from rapbench.relevance.aaai import AAAI
+from rapbench.relevance.lrp import LRP
 from rapbench.zoo._model import ZooModel
 from rapbench.zoo.resnet50_keras import keras_resnet50
 from tests.browser import start
@@ -72,6 +76,21 @@ def calibrated(network: nn.Module, size: int, seed: int = 0, shape: tuple[int, .
     with torch.no_grad():
         network(torch.randn(8, *(shape or (3, size, size)), dtype=torch.float64, generator=generator))
     return network.eval()
+
+
+@pytest.fixture(autouse=True)
+def nothing_entered_stays():
+    """Forget after each test what it has entered in a registry or in a table of rules, whatever test comes next."""
+    for registry in REGISTRIES.values():
+        list(registry)  # loads it
+    tables = [registry._entries for registry in REGISTRIES.values()]
+    tables += [*rules.RULES.maps, *AAAI.maps, *LRP.maps, rules._FORGETFUL, rules._CONDITIONS]
+    before = [table.copy() for table in tables]
+    yield
+    for table, entries in zip(tables, before, strict=True):
+        if table != entries:
+            table.clear()
+            table.update(entries)
 
 
 @pytest.fixture(params=NETWORKS)

@@ -276,8 +276,7 @@ def place(tmp_path, monkeypatch):
     def own() -> ZooModel:
         return model(made["classes"])
 
-    yield made
-    models._entries.pop("own")
+    return made
 
 
 RUN = ["run", "model=tests.test_compatible:own", "method=[sensitivity,random,edge]", "data=folder", "data.root=photos",

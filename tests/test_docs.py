@@ -26,16 +26,13 @@ BEFORE = {"docs/drift.md": [TABLE, BASELINE], "docs/report.md": [TABLE], "README
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch) -> Path:
-    """A folder of the reader's own, whose rapbench forgets afterwards what the reader registered."""
+    """A folder of the reader's own, whose modules are forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cache").mkdir()
     if (packages := cache_folder() / "npm").is_dir():
         (tmp_path / "cache/npm").symlink_to(packages)
     monkeypatch.setenv("RAPBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(sys, "path", [*sys.path])
-    for registry in REGISTRIES.values():
-        list(registry)
-        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     known = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - known:

@@ -392,7 +392,6 @@ def mine(step, relevance, kappa):
 def test_a_rule_of_the_users_own_counts_where_it_is_used(own, monkeypatch):
     from rapbench.relevance import RULES
 
-    monkeypatch.setattr(RULES, "maps", [dict(table) for table in RULES.maps])
     rap, random = (Entry("method", name, methods[name].function).function for name in ("rap", "random"))
     before, untouched = code_of(rap), code_of(random)
     own.write("own_share.py", "def share(relevance):\n    return (relevance,)\n")

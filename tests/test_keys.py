@@ -32,7 +32,6 @@ from rapbench.layout import placed
 from rapbench.methods import methods
 from rapbench.precision import Precision
 from rapbench.protocols import protocols
-from rapbench.registries import REGISTRIES
 from rapbench.runner.chosen import Choice
 from rapbench.runner.chunk import Chunk
 from rapbench.runner.evaluate import forward_of
@@ -53,10 +52,7 @@ COMPUTES = ("methods", "protocols", "relevance")
 
 @pytest.fixture
 def own(tmp_path, monkeypatch) -> Own:
-    """Modules of a user's own, in the working directory; what they register is forgotten afterwards."""
-    for registry in REGISTRIES.values():
-        list(registry)
-        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    """Modules of a user's own, in the working directory."""
     return Own(tmp_path, monkeypatch)
 
 

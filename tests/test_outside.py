@@ -10,7 +10,6 @@ import torch
 
 import rapbench
 from rapbench.cli import main
-from rapbench.registries import REGISTRIES
 
 MODULE = '''
 """What a user might write."""
@@ -78,12 +77,9 @@ FOLDER = Path("results/run/efficientnet_lite0")
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """A working directory with the module; what it registers is forgotten afterwards."""
+    """A working directory with the module, which is forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    for registry in REGISTRIES.values():
-        list(registry)
-        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     (tmp_path / "users_own.py").write_text(MODULE)
     yield tmp_path
     for name in [name for name in sys.modules if name.startswith("users_own")]:

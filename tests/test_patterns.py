@@ -574,7 +574,6 @@ def zoo(tmp_path, monkeypatch):
 
     models.register("tiny_vgg", **facts("tiny_vgg"))(lambda: from_torchvision("tiny_vgg"))
     yield "tiny_vgg"
-    models._entries.pop("tiny_vgg")
     BUILTIN_MODELS.pop("tiny_vgg")
 
 

@@ -284,8 +284,6 @@ def test_step_zero_is_the_clean_input_or_asked_like_any_other(zero, asked):
 
 def test_methods_that_select_the_same_pixels_are_asked_of_the_same_shuffled_images(monkeypatch):
     """At K = all of an image whose relevance is positive everywhere, and of one that is so and of negative sign."""
-    list(methods)  # loaded, before its entries are put aside
-    monkeypatch.setattr(methods, "_entries", dict(methods._entries))
     size, signs = 12, ("positive", "negative")
     methods.register("rising", signs=signs, passes=1)(lambda model, inputs, targets: inputs.square() + 1)
     methods.register("falling", signs=signs, passes=1)(lambda model, inputs, targets: 1 / (inputs.square() + 1))

@@ -58,8 +58,7 @@ def counted():
             raise FAILING.pop(len(CALLS))
         return inputs**power
 
-    yield CALLS, FAILING
-    methods._entries.pop("counted")
+    return CALLS, FAILING
 
 
 def test_a_run_writes_everything(capsys):
@@ -169,10 +168,7 @@ def test_nan_relevance_names_the_method_and_the_image(counted, capsys):
         inputs[1, 0, 5, 5] = float("nan")
         return inputs
 
-    try:
-        run("method=[random]", "+method.broken.name=broken", code=2)
-    finally:
-        methods._entries.pop("broken")
+    run("method=[random]", "+method.broken.name=broken", code=2)
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith(
         "rapbench: 1 of 2 methods could not be used: broken: NaN or infinite relevance for image ima"
@@ -217,11 +213,7 @@ def test_a_method_that_raises_goes_alone_named_with_file_and_line(capsys):
     wrong |= {"in_torch": in_torch, "nothing": nothing, "complex_relevance": complex_relevance}
     for name, method in wrong.items():
         methods.register(name, signs=("positive",), passes=1)(method)
-    try:
-        run("method=[random,edge]", *(f"+method.{name}.name={name}" for name in wrong), "protocol=[distance]", code=2)
-    finally:
-        for name in wrong:
-            methods._entries.pop(name)
+    run("method=[random,edge]", *(f"+method.{name}.name={name}" for name in wrong), "protocol=[distance]", code=2)
     error = capsys.readouterr().err
     last = error.splitlines()[-1]
     assert last.startswith(f"rapbench: {len(wrong)} of {len(wrong) + 2} methods could not be used: ")
@@ -243,10 +235,7 @@ def test_a_protocol_that_raises_is_named_with_file_and_line(capsys):
         def perturbed(self, images, order, counts, seeds, normalisation):
             raise ValueError("no")
 
-    try:
-        run("method=[random]", "protocol=[distance]", "+protocol.crooked.name=crooked", code=2)
-    finally:
-        protocols._entries.pop("crooked")
+    run("method=[random]", "protocol=[distance]", "+protocol.crooked.name=crooked", code=2)
     error = capsys.readouterr().err
     says = rf"rapbench: protocol 'crooked': ValueError: no \({re.escape(__file__)}:\d+\)"
     assert re.search(says, error.splitlines()[-1])

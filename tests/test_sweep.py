@@ -94,19 +94,16 @@ def test_kept_heatmaps_spare_the_attribution(whole, monkeypatch):
         ASKED.append(len(inputs))  # of the module: what a function encloses is a part of its results' key
         return inputs
 
-    try:
-        wanted = ["method=[random]", "+method.watched.name=watched", "subset.n=4"]
-        plain = run(*wanted, results="plain")
-        assert run(*wanted, "protocol=[removal]", "heatmaps=float32") | plain == plain
-        assert asked == [2] * 4
-        assert run(*wanted, "heatmaps=float32") == plain
-        assert asked == [2] * 4
-        rounded = run(*wanted, "heatmaps=float16", results="rounded")
-        again = run(*wanted, "heatmaps=float16", "protocol=[distance]", results="rounded")
-        assert asked == [2] * 6
-        assert again["distances.parquet"] == rounded["distances.parquet"]
-    finally:
-        methods._entries.pop("watched")
+    wanted = ["method=[random]", "+method.watched.name=watched", "subset.n=4"]
+    plain = run(*wanted, results="plain")
+    assert run(*wanted, "protocol=[removal]", "heatmaps=float32") | plain == plain
+    assert asked == [2] * 4
+    assert run(*wanted, "heatmaps=float32") == plain
+    assert asked == [2] * 4
+    rounded = run(*wanted, "heatmaps=float16", results="rounded")
+    again = run(*wanted, "heatmaps=float16", "protocol=[distance]", results="rounded")
+    assert asked == [2] * 6
+    assert again["distances.parquet"] == rounded["distances.parquet"]
 
 
 def process(*overrides: str, results: str = "results", **more: object) -> subprocess.Popen:
@@ -206,25 +203,22 @@ def test_out_of_memory_halves_the_chunk_and_says_so_once(error, capsys):
         return inputs
 
     wanted = ["method=[random]", "+method.hungry.name=hungry", "subset.n=4", "protocol=[distance]"]
-    try:
-        found = run(*wanted, "chunk=4")
-        said = capsys.readouterr().err
-        assert most == [4, 2, 1, 1, 1, 1]
-        assert said.count("Out of memory with chunk=4 batch=8; going on with smaller ones.") == 1
-        assert "Everything was computed with chunk=1 batch=2; ask for these next time." in said
-        assert found["distances.parquet"] == run(*wanted, "chunk=1", "batch=2", results="small")["distances.parquet"]
+    found = run(*wanted, "chunk=4")
+    said = capsys.readouterr().err
+    assert most == [4, 2, 1, 1, 1, 1]
+    assert said.count("Out of memory with chunk=4 batch=8; going on with smaller ones.") == 1
+    assert "Everything was computed with chunk=1 batch=2; ask for these next time." in said
+    assert found["distances.parquet"] == run(*wanted, "chunk=1", "batch=2", results="small")["distances.parquet"]
 
-        most.clear()
-        methods._entries.pop("hungry")
+    most.clear()
+    methods._entries.pop("hungry")
 
-        @methods.register("hungry", signs=("positive",), passes=1)
-        def starving(model, inputs, targets):
-            raise error
+    @methods.register("hungry", signs=("positive",), passes=1)
+    def starving(model, inputs, targets):
+        raise error
 
-        run(*wanted, "chunk=1", "batch=1", results="starved", code=2)
-        assert "rapbench: memory runs out even with one image at a time" in capsys.readouterr().err
-    finally:
-        methods._entries.pop("hungry")
+    run(*wanted, "chunk=1", "batch=1", results="starved", code=2)
+    assert "rapbench: memory runs out even with one image at a time" in capsys.readouterr().err
 
 
 def caused(error: Exception, cause: BaseException) -> Exception:

@@ -501,9 +501,6 @@ def verified(tmp_path, monkeypatch, imagenet_root) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(registry, "_named", set())
-    for known in REGISTRIES.values():
-        list(known)
-        monkeypatch.setattr(known, "_entries", dict(known._entries))
     run = ["run", "model=efficientnet_lite0", "data=imagenet", f"data.root={imagenet_root}", "method=[random]"]
     assert main([*run, "protocol=[removal]", "k.positive=[0]", "k.negative=[0]", "subset.n=1"]) == 0
     (tmp_path / "evil_nets.py").write_text(OWN)
