@@ -13,7 +13,9 @@ import pandas as pd
 from tabulate import tabulate
 
 from rapbench.cli import main as rapbench
+from rapbench.report.layouts import PERTURBATION, laid_out
 from rapbench.report.tables import KEYS, ordered, table1
+from rapbench.results.file import NAME, read
 
 PIXELS = ["image", "method", "sign", "perturbation", "k"]
 
@@ -50,7 +52,7 @@ def images(model: str, folder: Path, precision: str, *overrides: str) -> pd.Data
     wanted = ["run", "experiment=table1", f"model={model}", "protocol=[removal,shuffling]", "heatmaps=float32"]
     if code := rapbench([*wanted, f"precision={precision}", *overrides, f"results={folder}", f"hydra.run.dir={place}"]):
         sys.exit(code)
-    return pd.read_parquet(place / "images.parquet")
+    return laid_out(read(place / NAME), PERTURBATION)
 
 
 def signed_largest(values: pd.Series) -> float:

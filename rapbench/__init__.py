@@ -7,14 +7,28 @@ The stable surface::
     R = rapbench.attribute(model, x[None], [target], method="rap")
 """
 
+import importlib
 import time
+from typing import TYPE_CHECKING, Any
 
 from rapbench.errors import RapbenchError
 from rapbench.methods import attribute, methods
 from rapbench.protocols import protocols
+from rapbench.results.metric import Metric
 from rapbench.zoo import load_model, models
 
-__all__ = ["RapbenchError", "attribute", "list_methods", "list_models", "list_protocols", "load_model"]
+if TYPE_CHECKING:
+    from rapbench.protocols.batch import Answers, Batch
+    from rapbench.protocols.protocol import Protocol
+
+__all__ = ["Answers", "Batch", "Metric", "Protocol", "RapbenchError", "attribute", "list_methods", "list_models",
+           "list_protocols", "load_model"]  # fmt: skip
+# What torch comes with is imported when it is first asked for: `rapbench --help` needs none of it.
+LATER = {
+    "Answers": "rapbench.protocols.batch",
+    "Batch": "rapbench.protocols.batch",
+    "Protocol": "rapbench.protocols.protocol",
+}
 IMPORTED = time.time()  # a module whose file is younger may have been imported from another text
 __version__ = "0.1.0"
 
@@ -32,3 +46,10 @@ def list_methods() -> list[str]:
 def list_protocols() -> list[str]:
     """Return the names of the evaluation protocols."""
     return list(protocols)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(LATER[name]), name)
+    return found

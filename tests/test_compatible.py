@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -27,6 +26,7 @@ from rapbench.runner.k_limits import ks_of, within
 from rapbench.runner.labels import check_labels, check_measures, is_control
 from rapbench.zoo import models
 from rapbench.zoo._model import Facts, Preprocess, ZooModel
+from tests.results import images as of_images
 
 CPU = torch.device("cpu")
 
@@ -305,7 +305,7 @@ def test_a_run_on_ones_own_says_what_it_skipped_and_shows_no_paper(place, capsys
     assert provenance["paper"]["reason"] in text
     assert not (folder / "paper.csv").exists()
     assert "paper (VGG-16)" not in text
-    images = pd.read_parquet(folder / "images.parquet")
+    images = of_images(folder)
     assert set(images["k"]) == {"0", "250", "500", "1000", "all"}
     caption = "\n".join(line for line in (folder / "table1.tex").read_text("utf-8").splitlines() if r"\caption" in line)
     for word in ("/path", "make:", "data=", "paper=", "Skipped"):

@@ -20,6 +20,7 @@ from rapbench.cli import main
 from rapbench.drift.results import read_run
 from rapbench.drift.tolerances import derive
 from tests.reader import made
+from tests.results import write_results
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs/drift.md").read_text()
@@ -76,8 +77,7 @@ class Run:
 
     def write(self, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
-        self.images.to_parquet(folder / "images.parquet", index=False)
-        self.distances.to_parquet(folder / "distances.parquet", index=False)
+        write_results(folder, self.images, self.distances)
         (folder / "provenance.json").write_text(json.dumps(self.provenance))
         rows = [f"{file},{facts['label']},{facts['sha256']},1.0,net,w," for file, facts in self.manifest.items()]
         (folder / "manifest.csv").write_text("\n".join(["file,label,sha256,logit,model,weights_sha256,also", *rows]))
@@ -434,17 +434,16 @@ def no_provenance() -> None:
 
 
 def no_results() -> None:
-    Path("results/images.parquet").unlink()
-    Path("results/distances.parquet").unlink()
+    Path("results/results.parquet").unlink()
 
 
 @pytest.mark.parametrize(("spoil", "said"), [
     (no_provenance, "results is not the folder of a whole run"),
-    (no_results, "results holds neither images.parquet nor distances.parquet"),
-    (lambda: Path("results/images.parquet").write_bytes(b"PAR1"), "results is not the folder of a whole run"),
+    (no_results, "results holds no results.parquet"),
+    (lambda: Path("results/results.parquet").write_bytes(b"PAR1"), "results is not the folder of a whole run"),
     (lambda: Path("results/provenance.json").write_text("{"), "results is not the folder of a whole run"),
     (lambda: Path("results/manifest.csv").unlink(), "results/manifest.csv is not a file"),
-    (lambda: pd.concat([Run().images] * 2).to_parquet("results/images.parquet"), "0 a.jpg twice; run again"),
+    (lambda: write_results(Path("results"), pd.concat([Run().images] * 2)), "0 a.jpg twice; run again"),
     (lambda: BASELINE.unlink(), "there is no baseline baselines/drift/net.csv; freeze one"),
     (lambda: BASELINE.with_suffix(".yaml").unlink(), "there is no baseline baselines/drift/net.yaml; freeze one"),
     (lambda: BASELINE.write_text("method,protocol\n"), "is not a baseline"),

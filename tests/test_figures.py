@@ -39,6 +39,7 @@ from rapbench.report.paper_figures.masks import (
 from rapbench.report.tables import NAMES
 from rapbench.runner import paper_figures
 from rapbench.runner.finished import Finished
+from tests.results import images as of_images
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "experiments"))  # where Python looks when it runs one of them
@@ -438,7 +439,7 @@ def test_figure7s_masks_are_the_pixels_that_the_run_removed(somewhere, monkeypat
     assert 1 <= len(examples) <= 2
     assert "Gradient*Input" in sentence
 
-    images = pd.read_parquet(folder / "images.parquet").set_index(["image", "method", "sign", "k"])
+    images = of_images(folder).set_index(["image", "method", "sign", "k"])
     names = Finished(folder)
     for example in examples:
         assert set(example.masks["positive"]) == {"rap", "gradient_x_input", "sensitivity", "random"}

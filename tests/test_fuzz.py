@@ -33,12 +33,14 @@ from rapbench.drift.comparable import differences, other_platform
 from rapbench.drift.compare import compare
 from rapbench.drift.results import read_run
 from rapbench.report.gallery import Gallery, load_gallery
+from rapbench.report.layouts import DISTANCE, PERTURBATION, REGIONS, laid_out
 from rapbench.report.page.pictures import gallery_section
 from rapbench.report.provenance import provenance_of
 from rapbench.report.regions import aopc, by_cell, drop_curve
-from rapbench.report.stored import COLUMNS, read_results
 from rapbench.report.tables import distance_table, table1
+from rapbench.results.file import NAME, read, to_bytes
 from rapbench.zoo.checkpoint import check, read_tensors, without_prefix
+from tests.results import run_of
 from tests.test_drift import Run
 
 SECONDS = 20  # of CPU
@@ -292,48 +294,52 @@ def region_rows() -> pd.DataFrame:
         for order in ("morf", "lerf")
         for step in range(3)
     ]
-    return pd.DataFrame(rows, columns=list(COLUMNS["regions.parquet"]))
+    columns = ["image", "label", "method", "perturbation", "order", "output", "step", "score", "predicted", "correct"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-FRAMES = {"images.parquet": Run().images, "distances.parquet": Run().distances, "regions.parquet": region_rows()}
+RESULTS = {
+    "images": run_of(Run().images),
+    "distances": run_of(distances=Run().distances),
+    "regions": run_of(regions=region_rows()),
+    "all": run_of(Run().images, Run().distances, region_rows()),
+}
 
 
-def report_on(name: str) -> None:
+def report_on(path: Path) -> None:
     """Read results, and make the tables of what was read."""
-    frame = read_results(Path(name))
-    if len(frame):
-        if name == "images.parquet":
-            table1(frame)
-        elif name == "distances.parquet":
-            distance_table(frame)
-        else:
-            for cell in by_cell(frame):
-                drop_curve(cell)
-                aopc(cell)
+    run = read(path)
+    assert len(run.frame) >= sum(len(table) for table in run.tables.values())
+    images, distances, regions = (laid_out(run, layout) for layout in (PERTURBATION, DISTANCE, REGIONS))
+    if len(images):
+        table1(images)
+    if len(distances):
+        distance_table(distances)
+    if len(regions):
+        for cell in by_cell(regions):
+            drop_curve(cell)
+            aopc(cell)
 
 
-def parquet(frame: pd.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False)
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.parametrize("name", RESULTS)
 def test_results_that_were_damaged(name):
     @often
-    @given(damaged(parquet(FRAMES[name])))
+    @given(damaged(to_bytes(RESULTS[name])))
     def fuzz(data):
-        Path(name).write_bytes(data)
+        Path(NAME).write_bytes(data)
         with in_one_line():
-            report_on(name)
+            report_on(Path(NAME))
 
     fuzz()
 
 
-@pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.parametrize("name", RESULTS)
 def test_results_with_other_columns_and_values(name):
-    frame = FRAMES[name].iloc[:60]
-    kinds = ["drop", "null", "double", "text", "number", "junk", "category", "none", "lists", "big", "other", "empty"]
+    whole = pyarrow.parquet.read_table(io.BytesIO(to_bytes(RESULTS[name])))
+    frame = whole.to_pandas().iloc[:60]
+    frame = frame.astype({column: object for column in frame if column not in ("label", "value")})
+    kinds = ["drop", "null", "double", "text", "number", "junk", "category", "none", "lists", "big", "other", "empty",
+             "another"]  # fmt: skip
 
     @often
     @given(st.sampled_from(list(frame)), st.sampled_from(kinds), st.integers(0, len(frame) - 1), JUNK)
@@ -349,6 +355,8 @@ def test_results_with_other_columns_and_values(name):
             other = other.iloc[:0]
         elif kind == "other":
             other = other.drop(index=row)
+        elif kind == "another":
+            other.at[row, column] = frame[column].iloc[-1]
         elif kind == "number":
             other[column] = 1.5
         elif kind == "lists":
@@ -358,24 +366,38 @@ def test_results_with_other_columns_and_values(name):
         else:
             other[column] = None
         try:
-            other.to_parquet(name, index=False)
+            table = pyarrow.Table.from_pandas(other, preserve_index=False)
+            table = table.replace_schema_metadata((table.schema.metadata or {}) | whole.schema.metadata)
+            pyarrow.parquet.write_table(table, NAME)
         except (pyarrow.ArrowException, OverflowError, UnicodeError):  # what no parquet file can hold
             return
         with in_one_line():
-            report_on(name)
+            report_on(Path(NAME))
 
     fuzz()
+
+
+ABOUT = json.loads(pyarrow.parquet.read_schema(io.BytesIO(to_bytes(RESULTS["all"]))).metadata[b"rapbench"])
+
+
+@often
+@given(changed(ABOUT))
+def test_results_that_say_something_else_of_their_metrics(about):
+    table = pyarrow.parquet.read_table(io.BytesIO(to_bytes(RESULTS["all"])))
+    pyarrow.parquet.write_table(table.replace_schema_metadata({b"rapbench": json.dumps(about)}), NAME)
+    with in_one_line():
+        report_on(Path(NAME))
 
 
 def test_results_that_claim_to_be_large():
     """A million million rows in a few kilobytes, and columns that unpack to gigabytes."""
     rows = 40_000_000
     constant = pyarrow.DictionaryArray.from_arrays(pyarrow.array(np.zeros(rows, np.int8)), pyarrow.array(["x"]))
-    pyarrow.parquet.write_table(pyarrow.table({"image": constant}), "images.parquet", row_group_size=rows)
+    pyarrow.parquet.write_table(pyarrow.table({"input": constant}), NAME, row_group_size=rows)
     del constant
     with pytest.raises(RapbenchError, match="are said to hold 40,000,000 rows"):
-        read_results(Path("images.parquet"))
-    assert Path("images.parquet").stat().st_size < 100_000
+        read(Path(NAME))
+    assert Path(NAME).stat().st_size < 100_000
 
 
 GALLERY = Gallery(

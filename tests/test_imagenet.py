@@ -77,7 +77,7 @@ def test_a_run_gives_the_same_bytes_whatever_the_layout(tmp_path, monkeypatch):
         assert main(["run", "model=efficientnet_lite0", "data=imagenet", f"data.root={root}", "subset.n=3", "chunk=2",
                      "method=[random]", "protocol=[distance]", f"results={root}"]) == 0  # fmt: skip
         folder = root / "run/efficientnet_lite0"
-        found.add(tuple((folder / name).read_bytes() for name in ("manifest.csv", "distances.parquet")))
+        found.add(tuple((folder / name).read_bytes() for name in ("manifest.csv", "results.parquet")))
     assert len(found) == 1
 
 

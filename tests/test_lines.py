@@ -26,6 +26,7 @@ from rapbench.data._manifest import Row, Subset, load_manifest
 from rapbench.declared import declared_options
 from rapbench.registries import REGISTRIES
 from rapbench.zoo import _hub
+from tests.results import write_results
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = "file,label,sha256,logit,model,weights_sha256,also"
@@ -395,7 +396,7 @@ def test_a_provenance_that_is_none_is_named_wherever_it_is_read(case, capsys):
     Path("run").mkdir()
     Path("run/provenance.json").write_text(PROVENANCE[case], encoding="utf-8")
     Path("run/manifest.csv").write_text(f"{HEAD}\n{LINE}\n", encoding="utf-8")
-    pd.DataFrame({"image": ["a"]}).to_parquet("run/images.parquet")
+    pd.DataFrame({"input": ["a"]}).to_parquet("run/results.parquet")
     says = "run/provenance.json.*the same run writes it again"
     refused(["report", "run"], capsys, says)
     refused(["subset", "verify", "run/manifest.csv"], capsys, says)
@@ -498,7 +499,7 @@ def stored_run(folder: Path = Path("run")) -> Path:
             for number, key in enumerate(keys)
         ]
     )
-    frame.to_parquet(folder / "images.parquet", index=False)
+    write_results(folder, frame)
     about = {"header": ["Nét: ☃ \u2028.", "Second."], "seeds": {"run": 0}}
     (folder / "provenance.json").write_text(json.dumps(about), encoding="utf-8")
     return folder

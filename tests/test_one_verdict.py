@@ -9,10 +9,10 @@ import pytest
 from scipy import stats
 
 from rapbench import report
-from rapbench.report import write_report
 from rapbench.report.about import About, Paper
 from rapbench.report.tables import NAMES
 from rapbench.report.verdict import CONTROLS, DOING, SYMBOLS
+from tests.results import write_report
 
 OUTCOMES = {"better", "worse", "no difference shown", "mixed"}
 LABELS = {NAMES.get(name, name): name for name in (*NAMES, "mine", "yours")}

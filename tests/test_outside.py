@@ -10,6 +10,8 @@ import torch
 
 import rapbench
 from rapbench.cli import main
+from tests.results import distances as of_distances
+from tests.results import images as of_images
 
 MODULE = '''
 """What a user might write."""
@@ -87,7 +89,7 @@ def here(tmp_path, monkeypatch):
 
 
 def images() -> pd.DataFrame:
-    return pd.read_parquet(FOLDER / "images.parquet")
+    return of_images(FOLDER)
 
 
 def test_a_method_outside_gives_the_numbers_of_the_same_inside_under_its_own_name(capsys):
@@ -113,7 +115,7 @@ def test_another_shape_is_refused(name, got, capsys):
     assert main([*RUN, f"method=[users_own:{name},random]", "protocol=[distance]"]) == 2
     wanted = rf"method 'users_own:{name}' must return relevance of shape \(2, 3, 224, 224\), returned {got}\n"
     assert re.search(wanted, capsys.readouterr().err)
-    assert set(pd.read_parquet(FOLDER / "distances.parquet").method) == {"random"}
+    assert set(of_distances(FOLDER).method) == {"random"}
 
 
 def test_a_gradient_that_is_still_attached_does_no_harm():
@@ -126,7 +128,7 @@ def test_protocols_models_and_data_outside(capsys):
     chosen = ["model=users_own:mine", "data=users_own:few", "method=[gradient_x_input]"]
     wanted = ["protocol=[users_own:white,removal]", "protocol.removal.fill=zero"]
     assert main([*RUN[:1], *RUN[2:], *chosen, *wanted]) == 0
-    frame = pd.read_parquet("results/run/users_own:mine/images.parquet")
+    frame = of_images(Path("results/run/users_own:mine"))
     one, other = (frame[frame.perturbation == name].drop(columns="perturbation").reset_index(drop=True)
                   for name in ("white", "removal"))  # fmt: skip
     assert len(one) == 2 * 2 * 2

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 import rapbench
-from rapbench.report import write_report
 from rapbench.report.about import About, Paper
 from rapbench.report.gallery import FILE, Gallery, load_gallery, quantised
 from rapbench.report.pairs import pair_tests
 from rapbench.report.tables import distance_table, table1
 from tests.browser import USABLE, requests
+from tests.results import write_report
 
 EVIL = "</script><script>window.hacked = 1</script><b>'\"&amp;"
 HEADER = ["a_model: made up, for the tests.", f"12 images. {EVIL}"]

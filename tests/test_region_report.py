@@ -8,13 +8,14 @@ import pytest
 from matplotlib.image import imread
 
 from rapbench import RapbenchError, report
-from rapbench.report import plots, write_report
+from rapbench.report import plots
 from rapbench.report.about import About, Paper
 from rapbench.report.canvas import figure_files
 from rapbench.report.region_curves import region_curves
 from rapbench.report.regions import aopc, aopc_blocks, by_cell, drop_curve
 from rapbench.report.statistics import bootstrap_means
 from rapbench.report.tables import markdown_blocks, terminal_blocks
+from tests.results import write_report
 from tests.test_report import both, distances, ink, rows
 
 FILES = ["regions.csv", "aopc.csv", "aopc.md", "regions.png", "regions.pdf", "report.html"]

@@ -14,6 +14,8 @@ from rapbench.cli import main
 from rapbench.data.samples import samples
 from rapbench.draws import seed_of
 from rapbench.protocols.regions import ORDERS
+from tests.results import regions as of_regions
+from tests.results import write_results
 from tests.test_regions import replaced_one_by_one
 
 SMALL = ["model=efficientnet_lite0", "protocol=[regions]", "protocol.regions.steps=6", "subset.n=5", "gallery=0"]
@@ -30,7 +32,7 @@ def somewhere(tmp_path, monkeypatch):
 
 
 def test_a_runs_scores_are_those_of_images_replaced_one_by_one(somewhere, lite):
-    frame = pd.read_parquet(run("method=[rap,random]", "protocol.regions.output=probability") / "regions.parquet")
+    frame = of_regions(run("method=[rap,random]", "protocol.regions.output=probability"))
     assert list(frame.columns) == ["image", "label", "method", "order", "perturbation", "step", "output", "predicted",
                                    "correct", "score"]  # fmt: skip
     assert len(frame) == 5 * 2 * 3 * 7
@@ -51,19 +53,19 @@ def test_a_runs_scores_are_those_of_images_replaced_one_by_one(somewhere, lite):
 
 
 def test_a_random_order_is_the_same_for_every_method_to_the_last_bit(somewhere):
-    frame = pd.read_parquet(run("method=[rap,sensitivity,random]") / "regions.parquet")
+    frame = of_regions(run("method=[rap,sensitivity,random]"))
     drawn = frame[frame.order == "random"].drop(columns=["method"])
     parts = [part.reset_index(drop=True) for _, part in drawn.groupby(frame.method)]
     assert len(parts) == 3
     assert parts[0].equals(parts[1])
     assert parts[0].equals(parts[2])
-    other = pd.read_parquet(run("method=[random]", "seed=1") / "regions.parquet")
+    other = of_regions(run("method=[random]", "seed=1"))
     assert not np.allclose(other[other.order == "random"].score, parts[0].score, atol=1e-3)
 
 
 def test_chunks_and_batches_move_no_score(somewhere):
     whole, *others = (
-        pd.read_parquet(run("method=[rap,random]", *overrides, results=f"run{place}") / "regions.parquet")
+        of_regions(run("method=[rap,random]", *overrides, results=f"run{place}"))
         for place, overrides in enumerate([(), ("chunk=1", "batch=1"), ("chunk=2", "batch=7")])
     )
     for other in others:
@@ -76,7 +78,7 @@ def test_shards_and_a_restart_give_the_bytes_of_one_run(somewhere):
     whole = run(*wanted, results="whole")
     for shard in ("2/2", "1/2", "1/2"):
         folder = run(*wanted, f"shard={shard}")
-    for name in ("regions.parquet", "regions.csv", "aopc.csv", "aopc.md", "regions.png", "regions.pdf"):
+    for name in ("results.parquet", "regions.csv", "aopc.csv", "aopc.md", "regions.png", "regions.pdf"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     for name in ("regions.csv", "aopc.csv", "aopc.md", "regions.png", "regions.pdf", "report.html"):
@@ -86,7 +88,7 @@ def test_shards_and_a_restart_give_the_bytes_of_one_run(somewhere):
 
 
 def test_a_longer_run_begins_with_a_shorter_one(somewhere):
-    short, long = (pd.read_parquet(run("method=[rap]", f"protocol.regions.steps={steps}") / "regions.parquet")
+    short, long = (of_regions(run("method=[rap]", f"protocol.regions.steps={steps}"))
                    for steps in (6, 9))  # fmt: skip
     begun = long[long.step <= 6].reset_index(drop=True)
     assert begun.drop(columns="score").equals(short.drop(columns="score"))
@@ -112,7 +114,7 @@ def test_a_folder_holds_the_results_of_its_last_run_alone(somewhere):
     folder = run("method=[random]")
     assert main(["run", *SMALL[:1], *SMALL[3:], "method=[random]", "protocol=[distance]"]) == 0
     tables = {path.name for path in folder.iterdir() if path.suffix in (".parquet", ".csv")}
-    assert tables == {"distances.parquet", "distance.csv", "manifest.csv"}
+    assert tables == {"results.parquet", "distance.csv", "manifest.csv"}
 
 
 @pytest.mark.parametrize(("overrides", "says"), [
@@ -136,10 +138,10 @@ def test_drift_holds_a_run_to_its_region_scores(somewhere, capsys):
     baseline = ["drift", str(folder), "--baseline", "own.csv"]
     assert main([*baseline, "--update"]) == 0
     assert main(baseline) == 0
-    frame = pd.read_parquet(folder / "regions.parquet")
+    frame = of_regions(folder)
     moved = (frame.image == frame.image[0]) & (frame.order == "lerf") & (frame.step == 3)
     frame.loc[moved, "score"] += 0.1
-    frame.to_parquet(folder / "regions.parquet")
+    write_results(folder, regions=frame)
     capsys.readouterr()
     assert main(baseline) == 1
     cells = [cell.strip() for cell in capsys.readouterr().out.split("|")]

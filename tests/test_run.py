@@ -26,6 +26,8 @@ from rapbench.protocols.perturbation import Perturbation
 from rapbench.report import plots
 from rapbench.report.gallery import FILE, load_gallery
 from rapbench.runner.written import RECORD
+from tests.results import distances as of_distances
+from tests.results import images as of_images
 
 ROOT = Path(__file__).resolve().parents[1]
 KS = ["k.positive=[0,250,all]", "k.negative=[0,2000,all]"]
@@ -66,7 +68,7 @@ def test_a_run_writes_everything(capsys):
     written = re.findall(r"^\| (`.*?`) \|", (ROOT / "README.md").read_text().partition("## What a run writes")[2], re.M)
     names = {path.name for path in folder.iterdir() if path.is_file()}
     assert names == {name for cell in written for name in re.findall("`(.*?)`", cell)}
-    images = pd.read_parquet(folder / "images.parquet")
+    images = of_images(folder)
     assert list(images.columns) == ["image", "label", "method", "sign", "perturbation", "k", "selected", "predicted",
                                     "correct", "logit"]  # fmt: skip
     # 4 images x 3 K x 2 perturbations x (2 methods of both signs + sensitivity's one)
@@ -110,7 +112,7 @@ def test_the_logits_are_those_of_perturbed_images():
     from rapbench.data.samples import samples
 
     folder = run("method=[rap]", "protocol=[removal]")
-    images = pd.read_parquet(folder / "images.parquet")
+    images = of_images(folder)
     row = images[(images.sign == "negative") & (images.k == "2000")].iloc[1]
     model = rapbench.load_model("efficientnet_lite0")
     x = model.transform(Image.open(samples().root / row.image))[None]
@@ -133,11 +135,11 @@ def test_what_exists_is_not_computed_again(counted, capsys):
     assert calls == [2, 2]
     folder = run("method=[random]", "+method.counted.name=counted")
     assert calls == [2, 2]
-    before = (folder / "images.parquet").read_bytes()
+    before = (folder / "results.parquet").read_bytes()
     run("method=[random,sensitivity]", "+method.counted.name=counted")  # another method beside it
     assert calls == [2, 2]
     run("method=[random]", "+method.counted.name=counted")
-    assert (folder / "images.parquet").read_bytes() == before
+    assert (folder / "results.parquet").read_bytes() == before
     run(
         "method=[random]", "+method.counted.name=counted", "+method.counted.power=3"
     )  # another option is another result
@@ -157,7 +159,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(counted, capsys):
     assert calls == [2] * 4
     folder = run(*wanted)
     assert calls == [2] * 5  # only the chunk that was missing
-    for name in ("images.parquet", "distances.parquet", "table1.csv", "manifest.csv"):
+    for name in ("results.parquet", "table1.csv", "manifest.csv"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes()
     assert not list(Path("results/store").rglob("*.parts"))
 
@@ -245,7 +247,7 @@ def test_a_protocol_that_raises_is_named_with_file_and_line(capsys):
 def test_leftovers_of_a_killed_run_go_with_the_next(tmp_path):
     folder = Path("results/run/efficientnet_lite0")
     folder.mkdir(parents=True)
-    left = [folder / f".{name}.ab1_x9zz" for name in ("table1.csv", "report.html", "images.parquet", "curves.png")]
+    left = [folder / f".{name}.ab1_x9zz" for name in ("table1.csv", "report.html", "results.parquet", "curves.png")]
     others = [
         folder / name for name in (".notes", ".my.settings", "table1.csv.ab1_x9zz", ".table1.csv.longer_than_that")
     ]
@@ -288,7 +290,7 @@ def test_a_finished_run_writes_nothing_anew(capsys):
 DAMAGE = {
     "a table was edited": lambda folder: (folder / "distance.csv").write_text("a,b\n"),
     "a page was cut": lambda folder: (folder / "report.html").write_bytes((folder / "report.html").read_bytes()[:-9]),
-    "the results were cut": lambda folder: (folder / "distances.parquet").write_bytes(b""),
+    "the results were cut": lambda folder: (folder / "results.parquet").write_bytes(b""),
     "no provenance": lambda folder: (folder / "provenance.json").unlink(),
     "the gallery is another's": lambda folder: (folder / FILE).write_bytes(b"x"),
     "the record is broken": lambda folder: (folder / RECORD).write_text("[]"),
@@ -386,7 +388,7 @@ def test_another_chunk_size_moves_no_random_draw():
 
 
 def test_bf16_moves_logits_a_little_and_says_so(capsys):
-    frames = [pd.read_parquet(run("method=[random]", "protocol=[removal]", f"precision={p}") / "images.parquet")
+    frames = [of_images(run("method=[random]", "protocol=[removal]", f"precision={p}"))
               for p in ("fp32", "bf16")]  # fmt: skip
     apart = (frames[0].logit - frames[1].logit).abs()
     assert 0 < apart.max() < 1
@@ -407,7 +409,7 @@ def test_a_manifest_is_used_as_it_is(capsys):
     rows = (folder / "manifest.csv").read_text().splitlines()
     Path("mine.csv").write_text("\n".join([rows[0], rows[3], rows[1]]) + "\n")
     folder = run("method=[random]", "protocol=[distance]", "subset.manifest=mine.csv", "subset.n=1")
-    distances = pd.read_parquet(folder / "distances.parquet")
+    distances = of_distances(folder)
     assert list(distances.image.unique()) == [rows[3].split(",")[0], rows[1].split(",")[0]]
     assert "2 of the 20 embedded ImageNet images (package foolbox): those of mine.csv." in capsys.readouterr().out
     Path("mine.csv").write_text("\n".join([rows[0], rows[3].replace(".jpg", ".png")]) + "\n")
@@ -418,7 +420,7 @@ def test_a_manifest_is_used_as_it_is(capsys):
 def test_a_multirun_is_one_job_a_combination():
     assert main(["run", "-m", "model=efficientnet_lite0", "method=random,sensitivity", "subset.n=2",
                  "protocol=[distance]"]) == 0  # fmt: skip
-    found = sorted(path.parent.name for path in Path("results/run/sweep").glob("*/distances.parquet"))
+    found = sorted(path.parent.name for path in Path("results/run/sweep").glob("*/results.parquet"))
     assert len(found) == 2
     assert "random" in found[0]
     assert "sensitivity" in found[1]
@@ -442,17 +444,17 @@ def test_report_writes_the_tables_again(capsys):
 
 
 @pytest.mark.parametrize(("arguments", "says"), [
-    (["nowhere"], "nowhere holds no images.parquet, distances.parquet or regions.parquet; name the folder that.*"),
+    (["nowhere"], "nowhere holds no results.parquet; name the folder that.*"),
     ([], "report takes one folder, that of a run or one with several below it; given: none"),
     (["one", "two"], "report takes one folder, that of a run or one with several below it; given: one two"),
-    (["broken"], "broken/images.parquet cannot be read .*; the same run writes it again from the store"),
+    (["broken"], "broken/results.parquet cannot be read .*; the same run writes it again from the store"),
     (["unsaid"], "unsaid/provenance.json cannot be read .*; the same run writes it again"),
 ])  # fmt: skip
 def test_what_cannot_be_reported_on_is_said_in_one_line(arguments, says, capsys):
-    for name, file in (("broken", "images.parquet"), ("unsaid", "provenance.json")):
+    for name, file in (("broken", "results.parquet"), ("unsaid", "provenance.json")):
         Path(name).mkdir()
         Path(name, file).write_text("nonsense")
-    pd.DataFrame({"image": []}).to_parquet("unsaid/images.parquet")
+    pd.DataFrame({"image": []}).to_parquet("unsaid/results.parquet")
     assert main(["report", *arguments]) == 2
     assert re.fullmatch(rf"rapbench: {says}\n", capsys.readouterr().err)
 
@@ -534,7 +536,7 @@ def test_a_killed_process_loses_at_most_its_chunk():
         assert len(list(Path("results").rglob("*.parts/0*.parquet"))) > before
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for name in ("images.parquet", "distances.parquet", "table1.csv"):
+    for name in ("results.parquet", "table1.csv"):
         one, other = (Path(results, "run/efficientnet_lite0", name) for results in ("whole", "results"))
         assert one.read_bytes() == other.read_bytes()
 

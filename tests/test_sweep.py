@@ -29,7 +29,7 @@ from rapbench.runner.shard import Shard
 
 COMMON = ["model=efficientnet_lite0", "subset.n=7", "chunk=2", "method=[random,sensitivity]",
           "protocol=[removal,distance]", "k.positive=[0,250,all]", "k.negative=[0,2000]"]  # fmt: skip
-TABLES = ("images.parquet", "distances.parquet", "table1.csv", "distance.csv", "manifest.csv")
+TABLES = ("results.parquet", "table1.csv", "distance.csv", "manifest.csv")
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +103,7 @@ def test_kept_heatmaps_spare_the_attribution(whole, monkeypatch):
     rounded = run(*wanted, "heatmaps=float16", results="rounded")
     again = run(*wanted, "heatmaps=float16", "protocol=[distance]", results="rounded")
     assert asked == [2] * 6
-    assert again["distances.parquet"] == rounded["distances.parquet"]
+    assert again["results.parquet"] == rounded["results.parquet"]
 
 
 def process(*overrides: str, results: str = "results", **more: object) -> subprocess.Popen:
@@ -161,7 +161,7 @@ def test_a_multirun_goes_on_after_a_job_that_fails_and_says_which(capsys):
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("rapbench: 1 of 3 jobs failed (what is finished is kept, and the same command goes on from ")
     assert "method=pattern_net" in last
-    found = sorted(path.parent.name for path in Path("results/run/sweep").glob("*/distances.parquet"))
+    found = sorted(path.parent.name for path in Path("results/run/sweep").glob("*/results.parquet"))
     assert len(found) == 2
     assert not list(Path("results/store/sweeps").iterdir())
     assert main(["run", "-m", "model=efficientnet_lite0", "method=random,sensitivity", "subset.n=2",
@@ -208,7 +208,7 @@ def test_out_of_memory_halves_the_chunk_and_says_so_once(error, capsys):
     assert most == [4, 2, 1, 1, 1, 1]
     assert said.count("Out of memory with chunk=4 batch=8; going on with smaller ones.") == 1
     assert "Everything was computed with chunk=1 batch=2; ask for these next time." in said
-    assert found["distances.parquet"] == run(*wanted, "chunk=1", "batch=2", results="small")["distances.parquet"]
+    assert found["results.parquet"] == run(*wanted, "chunk=1", "batch=2", results="small")["results.parquet"]
 
     most.clear()
     methods._entries.pop("hungry")
@@ -319,7 +319,7 @@ def test_twenty_kills_at_random_moments(whole):
 def test_the_images_of_the_whole_are_as_many_as_asked(whole):
     import io
 
-    assert pd.read_parquet(io.BytesIO(whole["images.parquet"])).image.nunique() == 7
+    assert pd.read_parquet(io.BytesIO(whole["results.parquet"])).input.nunique() == 7
 
 
 @pytest.mark.parametrize("override", ["k.positive=[0,500,250]", "method.rap.flow=up", "chunk=0", "shard=9", "modle=x"])
@@ -455,7 +455,7 @@ def test_a_sweep_over_anything_keeps_every_job_and_tells_of_each(capsys):
     assert main(["run", *words, f"k.negative=[0],{long}", "results=a,b"]) == 0
     assert capsys.readouterr().out.endswith("All 8 jobs are done.\n")
     for results in ("a", "b"):
-        found = sorted(path.parent for path in Path(results).glob("run/sweep/*/distances.parquet"))
+        found = sorted(path.parent for path in Path(results).glob("run/sweep/*/results.parquet"))
         index = json.loads((Path(results) / "run/sweep/index.json").read_text())
         assert len(found) == 4
         assert index.keys() == {folder.name for folder in found}
@@ -479,5 +479,5 @@ def test_jobs_side_by_side_on_the_cores(launch, capfd):
         pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="needs pip install 'rapbench[ray]'")
     assert main(["run", "-m", f"launch={launch}", "model=efficientnet_lite0", "method=random,edge", "subset.n=2",
                  "protocol=distance"]) == 0  # fmt: skip
-    assert len(list(Path("results/run/sweep").glob("*/distances.parquet"))) == 2
+    assert len(list(Path("results/run/sweep").glob("*/results.parquet"))) == 2
     assert capfd.readouterr().out.endswith("All 2 jobs are done.\n")

@@ -3,7 +3,7 @@
 import csv
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,7 @@ class Facts(TypedDict):
     versions: dict[str, str]
     perturbed: list[dict[str, Any]]
     tolerances: list[dict[str, str | float]] | None
+    metrics: NotRequired[dict[str, Literal["number", "count", "class"]]]  # beside VALUES
 
 
 def read_baseline(path: Path) -> Results:
@@ -48,16 +49,17 @@ def read_baseline(path: Path) -> Results:
         known = read_yaml(facts, Facts)
         frame = pd.read_csv(io.StringIO(read_text(path)), dtype=str, keep_default_na=False)
         frame[list(frame.columns.intersection(KEYS))] = frame[frame.columns.intersection(KEYS)].map(from_cell)
-        if list(frame.columns) != [*KEYS, *VALUES]:
-            raise ValueError(f"its columns are not {', '.join([*KEYS, *VALUES])}")
-        values = in_order(_numbers(frame, VALUES))
-        tolerances = known["tolerances"] and _numbers(pd.DataFrame(known["tolerances"]), VALUES).set_index(CELL)
+        kinds = VALUES | known.get("metrics", {})
+        if list(frame.columns) != [*KEYS, *kinds]:
+            raise ValueError(f"its columns are not {', '.join([*KEYS, *kinds])}")
+        values = in_order(_numbers(frame, list(kinds)), list(kinds))
+        tolerances = known["tolerances"] and _numbers(pd.DataFrame(known["tolerances"]), list(kinds)).set_index(CELL)
         if values.index.has_duplicates:
             raise ValueError(f"{values.index[values.index.duplicated()][0]} is there twice")
         return Results(
             str(path), known["identity"], known["images"], known["platform"], values, known["versions"],
             tolerances=tolerances if isinstance(tolerances, pd.DataFrame) else None,
-            perturbed=tuple(known["perturbed"]),
+            perturbed=tuple(known["perturbed"]), kinds=kinds,
         )  # fmt: skip
     except (RapbenchError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         why = " ".join(str(error).split())
@@ -80,6 +82,8 @@ def write_baseline(path: Path, run: Results) -> None:
         "perturbed": list(run.perturbed),
         "tolerances": tolerances,
     }
+    if more := {name: kind for name, kind in run.kinds.items() if name not in VALUES}:
+        facts["metrics"] = more
     dump: Any = yaml.safe_dump  # None: what holds nothing nested is put on one line
     write_whole(beside(path), (HEADER + dump(facts, sort_keys=False, width=1000, default_flow_style=None)).encode())
 
@@ -97,7 +101,7 @@ def values_csv(values: pd.DataFrame) -> str:
     """Return a line a result, with the fewest digits that give the float32 back; empty where there is none."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*KEYS, *VALUES])
+    writer.writerow([*KEYS, *values.columns])
     for key, row in zip(values.index, values.to_numpy(), strict=True):
         writer.writerow([*map(cell, key), *map(_shortest, row)])
     return text.getvalue()

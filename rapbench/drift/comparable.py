@@ -33,6 +33,9 @@ def differences(baseline: Results, run: Results, but: tuple[str, ...] = ()) -> l
             if files
         ]
         found.append(f"images: {'; '.join(parts)}. To do: {ADVICE['images']}")
+    if baseline.kinds != run.kinds:
+        named = [", ".join(side.kinds) for side in (baseline, run)]
+        found.append(f"metrics: {named[0]} in the baseline, {named[1]} here. To do: {OTHERWISE}")
     if not found:
         sides = (("missing here:", _only(baseline, run)), ("not in the baseline:", _only(run, baseline)))
         parts = [f"{what} {_some(cells)}" for what, cells in sides if cells]

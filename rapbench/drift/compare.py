@@ -13,7 +13,7 @@ SAME_PLATFORM = 1e-4
 
 @dataclass(frozen=True)
 class Moved:
-    """A cell that drifted. metrics: name -> (before, after). images: VALUES before and after of those that moved."""
+    """A cell that drifted. metrics: name -> (before, after). images: of those that moved, before and after."""
 
     cell: tuple[str, str, str, str]
     metrics: dict[str, tuple[float, float]]
@@ -27,9 +27,10 @@ def compare(baseline: Results, run: Results, tolerances: pd.DataFrame | None) ->
     tolerances: None on the same platform, where predictions and numbers of selected pixels are exact, logits and
     distances within 1e-4; elsewhere as `tolerances.derive` returns them.
     """
-    before, after = baseline.values, run.values.reindex(baseline.values.index)
+    before, kinds, after = baseline.values, baseline.kinds, run.values.reindex(baseline.values.index)
+    after = after[before.columns]
     apart = (before - after).abs().fillna(np.inf).mask(before.isna() & after.isna(), 0)  # NaN equals NaN, and no number
-    off = _off_by_digits(before, apart) if tolerances is None else _off_by_cell(apart, tolerances)
+    off = _off_by_digits(before, apart, kinds) if tolerances is None else _off_by_cell(apart, tolerances, kinds)
     if not off.any():
         return []
     label = pd.Series(before.index.get_level_values("image").map(baseline.labels), before.index)
@@ -44,25 +45,28 @@ def compare(baseline: Results, run: Results, tolerances: pd.DataFrame | None) ->
     return sorted(found, key=lambda moved: -len(moved.images) / moved.count)
 
 
-def _off_by_digits(before: pd.DataFrame, apart: pd.DataFrame) -> pd.Series:
-    digits = SAME_PLATFORM * before[["logit", "distance"]].abs().clip(lower=1)
-    allowed = digits.reindex(columns=VALUES).fillna({"selected": 0, "predicted": 0})
-    return (apart > allowed.fillna(0)).any(axis=1)
+def _off_by_digits(before: pd.DataFrame, apart: pd.DataFrame, kinds: dict[str, str]) -> pd.Series:
+    numbers = [name for name in before if kinds[str(name)] == "number"]
+    digits = SAME_PLATFORM * before[numbers].abs().clip(lower=1)
+    return (apart > digits.reindex(columns=before.columns).fillna(0)).any(axis=1)
 
 
-def _off_by_cell(apart: pd.DataFrame, tolerances: pd.DataFrame) -> pd.Series:
-    allowed = tolerances.reindex(columns=VALUES).fillna(0)
+def _off_by_cell(apart: pd.DataFrame, tolerances: pd.DataFrame, kinds: dict[str, str]) -> pd.Series:
+    allowed = tolerances.reindex(columns=apart.columns).fillna(0)
     cells = pd.MultiIndex.from_frame(apart.index.to_frame(index=False)[CELL])
     for_each = allowed.reindex(cells).fillna(0).set_axis(apart.index)
-    numbers = ["selected", "logit", "distance"]
-    off = (apart[numbers] > for_each[numbers]).any(axis=1)
-    flipped = apart["predicted"] > 0
-    too_many = flipped.groupby(level=CELL, sort=False).transform("sum") > for_each["predicted"]
-    return off | (flipped & too_many)
+    classes = [name for name in apart if kinds[str(name)] == "class"]
+    others = [name for name in apart if name not in classes]
+    off = (apart[others] > for_each[others]).any(axis=1)
+    flipped = apart[classes] > 0
+    too_many = flipped.groupby(level=CELL, sort=False).transform("sum") > for_each[classes]
+    return off | (flipped & too_many).any(axis=1)
 
 
 def _metrics(before: pd.DataFrame, after: pd.DataFrame, label: pd.Series) -> dict[str, tuple[float, float]]:
-    if before["predicted"].isna().all():
-        return {"D_K": (before["distance"].mean(), after["distance"].mean())}
-    first, second = (float(100 * side["predicted"].eq(label).mean()) for side in (before, after))
-    return {"accuracy": (first, second), "score": (before["logit"].mean(), after["logit"].mean())}
+    names = {"logit": "score", "distance": "D_K"} | {str(name): str(name) for name in before if name not in VALUES}
+    found = {names[name]: (before[name].mean(), after[name].mean()) for name in names if before[name].notna().any()}
+    if before["predicted"].notna().any():
+        first, second = (float(100 * side["predicted"].eq(label).mean()) for side in (before, after))
+        found["accuracy"] = (first, second)
+    return found or {"D_K": (np.nan, np.nan)}

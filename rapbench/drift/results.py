@@ -1,5 +1,6 @@
 """A run's results image by image, with all that says whether two runs can be compared."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,21 +10,19 @@ import pandas as pd
 
 from rapbench.data._manifest import load_manifest
 from rapbench.errors import RapbenchError
+from rapbench.report.layouts import REGIONS, layout_of
 from rapbench.report.provenance import FILE, provenance_of
-from rapbench.report.stored import read_results
+from rapbench.results.file import NAME, read
+from rapbench.results.metric import Metric
 
 CELL = ["method", "protocol", "sign", "k"]
 KEYS = [*CELL, "image"]
-VALUES = ["selected", "predicted", "logit", "distance"]
-# A run's file of each kind of protocol, and which of the values it holds.
-FILES = {
-    "images.parquet": ["selected", "predicted", "logit"],
-    "distances.parquet": ["selected", "distance"],
-    "regions.parquet": ["predicted", "logit"],
-}
+# What is compared, and how: a `number` within digits, a `count` exactly, a `class` by how many images have another one.
+# These columns are there in every baseline; those of other protocols' metrics stand behind them.
+VALUES = {"selected": "count", "predicted": "class", "logit": "number", "distance": "number"}
+KINDS = {"mean": "number", "count": "count", "share": "class"}  # of a metric's kind
 NEEDS = ("config", "model", "machine", "versions", "seeds", "methods", "protocols")  # of provenance.json
-# What they call the same thing; a probability is compared as a logit is.
-NAMES = {"perturbation": "protocol", "order": "sign", "step": "k", "score": "logit"}
+NAMES = {"input": "image", "variant": "sign"}
 # Of the identity, what moves results by their rounding alone.
 ROUNDING = ("chunk",)
 
@@ -32,10 +31,10 @@ ROUNDING = ("chunk",)
 class Results:
     """A run, or a baseline made of one.
 
-    values: VALUES, float64 with float32's digits, NaN where a protocol has none; indexed by KEYS, sorted. identity:
-    what must be the same. images: file -> {label, sha256}. platform: where the last digits come from. code: hashes of
-    the methods' and protocols' code, the model's and the evaluation's. tolerances: as `tolerances.derive` returns them;
-    None where none are stated.
+    values: a column per metric, those of VALUES first, float64 with float32's digits, NaN where a protocol has none;
+    indexed by KEYS, sorted. kinds: how each column is compared, see VALUES. identity: what must be the same. images:
+    file -> {label, sha256}. platform: where the last digits come from. code: hashes of the methods' and protocols'
+    code, the model's and the evaluation's. tolerances: as `tolerances.derive` returns them; None where none are stated.
     """
 
     source: str
@@ -47,6 +46,7 @@ class Results:
     code: dict[str, str] = field(default_factory=dict)
     tolerances: pd.DataFrame | None = None
     perturbed: tuple[dict[str, Any], ...] = ()
+    kinds: dict[str, str] = field(default_factory=lambda: dict(VALUES))
 
     @property
     def labels(self) -> dict[str, int]:
@@ -66,31 +66,44 @@ def read_run(folder: Path) -> Results:
         identity, platform = _identity(provenance), _platform(provenance)
         choices = provenance["methods"] | provenance["protocols"]
         code = {label: str(choice["code"]) for label, choice in choices.items()} | provenance.get("code", {})
-        frames = [_long(folder / name, columns) for name, columns in FILES.items() if (folder / name).exists()]
+        run = read(folder / NAME) if (folder / NAME).exists() else None
     except (KeyError, TypeError, AttributeError) as error:
         missing = f"its {FILE} lacks {error}" if isinstance(error, KeyError) else f"its {FILE} has another layout"
         raise RapbenchError(f"{whole} ({missing}); {name_it}") from error
     except RapbenchError as error:
         raise RapbenchError(f"{whole}: {error}") from error
-    if not frames:
-        raise RapbenchError(f"{folder} holds neither {' nor '.join(FILES)}: nothing that could drift")
-    values = in_order(pd.concat(frames))
+    if run is None or not run.tables:
+        raise RapbenchError(f"{folder} holds no {NAME}: nothing that could drift")
+    kinds = dict(VALUES)
+    frames = []
+    for label, table in run.tables.items():
+        info = run.protocols[label]
+        # Of regions f stands in one column, whether it is a logit or a probability.
+        names = NAMES | ({"probability": "logit"} if layout_of(info) == REGIONS else {})
+        columns = _compared([names.get(metric.name, metric.name) for metric in info.metrics], info.metrics)
+        kinds |= {name: kind for name, kind in columns.items() if name not in kinds}
+        frames.append(table.rename(columns=names).assign(protocol=label)[[*KEYS, *columns]])
+    values = in_order(pd.concat(frames), list(kinds))
     if values.index.has_duplicates:
         raise RapbenchError(f"{folder} holds {' '.join(values.index[values.index.duplicated()][0])} twice; run again")
     images = {row.file: {"label": row.label, "sha256": row.sha256} for row in rows}
-    return Results(str(folder), identity, images, platform, values, provenance["versions"], code)
+    return Results(str(folder), identity, images, platform, values, provenance["versions"], code, kinds=kinds)
 
 
-def in_order(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return VALUES of a frame that has KEYS too, indexed by KEYS in an order that hangs on nothing else."""
-    frame = frame.reset_index(drop=True).reindex(columns=[*KEYS, *VALUES])
-    ranks = frame["k"].map(lambda k: np.inf if k == "all" else float(k))
+def in_order(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Return columns of a frame that has KEYS too, indexed by KEYS in an order that depends on nothing else."""
+    frame = frame.reset_index(drop=True).reindex(columns=[*KEYS, *columns])
+    ranks = frame["k"].map(lambda k: np.inf if k == "all" else float(k or 0))
     frame = frame.assign(rank=ranks).sort_values([*CELL[:3], "rank", "image"]).drop(columns="rank").set_index(KEYS)
     return frame.astype(np.float32).astype(np.float64)
 
 
-def _long(path: Path, columns: list[str]) -> pd.DataFrame:
-    return read_results(path).rename(columns=NAMES)[[*KEYS, *columns]].astype({"k": str})
+def _compared(names: Sequence[str], metrics: Sequence[Metric]) -> dict[str, str]:
+    """Return the columns of a protocol and how each is compared; accuracy follows from what is predicted."""
+    kinds = {name: KINDS[metric.kind] for name, metric in zip(names, metrics, strict=True)}
+    if "predicted" in kinds:
+        kinds = {name: kind for name, kind in kinds.items() if name != "accuracy"}
+    return {name: VALUES.get(name, kind) for name, kind in kinds.items()}
 
 
 def _identity(provenance: dict[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from rapbench.report import escape
 
 # Rows of a table; a pull request's comment has room for some 65,000 characters.
 MOST = 40
-METRICS = (("accuracy", 3), ("score", 4), ("D_K", 4))  # with digits
+METRICS = {"accuracy": ("accuracy (%)", 3), "score": ("mean logit", 4), "D_K": ("mean D_K", 4)}  # heading, digits
 EACH = 3  # images of one cell
+PLACE = ("method", "sign", "K", "protocol")
 
 
 def markdown(moved: list[Moved], cells: int, baseline: str, how: str) -> str:
@@ -19,17 +20,21 @@ def markdown(moved: list[Moved], cells: int, baseline: str, how: str) -> str:
     if not moved:
         return f"### No drift\n\nAll {cells} cells are as in `{baseline}`. {how}\n"
     head = f"### Drift: {len(moved)} of {cells} cells moved\n\nAgainst `{baseline}`. {how}\n"
+    others = dict.fromkeys(name for one in moved for name in one.metrics if name not in METRICS)
+    metrics = METRICS | {name: (f"mean {name}", 4) for name in others}
     rows = [
-        (*_place(one), *(_arrow(*one.metrics[name], least) if name in one.metrics else "" for name, least in METRICS),
-         f"{len(one.images)} of {one.count}")
+        (*_place(one), *(_arrow(*one.metrics[name], least) if name in one.metrics else ""
+         for name, (_, least) in metrics.items()), f"{len(one.images)} of {one.count}")
         for one in moved
     ]  # fmt: skip
     images = [row for one in moved for row in _images(one)]
     parts = [
         head,
-        _table(["method", "sign", "K", "protocol", "accuracy (%)", "mean logit", "mean D_K", "images moved"], rows),
+        _table(
+            ["method", "sign", "K", "protocol", *(heading for heading, _ in metrics.values()), "images moved"], rows
+        ),
         f"The images that made the difference, at most {EACH} of a cell, those that moved most first:\n",
-        _table(["image", "method", "sign", "K", "protocol", "predicted", "logit or distance", "pixels"], images),
+        _table(["image", *PLACE, "predicted", "value", "pixels"], images),
     ]
     return "\n".join(parts)
 
@@ -47,8 +52,9 @@ def _place(moved: Moved) -> tuple[str, str, str, str]:
 
 
 def _images(moved: Moved) -> list[tuple[str, ...]]:
-    name = "logit" if moved.images["before"]["logit"].notna().any() else "distance"
     before, after = moved.images["before"], moved.images["after"]
+    known = [name for name in before if name not in ("selected", "predicted") and before[name].notna().any()]
+    name = known[0] if known else "distance"
     size = (before[name] - after[name]).abs().fillna(np.inf)
     first = size.sort_values(ascending=False, kind="stable").index[:EACH]
     return [

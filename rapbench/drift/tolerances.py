@@ -9,7 +9,7 @@ found.
 import pandas as pd
 
 from rapbench.drift.comparable import differences, other_platform
-from rapbench.drift.results import CELL, ROUNDING, VALUES, Results
+from rapbench.drift.results import CELL, ROUNDING, Results
 from rapbench.errors import RapbenchError
 from rapbench.methods import methods
 
@@ -21,10 +21,10 @@ ROW = CELL[:3]
 
 
 def derive(run: Results, perturbed: list[Results]) -> pd.DataFrame:
-    """Return each cell's tolerances, indexed by CELL: the columns of VALUES, all absolute, NaN where it has none.
+    """Return each cell's tolerances, indexed by CELL: its columns, all absolute, NaN where it has none.
 
-    selected, logit, distance: of each image. predicted: how many images may be classified otherwise. Five times the
-    largest deviation in the row, or the median row's of that protocol where that is more; of predictions at least one,
+    Of a class, such as predicted: how many images may have another one. Of all else: of each image. Five times the
+    largest deviation in the row, or the median row's of that protocol where that is more; of classes at least one,
     as nothing bounds the margin between two classes. K = 0, and rankings that do not look at the model (regions' random
     order too): 1e-3 of the value, no prediction. `selected` where every image has K pixels: five times the cell's own,
     usually 0.
@@ -43,9 +43,10 @@ def derive(run: Results, perturbed: list[Results]) -> pd.DataFrame:
     typical = rows.groupby(level="protocol").median().reindex(cells["protocol"]).set_axis(seen.index)
     found = FACTOR * found.where(found >= typical, typical)
     found["selected"] = found["selected"].mask(full, FACTOR * seen["selected"])
-    found["predicted"] = found["predicted"].clip(1, len(run.images))
+    classes, counts = ([name for name, kind in run.kinds.items() if kind == what] for what in ("class", "count"))
+    found[classes] = found[classes].clip(1, len(run.images))
     least = EXACT * run.values.abs().groupby(level=CELL, sort=False).max().clip(lower=1)
-    least = least.assign(selected=0.0, predicted=0.0)
+    least[classes + counts] = 0.0
     found.loc[~ranked] = least.loc[~ranked]
     return found.where(found >= least, least).where(seen.notna()).map(lambda value: float(f"{value:.2g}"))
 
@@ -56,11 +57,12 @@ def _looks_at_model(run: Results, label: str) -> bool:
 
 
 def _deviations(run: Results, other: Results) -> pd.DataFrame:
-    """The largest deviation of any image in each cell; of predictions, how many."""
+    """The largest deviation of any image in each cell; of classes, how many."""
     apart = (run.values - other.values).abs()
-    apart["predicted"] = apart["predicted"].where(apart["predicted"].isna(), apart["predicted"].ne(0))
+    classes = [name for name, kind in run.kinds.items() if kind == "class"]
+    apart[classes] = apart[classes].where(apart[classes].isna(), apart[classes].ne(0).astype(float))
     cells = apart.groupby(level=CELL, sort=False)
-    return cells.max().assign(predicted=cells["predicted"].sum(min_count=1))
+    return cells.max().assign(**{name: cells[name].sum(min_count=1) for name in classes})
 
 
 def _check(run: Results, other: Results) -> None:
@@ -72,4 +74,4 @@ def _check(run: Results, other: Results) -> None:
         raise RapbenchError(f"{other.source} perturbs nothing: it has the threads, kernels, batch and chunk of "
                             f"{run.source}")  # fmt: skip
     if (run.values.isna() != other.values.isna()).any(axis=None):
-        raise RapbenchError(f"{other.source} has other missing values than {run.source}: {', '.join(VALUES)}")
+        raise RapbenchError(f"{other.source} has other missing values than {run.source}: {', '.join(run.kinds)}")

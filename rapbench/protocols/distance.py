@@ -10,7 +10,7 @@ from torch import Tensor
 from rapbench.protocols import protocols
 from rapbench.protocols.batch import Batch, Step
 from rapbench.protocols.perturbation import Ks, Ranked
-from rapbench.protocols.protocol import Metric
+from rapbench.results.metric import Metric
 
 KS: Ks = {
     "positive": (10, 50, 100, 250, 500, 1000, 2000, 4000, "all"),
@@ -27,6 +27,8 @@ class Distance(Ranked):
         Metric("selected", title="pixels", kind="count", decimals=0, detail=True),
         Metric("distance", title="distance D_K", unit="pixels"),
     )
+
+    table: ClassVar[str] = "D_K"
 
     k: Ks = field(default_factory=lambda: KS)
     norm: Literal["euclidean", "squared"] = "euclidean"

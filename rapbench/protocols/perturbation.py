@@ -11,7 +11,8 @@ from torch import Tensor
 from rapbench.protocols._fills import Normalisation
 from rapbench.protocols._ks import Ks, check_ks
 from rapbench.protocols.batch import Batch, Step
-from rapbench.protocols.protocol import Metric, Protocol
+from rapbench.protocols.protocol import Protocol
+from rapbench.results.metric import Metric
 
 # Of the paper's Table I.
 PAPER: Ks = {

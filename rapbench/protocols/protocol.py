@@ -6,52 +6,18 @@ results (tables, tests, figures) reads it from the metrics and knows no protocol
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass
-from typing import ClassVar, Literal, get_type_hints
+from dataclasses import is_dataclass
+from typing import ClassVar, get_type_hints
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from rapbench.errors import RapbenchError
 from rapbench.protocols.batch import Batch, Step
+from rapbench.results.metric import Metric
 
-Better = Literal["higher", "lower"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One column of a protocol's results, and how it is read.
-
-    Parameters
-    ----------
-    name : str
-        The column, and the metric's name in the results.
-    better : mapping of str to {"higher", "lower"}
-        By variant, the better method's value. A variant that is not there, and a detail such as a count, has none.
-    title : str
-        As a heading says it; the name where it is empty.
-    unit : str
-        Of the mean: "%", "pixels", ...; empty for a number without.
-    kind : {"mean", "share", "count"}
-        `count`: a whole number, such as of pixels or of a class. `share`: 0 or 1 per input; the mean is a share in per
-        cent, with Wilson's interval and McNemar's test. `mean`: any number; the bootstrap over inputs and Wilcoxon's
-        signed-rank test.
-    axis : {"linear", "log", "share"} or None
-        Of the steps in a figure; None for a single number, which has no steps.
-    decimals : int
-        Of the mean in a table.
-    detail : bool
-        Whether it is kept with the others and never shown as a result of its own.
-    """
-
-    name: str
-    better: Mapping[str, Better] = field(default_factory=dict)
-    title: str = ""
-    unit: str = ""
-    kind: Literal["mean", "share", "count"] = "mean"
-    axis: Literal["linear", "log", "share"] | None = "linear"
-    decimals: int = 2
-    detail: bool = False
+RESERVED = {"row", "input", "label", "method", "variant", "k"}  # columns that stand beside the metrics
 
 
 class Protocol(ABC):
@@ -63,6 +29,8 @@ class Protocol(ABC):
     ----------
     metrics : sequence of Metric
         The columns that `evaluate` returns. A property where they depend on options.
+    summaries : sequence of Metric
+        The single numbers that `summary` makes of the curves, if any.
     table : str
         Protocols of one name stand in one table, the first one's value before the others' in brackets.
     step_name : str
@@ -70,6 +38,7 @@ class Protocol(ABC):
     """
 
     metrics: ClassVar[Sequence[Metric]] = ()
+    summaries: ClassVar[Sequence[Metric]] = ()
     table: ClassVar[str] = ""
     step_name: ClassVar[str] = "K"
 
@@ -80,6 +49,13 @@ class Protocol(ABC):
     @abstractmethod
     def evaluate(self, batch: Batch, variant: str, steps: list[Step]) -> dict[str, Tensor]:
         """Return a variant's columns, (N, number of steps) each, by the metrics' names."""
+
+    def summary(self, curves: Mapping[str, np.ndarray], steps: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return single numbers per input, (N,) each, made of a variant's curves; by the names of `summaries`.
+
+        curves: by metric, (N, number of steps) float64. steps: as text.
+        """
+        return {}
 
     def asked(self, signs: Sequence[str]) -> int:
         """Return how many answers of the model an input costs, for the progress bar."""
@@ -106,8 +82,8 @@ def check_protocol(name: str, made: object) -> None:
 
 def check_metrics(name: str, protocol: Protocol) -> None:
     """Raise RapbenchError for a protocol without metrics, with two of one name, or with one that is mistyped."""
-    metrics = list(protocol.metrics)
-    if not metrics:
+    metrics = [*protocol.metrics, *protocol.summaries]
+    if not protocol.metrics:
         raise RapbenchError(f"protocol {name!r} has no metrics; list at least one rapbench.Metric")
     for metric in metrics:
         if not isinstance(metric, Metric):
@@ -122,5 +98,5 @@ def check_metrics(name: str, protocol: Protocol) -> None:
     names = [metric.name for metric in metrics]
     if twice := next((metric for metric in names if names.count(metric) > 1), None):
         raise RapbenchError(f"protocol {name!r} has two metrics {twice!r}")
-    if taken := set(names) & {"row", "variant", "k"}:
+    if taken := set(names) & RESERVED:
         raise RapbenchError(f"protocol {name!r}: a metric cannot be called {min(taken)!r}")

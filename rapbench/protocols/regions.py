@@ -21,7 +21,8 @@ from rapbench.layout import channels_last
 from rapbench.protocols import protocols
 from rapbench.protocols._fills import Fill, Normalisation, fill_values, moments
 from rapbench.protocols.batch import Batch, Step
-from rapbench.protocols.protocol import Better, Metric, Protocol
+from rapbench.protocols.protocol import Protocol
+from rapbench.results.metric import Better, Metric
 
 ORDERS = ("morf", "lerf", "random")  # most relevant first, least relevant first, drawn
 BETTER: dict[str, Better] = {"morf": "lower", "lerf": "higher"}  # of f
@@ -55,6 +56,7 @@ class Regions:
 class RegionPerturbation(Protocol):
     """size: of a square region, in pixels. steps: L, how many are replaced. fill: by what. output: f, the label's."""
 
+    table: ClassVar[str] = "region perturbation"
     step_name: ClassVar[str] = "regions replaced"
 
     size: PositiveInt = 9

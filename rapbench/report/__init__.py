@@ -12,6 +12,8 @@ from rapbench.report.about import About
 from rapbench.report.canvas import figure_files
 from rapbench.report.gallery import load_gallery
 from rapbench.report.intervals import intervals_latex, intervals_markdown
+from rapbench.report.layouts import DISTANCE, PERTURBATION, REGIONS, laid_out
+from rapbench.report.metric_files import stale, told
 from rapbench.report.page.build import page
 from rapbench.report.pairs import pair_tests
 from rapbench.report.paper import beside_paper, markdown_paper
@@ -21,6 +23,7 @@ from rapbench.report.region_curves import region_curves
 from rapbench.report.regions import aopc, aopc_blocks, by_cell, drop_curve
 from rapbench.report.remarks import clean_remark, exhausted_remarks
 from rapbench.report.verdict import markdown_verdict, nothing, terminal_verdict, verdicts
+from rapbench.results.run import Run
 from rapbench.spreadsheet import csv_text
 
 # Of a folder that a report is written to: those of another choice of protocols go, as nothing else there tells of them.
@@ -31,26 +34,19 @@ FILES = (
 )
 
 
-def write_report(
-    folder: Path,
-    images: pd.DataFrame | None,
-    distances: pd.DataFrame | None,
-    header: list[str],
-    regions: pd.DataFrame | None = None,
-    about: About | None = None,
-) -> str:
+def write_report(folder: Path, run: Run, header: list[str], about: About | None = None) -> str:
     """Write the tables, figures and the page of a run into `folder` and return their text for a terminal.
 
-    images, distances, regions: per-image results as `tables.table1`, `tables.distance_table` and `regions.by_cell` take
-    them, or None. header: sentences on what was run. about: what else is to be known of the run; by default what the
-    folder's provenance.json tells, which goes into the page too, as does a gallery that lies there. Each file appears
-    whole or not at all; those of an earlier report that are not written again go.
+    header: sentences on what was run. about: what else is to be known of the run; by default what the folder's
+    provenance.json tells, which goes into the page too, as does a gallery that lies there. Each file appears whole or
+    not at all; those of an earlier report that are not written again go.
     """
+    images, distances, regions = (laid_out(run, layout) for layout in (PERTURBATION, DISTANCE, REGIONS))
     provenance = provenance_of(folder)
     about = about or About.of(provenance)
     title = header[0] if header else ""
     caption = list(about.caption)
-    if images is not None and not images.empty and (clean := clean_remark(images)):
+    if not images.empty and (clean := clean_remark(images)):
         header, caption = [*header, clean], [*caption, clean]
     plain = [escape.markdown(line) for line in header]
     texts = ["\n".join(header) + "\n"] if header else []
@@ -58,21 +54,21 @@ def write_report(
     published = about.paper.of(published_table1())
     shown: dict[str, Any] = dict.fromkeys(("table", "paper", "pairs", "verdict", "distance", "aopc", "images"))
     shown |= {"why": "", "remarks": {}, "distance_remarks": {}, "aside": ""}
-    replaced = [] if regions is None or regions.empty else by_cell(regions)
-    work = 8 + 2 * len(replaced)
+    replaced = [] if regions.empty else by_cell(regions)
+    judged, tested = [], []
+    work = 8 + 2 * len(replaced) + len(run.protocols)
     with tqdm(total=work, desc="report", delay=2, leave=False) as bar:  # of seconds: most reports need none
 
         def done(result: Any) -> Any:
             bar.update()
             return result
 
-        if images is not None and not images.empty:
+        if not images.empty:
             table, pairs = (done(of(images)) for of in (tables.table1, pair_tests))
             verdict, why = done(verdicts(images, about.controls)), nothing(images, about.controls)
+            judged, tested = [verdict], [pairs]
             cells, remarks = beside_paper(table, published), exhausted_remarks(images)
             files["table1.csv"] = csv_text(table)
-            files["tests.csv"] = csv_text(pairs)
-            files["verdict.csv"] = csv_text(verdict)
             if not cells.empty:
                 files["paper.csv"] = csv_text(cells)
             beside = [text for text in [about.paper.reason, markdown_paper(cells)] if text]
@@ -84,9 +80,9 @@ def write_report(
             named = f"{title} {tables.counts(table['n'])}"
             files |= done(figure_files(plots.curves(table, named), "curves"))
             texts.append(tables.terminal(table, published, remarks))
-            shown |= {"table": table, "paper": cells, "pairs": pairs, "verdict": verdict, "images": images}
-            shown |= {"why": why, "remarks": remarks, "aside": about.paper.reason}
-        if distances is not None and not distances.empty:
+            shown |= {"table": table, "paper": cells, "images": images, "remarks": remarks}
+            shown |= {"why": why, "aside": about.paper.reason}
+        if not distances.empty:
             means = done(tables.distance_table(distances, about.distance))
             files["distance.csv"] = csv_text(means)
             named = f"{title} {tables.counts(means['n'])}"
@@ -105,17 +101,27 @@ def write_report(
             files |= figure_files(region_curves(drops, named), "regions")
             texts.append(tables.terminal_blocks(aopc_blocks(areas)))
             shown["aopc"] = areas
-        if shown["verdict"] is not None:
+        others = []
+        for one in told(run, header, plain, caption, about.controls):
+            files |= done(one.files)
+            texts.append(one.text)
+            others.append(one.measured)
+            judged.append(one.verdict)
+            tested.append(one.pairs)
+        if judged:
+            shown |= {"verdict": pd.concat(judged, ignore_index=True), "pairs": pd.concat(tested, ignore_index=True)}
+            shown["why"] = shown["why"] or nothing(pd.concat(one.means for one in others), about.controls)
+            files["verdict.csv"], files["tests.csv"] = csv_text(shown["verdict"]), csv_text(shown["pairs"])
             texts.append(terminal_verdict(shown["verdict"]) or f"{shown['why']}\n")
             texts += [f"{about.paper.reason}\n"] if about.paper.reason else []
         if files:
             name = title.partition(":")[0] or folder.resolve().name
             gallery = load_gallery(folder)
             files["report.html"] = done(
-                page(name, header, published=published, gallery=gallery, provenance=provenance, **shown)
+                page(name, header, published=published, gallery=gallery, provenance=provenance, others=others, **shown)
             )
     for name, content in files.items():
         write_whole(folder / name, content.encode() if isinstance(content, str) else content)
-    for name in set(FILES) - files.keys():
-        (folder / name).unlink(missing_ok=True)
+    for path in [*(folder / name for name in set(FILES) - files.keys()), *stale(folder, files)]:
+        path.unlink(missing_ok=True)
     return "\n".join(escape.visible(line) for line in "\n".join(texts).split("\n"))

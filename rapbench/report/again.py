@@ -5,7 +5,7 @@ from pathlib import Path
 from rapbench.errors import RapbenchError
 from rapbench.report import write_report
 from rapbench.report.provenance import provenance_of
-from rapbench.report.stored import NAMES, read_results
+from rapbench.results.file import NAME, read
 
 
 def write_again(top: Path) -> str:
@@ -13,20 +13,17 @@ def write_again(top: Path) -> str:
 
     Raises RapbenchError where there is no run, or a file of one cannot be read.
     """
-    found = [top] if any((top / name).exists() for name in NAMES) else below(top)
+    found = [top] if (top / NAME).exists() else below(top)
     if not found:
-        raise RapbenchError(f"{top} holds no {', '.join(NAMES[:-1])} or {NAMES[-1]}; name the folder that a run wrote")
+        raise RapbenchError(f"{top} holds no {NAME}; name the folder that a run wrote")
     texts = []
     for folder in found:
         header = provenance_of(folder).get("header", [])
-        images, distances, regions = (
-            read_results(folder / name) if (folder / name).exists() else None for name in NAMES
-        )
-        text = write_report(folder, images, distances, header, regions)
+        text = write_report(folder, read(folder / NAME), header)
         texts.append(f"{text}\nWritten to {folder}/")
     return "\n\n".join(texts)
 
 
 def below(top: Path) -> list[Path]:
     """Return the folders of runs below a folder."""
-    return sorted({path.parent for name in NAMES for path in top.rglob(name)})
+    return sorted(path.parent for path in top.rglob(NAME))

@@ -30,7 +30,7 @@ def curves(table: pd.DataFrame, title: str) -> Figure:
         for column, metric in enumerate(metrics):
             part = table[(table["sign"] == sign) & (table["metric"] == metric)]
             panel = panels[row, column]
-            places = _k_axis(panel, ordered("k", part["k"]))
+            places = k_axis(panel, ordered("k", part["k"]))
             for names, whole in part.groupby(["method", "perturbation"], sort=False):
                 method, perturbation = map(str, names)
                 style = styles[method] | _stroke(perturbation, perturbations)
@@ -51,7 +51,7 @@ def distance_curves(table: pd.DataFrame, title: str) -> Figure:
     figure, panels = panel_grid(1, len(signs), title)
     for panel, sign in zip(panels[0], signs, strict=True):
         part = table[table["sign"] == sign]
-        places = _k_axis(panel, ordered("k", part["k"]))
+        places = k_axis(panel, ordered("k", part["k"]))
         for name, whole in part.groupby("method", sort=False):
             style = styles[str(name)]
             for line in _broken(whole):
@@ -100,7 +100,7 @@ def panel_grid(rows: int, columns: int, title: str) -> tuple[Figure, np.ndarray]
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _k_axis(panel: Axes, ks: list[str]) -> dict[str, float]:
+def k_axis(panel: Axes, ks: list[str]) -> dict[str, float]:
     """Set up the axis of K and return each K's place: numbers to scale, 'all' behind a gap after the largest."""
     places = {k: float(k) for k in ks if k != "all"}
     span = max(places.values(), default=0.0) or 1.0

@@ -23,11 +23,13 @@ def by_cell(regions: pd.DataFrame) -> list[pd.DataFrame]:
     """Return the rows of each perturbation, method and order, in the order of Table I.
 
     regions: a row for each image, perturbation, method, order and step, with `score`, f, and `output`, what f is.
-    Raises RapbenchError where a row is there twice.
+    Raises RapbenchError where a row is there twice, and where an image has no step 0.
     """
     twice = regions.loc[regions.duplicated([*CELL, "image", "step"]), "image"]
     if len(twice):
         raise RapbenchError(f"region perturbation: the results hold {twice.iloc[0]} twice; run again")
+    if not regions.groupby([*CELL, "image"], sort=False)["step"].min().eq(0).all():
+        raise RapbenchError("region perturbation: the results have cells without step 0; run again")
     found = regions.groupby(CELL, sort=False)
     names = [ordered(name, regions[name]) for name in CELL[:2]]
     return [found.get_group(place) for place in product(*names, ORDER_NAMES) if place in found.groups]

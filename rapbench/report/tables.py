@@ -79,7 +79,7 @@ def ordered(column: str, values: Iterable[str]) -> list[str]:
     """Return the distinct values of a column in the paper's order; K by number, 'all' last."""
     seen = dict.fromkeys(values)
     if column == "k":
-        return sorted(seen, key=lambda k: math.inf if k == "all" else float(k))
+        return sorted(seen, key=lambda k: math.inf if k == "all" else float(k or -1))
     first = FIRST.get(column, [])
     return sorted(seen, key=lambda name: first.index(name) if name in first else len(first) + (name == "random"))
 
@@ -100,7 +100,7 @@ def table1(images: pd.DataFrame) -> pd.DataFrame:
     means = values.groupby(KEYS, sort=False)["value"].agg(value=lambda group: np.sort(group).mean(), n="size")
     cells = images.groupby(CELL, sort=False)["correct"].agg(["sum", "size"])
     ends = {(*cell, "accuracy"): wilson(*counts) for cell, counts in zip(cells.index, cells.to_numpy(), strict=True)}
-    ends |= {(*cell, "score"): found for cell, found in _bootstrapped(images, CELL, "logit").items()}
+    ends |= {(*cell, "score"): found for cell, found in bootstrapped(images, CELL, "logit").items()}
     table = means.reset_index()
     found = [ends[key] for key in table[[*CELL, "metric"]].itertuples(index=False, name=None)]
     table[["low", "high"]] = np.where(np.isfinite(table[["value"]]), found, np.nan)
@@ -118,7 +118,7 @@ def distance_table(distances: pd.DataFrame, metric: str = "distance") -> pd.Data
     cell = ["sign", "method", "k"]
     means = distances.groupby(cell, sort=False)["distance"].agg(["mean", "std", "count"])
     table = means.rename(columns={"count": "n"}).reset_index()
-    ends = _bootstrapped(distances, cell, "distance")
+    ends = bootstrapped(distances, cell, "distance")
     nothing = (np.nan, np.nan)
     table[["low", "high"]] = [ends.get(key, nothing) for key in table[cell].itertuples(index=False, name=None)]
     table.insert(2, "metric", metric)
@@ -139,7 +139,7 @@ def by_image(frame: pd.DataFrame, cell: list[str], value: str) -> pd.DataFrame:
     return frame.pivot(index="image", columns=columns, values=value).astype(float)
 
 
-def _bootstrapped(frame: pd.DataFrame, cell: list[str], value: str) -> dict[tuple, tuple[float, float]]:
+def bootstrapped(frame: pd.DataFrame, cell: list[str], value: str) -> dict[tuple, tuple[float, float]]:
     """Return the interval of each cell's mean. Cells of the same images see the same draws."""
     wide = by_image(frame, cell, value)
     ends: dict[tuple, tuple[float, float]] = {}

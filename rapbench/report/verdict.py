@@ -3,7 +3,7 @@
 `verdicts` decides; the CSV, the Markdown, the terminal and the page only lay out what it returns.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,24 +12,35 @@ from tabulate import tabulate
 
 from rapbench.report.statistics import ALPHA, EXACT, holm, wilcoxon
 from rapbench.report.tables import NAMES, by_image, markdown_name, ordered
+from rapbench.results.metric import Better
 
 CONTROLS = ("random", "edge")
-# The better method's accuracy and score: lower without the positive pixels, higher without the negative ones.
-DIRECTION = {"positive": -1, "negative": 1}
-METRICS = {"accuracy": "correct", "score": "logit"}
+# Table I's: lower without the positive pixels, higher without the negative ones.
+SIGNED: dict[str, Better] = {"positive": "lower", "negative": "higher"}
 BETTER, WORSE, NONE, MIXED = "better", "worse", "no difference shown", "mixed"
 SYMBOLS = {BETTER: "✓", WORSE: "✗", NONE: "≈", MIXED: "±"}
 DOING = {"removal": "removing", "shuffling": "shuffling"}
 KEYS = ["sign", "perturbation", "control", "method"]
-COLUMNS = [*KEYS, "verdict", "n", "ks", *(f"{metric}_{what}" for metric in METRICS for what in ("gain", "p", "p_holm"))]
+WHAT = ("gain", "p", "p_holm")  # of each metric
 LEGEND = (
     "Compared is each image's mean over the K between 0 and 'all' ('all' itself where a run has no other K), by "
     "Wilcoxon's signed-rank test, Holm-corrected over the methods and both metrics of a column. ✓ better, ✗ worse "
     "(p < 0.05; where only one metric shows it, that one is named); ≈ no difference shown; ± mixed: the metrics, or a "
     "test's ranks and its mean, contradict each other. Without positive pixels lower is better, without negative "
-    "pixels higher."
+    "pixels higher; of another protocol's numbers its own table says which."
 )
 FEW = 100  # images, below which it is said that they are few
+
+
+class Judged(NamedTuple):
+    """A metric by which methods are compared. value: its column. better: by sign. scale: of a gain."""
+
+    value: str
+    better: Mapping[str, Better]
+    scale: float = 1
+
+
+METRICS = {"accuracy": Judged("correct", SIGNED, 100), "score": Judged("logit", SIGNED)}  # Table I's
 
 
 class Finding(NamedTuple):
@@ -46,7 +57,9 @@ class Finding(NamedTuple):
         return f"{doing(self.sign, self.perturbation)}, against {NAMES.get(self.control, self.control)}"
 
 
-def verdicts(images: pd.DataFrame, controls: Collection[str] = CONTROLS) -> pd.DataFrame:
+def verdicts(
+    images: pd.DataFrame, controls: Collection[str] = CONTROLS, metrics: Mapping[str, Judged] = METRICS
+) -> pd.DataFrame:
     """Compare each method with each control on the same images, over all K at once.
 
     An image's value is its mean over the K that are numbers above 0 (`all` is another number of pixels for each
@@ -58,34 +71,38 @@ def verdicts(images: pd.DataFrame, controls: Collection[str] = CONTROLS) -> pd.D
         Per-image results as `tables.table1` takes them.
     controls : labels
         The methods that look at no model. They are what others are compared with, and are not compared themselves.
+    metrics : mapping of str to Judged
+        What is compared; a sign for which none says what is better has no verdict.
 
     Returns
     -------
     DataFrame
-        COLUMNS, in the order of Table I. gain: by how much the method is better than the control, in points and in
-        logits (see DIRECTION). p: two-sided, Wilcoxon; p_holm: corrected over the methods and metrics of one sign,
-        perturbation and control. verdict: better or worse, if one metric says so (p_holm < 0.05) and the other does
-        not contradict; mixed if it does; else no difference shown.
+        KEYS, verdict, n, ks, metrics (those compared), and WHAT of each metric, in the order of Table I. gain: by how
+        much the method is better than the control, of accuracy in points. p: two-sided, Wilcoxon; p_holm: corrected
+        over the methods and metrics of one sign, perturbation and control. verdict: better or worse, if one metric says
+        so (p_holm < 0.05) and no other contradicts; mixed if one does; else no difference shown.
     """
     present = [name for name in ordered("method", images["method"]) if name in controls]
     known = sorted(present, key=lambda name: CONTROLS.index(name) if name in CONTROLS else len(CONTROLS))
     rows: list[dict] = []
     for (sign, perturbation), part in images.groupby(["sign", "perturbation"], sort=False):
-        if sign not in DIRECTION:
+        judged = {name: metric for name, metric in metrics.items() if sign in metric.better}
+        if not judged:
             continue
         there = set(part["method"])
         for control in (control for control in known if control in there):
             family = []
             for method in ordered("method", part["method"]):
-                row = {} if method in known else _against(part, control, method, DIRECTION[str(sign)])
+                row = {} if method in known else _against(part, control, method, str(sign), judged)
                 family += [row] if row else []
-            corrected = iter(holm(np.array([row[f"{metric}_p"] for row in family for metric in METRICS])))
+            corrected = iter(holm(np.array([row[f"{metric}_p"] for row in family for metric in judged])))
             for row in family:
                 row |= {"sign": sign, "perturbation": perturbation, "control": control}
-                row |= {f"{metric}_p_holm": next(corrected) for metric in METRICS}
-                row["verdict"] = _verdict(row)
+                row |= {f"{metric}_p_holm": next(corrected) for metric in judged}
+                row |= {"verdict": _verdict(row, judged), "metrics": " ".join(judged)}
             rows += family
-    table = pd.DataFrame(rows, columns=COLUMNS)
+    table = pd.DataFrame(rows, columns=[*KEYS, "verdict", "n", "ks", "metrics", *(f"{name}_{what}" for name in metrics
+                                                                        for what in WHAT)])  # fmt: skip
     places = {key: {name: rank for rank, name in enumerate(ordered(key, table[key]))} for key in KEYS}
     places["control"] = {name: rank for rank, name in enumerate(known)}
     return table.sort_values(KEYS, key=lambda column: column.map(places[str(column.name)]), ignore_index=True)
@@ -105,13 +122,20 @@ def findings(table: pd.DataFrame) -> list[Finding]:
 
 def words(row: pd.Series) -> str:
     """Return a verdict in words; the metric is named where it alone says so."""
-    shown = [metric for metric in METRICS if row[f"{metric}_p_holm"] < ALPHA]
+    shown = [metric for metric in metrics_of(row.index) if row[f"{metric}_p_holm"] < ALPHA]
     only = f" ({shown[0]})" if len(shown) == 1 else ""
     return f"{row['verdict']}{only}"
 
 
+def metrics_of(columns: Iterable[Any]) -> list[str]:
+    """Return the metrics that a verdict's columns are of."""
+    return [str(name).removesuffix("_p_holm") for name in columns if str(name).endswith("_p_holm")]
+
+
 def doing(sign: str, perturbation: str) -> str:
     """Return what is done to which pixels, in words."""
+    if sign not in SIGNED:
+        return f"{perturbation}, {sign}" if sign else perturbation
     return f"{DOING.get(perturbation, f'{perturbation} of')} {sign} pixels"
 
 
@@ -174,35 +198,36 @@ def names_of(methods: Sequence[str]) -> str:
 def _blind(table: pd.DataFrame) -> bool:
     """Whether no test of the verdict could have been significant: on n images p is at least 2 / 2^n, before Holm."""
     families = table.groupby(["sign", "perturbation", "control"])
-    tests = families[[f"{metric}_p" for metric in METRICS]].count().sum(axis=1)
+    tests = families[[f"{metric}_p" for metric in metrics_of(table)]].count().sum(axis=1)
     least = families["n"].max().clip(upper=EXACT).map(lambda n: 2.0 ** (1 - n))
     return bool((least * tests >= ALPHA).all())
 
 
-def _against(part: pd.DataFrame, control: str, method: str, direction: int) -> dict[str, Any]:
-    """Return gain and p of both metrics over the K and the images that both have; {} where they share none."""
+def _against(part: pd.DataFrame, control: str, method: str, sign: str, metrics: Mapping[str, Judged]) -> dict[str, Any]:
+    """Return gain and p of each metric over the K and the images that both have; {} where they share none."""
     both = part[part["method"].isin([control, method]) & (part["k"] != "0")]
     shared = both.groupby("k")["method"].nunique()
     ks = ordered("k", shared[shared == 2].index)
     ks = [k for k in ks if k != "all"] or ks
     both = both[both["k"].isin(ks)]
-    there = by_image(both, ["method", "k"], "correct").notna().all(axis=1)
+    there = by_image(both.assign(there=1), ["method", "k"], "there").notna().all(axis=1)
     if not ks or not there.any():
         return {}
     row: dict[str, Any] = {"method": method, "n": int(there.sum()), "ks": " ".join(ks)}
-    for metric, value in METRICS.items():
+    for metric, (value, better, scale) in metrics.items():
+        direction = 1 if better[sign] == "higher" else -1
         wide = by_image(both, ["method", "k"], value)[there]
         # Summed in the order of K and rounded, or equal means of different sums would not tie.
         means = {name: np.round(wide[name][ks].to_numpy().mean(1), 9) for name in (method, control)}
         gains = direction * (means[method] - means[control])
-        row[f"{metric}_gain"] = np.round((100 if metric == "accuracy" else 1) * np.sort(gains).mean(), 9)
+        row[f"{metric}_gain"] = np.round(scale * np.sort(gains).mean(), 9)
         row[f"{metric}_p"], row[f"{metric}_lean"] = wilcoxon(np.round(gains, 9))
     return row
 
 
-def _verdict(row: dict) -> str:
+def _verdict(row: dict, metrics: Iterable[str]) -> str:
     """Return what the metrics with a difference say, by their ranks and by their means."""
-    shown = [metric for metric in METRICS if row[f"{metric}_p_holm"] < ALPHA]
+    shown = [metric for metric in metrics if row[f"{metric}_p_holm"] < ALPHA]
     leanings = {int(np.sign(row[f"{metric}_{what}"])) for metric in shown for what in ("lean", "gain")}
     if not leanings:
         return NONE

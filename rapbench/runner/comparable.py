@@ -8,8 +8,9 @@ from omegaconf import DictConfig
 from rapbench.config import Paper
 from rapbench.data._dataset import UNLABELLED, Dataset
 from rapbench.data._synsets import CLASSES
+from rapbench.report.layouts import PERTURBATION, layout_of
+from rapbench.results.info import ProtocolInfo
 from rapbench.runner.choice import Choice
-from rapbench.runner.columns import kind_of
 from rapbench.zoo._model import ZooModel
 
 SIDE = 224  # pixels, of the paper's VGG-16: a K is another share of a larger or smaller image
@@ -26,8 +27,8 @@ def paper_beside(
     paper's.
     """
     named = [choice.label for choice in methods if choice.label == choice.entry.name]
-    same = [choice for choice in protocols
-            if choice.label == choice.entry.name and kind_of(choice.protocol) == "perturbation"]  # fmt: skip
+    own = [choice for choice in protocols if choice.label == choice.entry.name]
+    same = [choice for choice in own if layout_of(ProtocolInfo.of(choice.protocol)) == PERTURBATION]
     default = [choice.label for choice in same if _options(choice.entry.options | choice.options) == _options(
         choice.entry.options)]  # fmt: skip
     shown = config.paper is not Paper.off

@@ -18,7 +18,9 @@ from rapbench.config import RunConfig
 from rapbench.data._images import load_images
 from rapbench.errors import RapbenchError
 from rapbench.registry import names_from
+from rapbench.report.layouts import PERTURBATION, laid_out
 from rapbench.report.provenance import provenance_of
+from rapbench.results.run import Run
 from rapbench.runner.gallery import classes_of, seen
 from rapbench.runner.run import prepared
 from rapbench.store.heatmaps import Heatmaps
@@ -43,11 +45,9 @@ class Finished:
         self.labels = [label for label in self.job.methods if label not in about["refused"]]
         self.rows = self.job.subset.rows
 
-    def results(self, kind: str) -> pd.DataFrame:
-        """Return the per-image results of a kind of protocol, `perturbation` or `measure`, as the report takes them."""
-        for cell in self.job.cells.values():
-            cell.refresh()
-        return self.job.results(kind)
+    def results(self, layout: str) -> pd.DataFrame:
+        """Return the per-image results of a layout's protocols, as `layouts.laid_out` returns them."""
+        return laid_out(self._results, layout)
 
     def class_name(self, index: int) -> str:
         """Return what a class is called, its number where that is not known."""
@@ -88,11 +88,15 @@ class Finished:
         model = self.job.model
         here = (model.facts.name, model.weights_sha256)
         known = {row.file: row.label for row in self.rows if here in [(row.model, row.weights_sha256), *row.others]}
-        images = self.results("perturbation")
+        images = self.results(PERTURBATION)
         if len(images):
             clean = images[images["k"] == "0"]
             known |= dict(zip(clean["image"], clean["predicted"].map(int), strict=True))
         return known
+
+    @cached_property
+    def _results(self) -> Run:
+        return self.job.results()
 
     @cached_property
     def _classes(self) -> list[str]:

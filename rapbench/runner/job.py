@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
 import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
@@ -21,13 +18,13 @@ from rapbench.data._manifest import Subset
 from rapbench.errors import MethodError, RapbenchError
 from rapbench.precision import Precision
 from rapbench.protocols.batch import Forward
-from rapbench.protocols.regions import ORDERS
+from rapbench.results.run import Run
 from rapbench.runner.chosen import Choice, variants
 from rapbench.runner.chunk import Chunk, slices_of
-from rapbench.runner.columns import kind_of, named
 from rapbench.runner.evaluate import forward_of
 from rapbench.runner.expected import expected_rows
 from rapbench.runner.identity import bf16_unit, code_of_choice, evaluation_key, identity_of, joined
+from rapbench.runner.results import results_of
 from rapbench.runner.shard import Shard
 from rapbench.say import say
 from rapbench.stop import check
@@ -36,7 +33,6 @@ from rapbench.store.heatmaps import GALLERY, Heatmaps, Tap
 from rapbench.zoo._model import ZooModel
 
 BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed} elapsed, {remaining} left"
-RANKS = {name: rank for rank, name in enumerate(("positive", "negative", *ORDERS))}
 PATIENCE = 1.0  # seconds between two looks at what other processes are doing
 
 
@@ -150,28 +146,13 @@ class Job:
         cells = [str(cell.file and cell.file.name) for cell in self.cells.values()]
         return cells + [heatmaps.folder.name for label, heatmaps in self.shown.items() if label not in refused]
 
-    def results(self, kind: str) -> pd.DataFrame:
-        """Return the per-image results of all whole cells of a kind, labelled for the tables."""
-        wanted = [protocol for protocol in self.protocols if kind_of(protocol.protocol) == kind]
-        whole = [
-            (method, protocol.label, cell.table)
-            for method in self.methods
-            for protocol in wanted
-            if (cell := self.cells.get((method, protocol.label))) and cell.table is not None
-        ]
-        if not whole:
-            return pd.DataFrame()
-        methods, perturbations, tables = zip(*whole, strict=True)
-        lengths = [len(table) for table in tables]
-        frame = pa.concat_tables(tables, promote_options="default").to_pandas()  # at once: there may be hundreds
-        rows = [self.subset.rows[row] for row in frame.pop("row")]
-        frame.insert(0, "image", [row.file for row in rows])
-        frame.insert(1, "label", [row.label for row in rows])
-        frame.insert(2, "method", np.repeat(methods, lengths))
-        frame.insert(4, "perturbation", np.repeat(perturbations, lengths))
-        cells = np.repeat(np.arange(len(whole)), lengths)
-        frame = frame.iloc[np.lexsort((frame["variant"].map(RANKS), cells))].reset_index(drop=True)
-        return named(frame, kind)
+    def results(self) -> Run:
+        """Return the per-image results of all whole cells."""
+        for cell in self.cells.values():
+            cell.refresh()
+        tables = {place: cell.table for place, cell in self.cells.items() if cell.table is not None}
+        return results_of(self.model.facts.name, self.dataset.name, list(self.methods.values()), self.protocols,
+                          self.subset.rows, tables)  # fmt: skip
 
     def chunk(self, number: int, pixels: torch.Tensor, forward: Forward) -> Chunk:
         """Return a chunk, or its first images, on the device. pixels: (N, C, *space), preprocessed."""

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from rapbench.errors import RapbenchError
 from rapbench.registry import Registry
+from rapbench.report.layouts import DISTANCE, layout_of
 from rapbench.report.tables import NAMES, PAPER
+from rapbench.results.info import ProtocolInfo
 from rapbench.runner.choice import Choice
-from rapbench.runner.columns import kind_of
 
 
 def check_labels(registry: Registry, chosen: Sequence[Choice]) -> None:
@@ -29,7 +30,7 @@ def check_labels(registry: Registry, chosen: Sequence[Choice]) -> None:
 
 def check_measures(protocols: Sequence[Choice]) -> None:
     """Raise RapbenchError for several protocols that measure D_K: a report has one table of it."""
-    measures = [choice.label for choice in protocols if kind_of(choice.protocol) == "measure"]
+    measures = [choice.label for choice in protocols if layout_of(ProtocolInfo.of(choice.protocol)) == DISTANCE]
     if len(measures) > 1:
         raise RapbenchError(f"protocols {' and '.join(measures)} both measure D_K; give each a run of its own (name=)")
 

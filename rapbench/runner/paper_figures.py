@@ -11,6 +11,7 @@ from rapbench.files import write_whole
 from rapbench.protocols.ranking import Sign
 from rapbench.report.about import About
 from rapbench.report.canvas import KINDS, figure_files
+from rapbench.report.layouts import DISTANCE, PERTURBATION
 from rapbench.report.paper_figures.chosen import choose, removed
 from rapbench.report.paper_figures.heatmaps import Block, Look, heatmap_sheets
 from rapbench.report.paper_figures.masks import Example, Mask, fewer_sentence, mask_sheets, selected_pixels
@@ -44,7 +45,7 @@ def draw_heatmaps(folders: Sequence[Path], look: Look) -> str:
 def draw_figure7(folder: Path, ks: dict[Sign, str], count: int) -> str:
     """Draw a run's masks of up to `count` images at a K for each sign, and its D_K; return where that was written."""
     run = Finished(folder)
-    images, distances = run.results("perturbation"), run.results("measure")
+    images, distances = run.results(PERTURBATION), run.results(DISTANCE)
     chosen = choose(images, ks["negative"], count)
     files = [row.file for row in run.rows]
     places = [files.index(file) for file in chosen.files]

@@ -22,6 +22,7 @@ from rapbench.methods import methods as METHODS
 from rapbench.paths import STORE
 from rapbench.protocols import protocols as PROTOCOLS
 from rapbench.report import write_report
+from rapbench.results.file import NAME, to_bytes
 from rapbench.runner import written
 from rapbench.runner.allocator import keep_memory
 from rapbench.runner.choice import check_space, checked, with_files
@@ -115,15 +116,11 @@ def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datet
     if (text := written.text_of(output, made_of)) is not None:
         return text
     subset.save(output / "manifest.csv")
-    images, distances, regions = (job.results(kind) for kind in ("perturbation", "measure", "regions"))
-    for name, frame in (("images", images), ("distances", distances), ("regions", regions)):
-        if len(frame):
-            write_whole(output / f"{name}.parquet", frame.to_parquet(index=False))
-        else:
-            (output / f"{name}.parquet").unlink(missing_ok=True)  # of an earlier run with other protocols
+    results = job.results()
+    write_whole(output / NAME, to_bytes(results))
     write_whole(output / "provenance.json", json.dumps(provenance, indent=1).encode())
     write_gallery(job, output, refused)
-    text = "\n".join([write_report(output, images, distances, header, regions), *hints, f"Written to {output}/"])
+    text = "\n".join([write_report(output, results, header), *hints, f"Written to {output}/"])
     written.record(output, made_of, text)
     return text
 

@@ -14,12 +14,13 @@ import rapbench
 from rapbench.files import file_hash, open_regular, write_whole
 from rapbench.paths import resource
 from rapbench.report import FILES
-from rapbench.report.again import NAMES
 from rapbench.report.gallery import FILE as GALLERY
+from rapbench.report.metric_files import START
+from rapbench.results.file import NAME
 from rapbench.store.contents import digest_of
 
 RECORD = "written.json"
-OURS = ("manifest.csv", "provenance.json", GALLERY, *NAMES, *FILES)
+OURS = ("manifest.csv", "provenance.json", GALLERY, NAME, *FILES)
 # What figures and pages are made with, beside the packages that results depend on.
 PACKAGES = ("jinja2", "matplotlib", "plotly", "statsmodels", "tabulate")
 ANEW = ("started", "seconds", "git")  # of the provenance: what differs in every run
@@ -51,7 +52,8 @@ def record(folder: Path, fingerprint: str, text: str) -> None:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    return {name: file_hash(folder / name) for name in OURS if (folder / name).exists()}
+    others = sorted(path.name for path in folder.glob(f"{START}*"))
+    return {name: file_hash(folder / name) for name in (*OURS, *others) if (folder / name).is_file()}
 
 
 @functools.cache

@@ -15,7 +15,7 @@ import pytest
 pytestmark = pytest.mark.cluster
 
 CLUSTER = Path(__file__).with_name("cluster.py")
-TABLES = ("images.parquet", "distances.parquet", "table1.csv", "manifest.csv")
+TABLES = ("results.parquet", "table1.csv", "manifest.csv")
 COMMON = ["model=efficientnet_lite0", "subset.n=16", "chunk=2", "method=[random,sensitivity,gradient_x_input]",
           "k.positive=[0,250,500,all]", "k.negative=[0,2000]"]  # fmt: skip
 SHARDS = ["-m", "launch=slurm", "shard=1/3,2/3,3/3", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2",

@@ -1,7 +1,7 @@
 """One self-contained page of a run: verdict, tables, curves, comparisons, gallery and provenance."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from rapbench.report.figures import colours, curve
 from rapbench.report.gallery import Gallery
+from rapbench.report.means import Measured
 from rapbench.report.page import sections
 from rapbench.report.page.pictures import gallery_section
 from rapbench.report.page.sections import VIEW
@@ -40,19 +41,22 @@ def page(
     remarks: Notes,
     distance_remarks: Notes,
     aside: str,
+    others: Sequence[Measured] = (),
 ) -> str:
     """Return the page: it needs no network, and the same results give the same bytes.
 
     table, paper, pairs, verdict, distance, aopc: of `table1`, `beside_paper`, `pair_tests`, `verdicts`,
     `distance_table`, `regions.aopc`, or None. published: the paper's Table I, as far as it is shown. images: per-image
     results, for what the gallery's images became. why: there is no verdict, where it is empty. remarks,
-    distance_remarks: below each sign's tables. aside: why the paper's numbers, or some, are not shown.
+    distance_remarks: below each sign's tables. aside: why the paper's numbers, or some, are not shown. others: the
+    means of protocols that have no layout of their own here.
     """
-    methods = pd.concat([frame["method"] for frame in (table, distance, aopc) if frame is not None])
+    frames = [table, distance, aopc, *(one.means for one in others)]
+    methods = pd.concat([frame["method"] for frame in frames if frame is not None])
     colour = colours(methods)
     data: dict[str, Any] = {"controls": {}, "figures": {}, "pairs": [], "gallery": None}
     shown: dict[str, Any] = dict.fromkeys(("table", "distance", "aopc", "verdict", "paper", "tests"))
-    if table is not None and paper is not None and pairs is not None and verdict is not None:
+    if table is not None and paper is not None:
         data["controls"]["table"] = _controls(table, VIEW)
         data["figures"]["table"] = {}
         shown["table"] = []
@@ -61,9 +65,11 @@ def page(
             name = "|".join(place)
             data["figures"]["table"][name] = curve(part, printed, "value", METRIC_NAMES[place[1]], methods)
             shown["table"].append(sections.view(name, place, part, paper, colour, remarks.get(place[0], ())))
-        shown["verdict"] = sections.verdict(verdict, why, colour)
         shown["paper"] = sections.paper(paper) if len(paper) else None
-        shown["tests"] = sections.tests(pairs) if len(pairs) else None
+    if verdict is not None:
+        shown["verdict"] = sections.verdict(verdict, why, colour)
+    if pairs is not None and len(pairs):
+        shown["tests"] = sections.tests(pairs)
         data["pairs"] = sections.pair_rows(pairs)
     if distance is not None:
         data["controls"]["distance"] = _controls(distance, ["sign"])
@@ -77,6 +83,18 @@ def page(
             shown["distance"].append(sections.view(name, place, part, None, colour, distance_remarks.get(name, ())))
     if aopc is not None:
         shown["aopc"] = [sections.aopc(part, colour) for _, part in _groups(aopc, ["perturbation"])]
+    shown["others"] = []
+    for number, one in enumerate(others):
+        name = f"metric-{number}"
+        data["controls"][name] = _controls(one.means, ["metric", "variant"])
+        data["figures"][name], views = {}, []
+        for place, part in _groups(one.means, ["metric", "variant"]):
+            key = "|".join(place)
+            metric = one.metric(place[0])
+            if (part["k"] != "").all():
+                data["figures"][name][key] = curve(part, part[:0], "value", metric.heading, methods, one.info.steps)
+            views.append(sections.metric_view(key, part, metric, one.info, colour))
+        shown["others"].append({"id": name, "name": one.protocol, "views": views})
     if gallery is not None and images is not None:
         shown["gallery"], data["gallery"] = gallery_section(gallery, images)
     else:
@@ -84,6 +102,7 @@ def page(
     names = {"verdict": "Verdict", "table": "Table I", "distance": "D_K", "aopc": "AOPC", "paper": "Beside the paper",
              "tests": "Pairs", "gallery": "Gallery"}  # fmt: skip
     there = [(name, text) for name, text in names.items() if shown[name]]
+    there += [(one["id"], one["name"]) for one in shown["others"]]
     template = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     ).get_template("page.html")

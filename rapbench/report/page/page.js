@@ -70,11 +70,10 @@ function show(name, place) {
   const figure = data.figures[name][key];
   place.hidden = !figure;
   const on = id => document.getElementById(id)?.checked ?? false;
-  if (figure) draw(place, figure, { intervals: name === "distance" || on("show-intervals"), paper: on("show-paper") });
+  if (figure) draw(place, figure, { intervals: name !== "table" || on("show-intervals"), paper: on("show-paper") });
 }
-const places = { table: document.getElementById("curve"), distance: document.getElementById("distance-curve") };
 function redraw() {
-  for (const [name, place] of Object.entries(places)) if (place) show(name, place);
+  for (const place of document.querySelectorAll("[data-figure]")) show(place.dataset.figure, place);
 }
 document.addEventListener("change", event => {
   if (event.target.matches("[data-controls] input, .options input")) redraw();

@@ -8,10 +8,13 @@ import pandas as pd
 
 from rapbench.report import paper as beside
 from rapbench.report import verdict as judged
+from rapbench.report.metric_tables import direction, shown_steps
 from rapbench.report.page.words import interval, middle, number, options, p_value, records, signed, sortable
 from rapbench.report.pairs import FAMILY
 from rapbench.report.regions import LEGEND, ORDER_NAMES, what
 from rapbench.report.tables import DECIMALS, METRIC_NAMES, MISSING, NAMES, counts, ordered
+from rapbench.results.info import ProtocolInfo
+from rapbench.results.metric import Metric
 
 VIEW = ["sign", "metric", "perturbation"]
 KINDS = {judged.BETTER: "better", judged.WORSE: "worse", judged.NONE: "undecided", judged.MIXED: "mixed"}  # page.css
@@ -63,6 +66,31 @@ def view(
     return {"key": name, "ks": ks, "rows": rows, "caption": caption, "notes": [*notes, *remarks]}
 
 
+def metric_view(
+    key: str, part: pd.DataFrame, metric: Metric, info: ProtocolInfo, colour: dict[str, str]
+) -> dict[str, Any]:
+    """Lay a variant of any protocol's metric out as `view` does; of a long curve some of the steps."""
+    every = ordered("k", part["k"])
+    ks = shown_steps(every)
+    ours = {(row["method"], row["k"]): row for row in records(part)}
+    rows = []
+    for method in ordered("method", part["method"]):
+        found = [ours.get((method, k)) for k in ks]
+        cells = [None if row is None else {
+            "value": number(row["value"], metric.decimals) or MISSING, "sort": sortable(row["value"]), "paper": "",
+            "inside": "", "interval": interval(row["low"], row["high"], metric.decimals),
+            "title": counts(pd.Series([row["n"]])),
+        } for row in found]  # fmt: skip
+        rows.append({"name": NAMES.get(method, method), "colour": colour[method], "cells": cells})
+    variant = str(part["variant"].iloc[0])
+    words = filter(None, [variant, direction(metric, variant), counts(part["n"])])
+    caption = f"{metric.heading}, and 95 % interval; {'; '.join(words)}."
+    if len(ks) < len(every):
+        caption += f" {len(ks)} of {len(every)} steps."
+    heads = [metric.heading] if ks == [""] else [f"{info.steps} {ks[0]}", *ks[1:]]
+    return {"key": key, "ks": heads, "rows": rows, "caption": caption}
+
+
 def aopc(part: pd.DataFrame, colour: dict[str, str]) -> dict[str, Any]:
     """Lay AOPC of one perturbation out as `view` does: a row a method, a cell for each order with its interval."""
     orders = [order for order in ORDER_NAMES if order in set(part["order"])]
@@ -94,7 +122,7 @@ def verdict(verdict: pd.DataFrame, why: str, colour: dict[str, str]) -> dict[str
                 "symbol": judged.SYMBOLS[row["verdict"]],
                 "word": judged.words(row),
                 "sort": order[row["verdict"]],
-                **{metric: _tested(row, metric) for metric in judged.METRICS},
+                "tested": [(metric, _tested(row, metric)) for metric in row["metrics"].split(" ")],
             })  # fmt: skip
         rows.append({"name": NAMES.get(method, method), "colour": colour[method], "cells": cells})
     cards = [
@@ -113,7 +141,7 @@ def _tested(row: pd.Series, metric: str) -> str:
     """Return a metric's gain and its corrected p, or that there is none."""
     if math.isnan(row[f"{metric}_p_holm"]):
         return "not tested (a value that is no number)"
-    return f"{signed(row[f'{metric}_gain'], DECIMALS[metric])}, p {p_value(row[f'{metric}_p_holm'])}"
+    return f"{signed(row[f'{metric}_gain'], DECIMALS.get(metric, 3))}, p {p_value(row[f'{metric}_p_holm'])}"
 
 
 def paper(cells: pd.DataFrame) -> dict[str, Any]:
@@ -155,7 +183,7 @@ def pair_rows(pairs: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
     for row in records(pairs):
         names = [[NAMES.get(row[name], row[name]), None] for name in ("method", "other")]
-        shown = [(signed(row["difference"], DECIMALS[row["metric"]]), row["difference"])]
+        shown = [(signed(row["difference"], DECIMALS.get(row["metric"], 3)), row["difference"])]
         shown += [(str(row[name]), row[name]) for name in ("higher", "lower", "n")]
         shown += [(p_value(row[name]), row[name]) for name in ("p", "p_holm")]
         known = [[text, None if math.isnan(value) else float(f"{value:.6g}")] for text, value in shown]

@@ -1,0 +1,169 @@
+"""A protocol that no report has heard of: it stands, unasked, in every result that others stand in."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rapbench.cli import main
+from rapbench.results.file import NAME, read
+from tests.own import Own
+
+# What a user writes: under 60 lines. K = 0, the blurred image, is asked like any other.
+INSERTION = '''
+"""Insertion (Petsiuk et al. 2018): pixels are put back onto a blurred image, most relevant first."""
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+import rapbench
+from rapbench.protocols.regions import gaussian_blur
+
+
+@rapbench.protocols.register("insertion")
+@dataclass(frozen=True, kw_only=True)
+class Insertion(rapbench.Protocol):
+    """steps: into how many the pixels are divided. sigma: of the blur, in pixels."""
+
+    metrics: ClassVar = (
+        rapbench.Metric("probability", {"": "higher"}, title="probability of the target", axis="share", decimals=3),
+        rapbench.Metric("accuracy", {"": "higher"}, unit="%", kind="share", axis="share", decimals=1),
+    )
+    summaries: ClassVar = (rapbench.Metric("auc", {"": "higher"}, title="area under the curve", axis=None, decimals=3),)
+    step_name: ClassVar[str] = "share of pixels inserted"
+
+    steps: int = 4
+    sigma: float = 5.0
+
+    def variants(self, signs):
+        return {"": [step / self.steps for step in range(self.steps + 1)]} if "positive" in signs else {}
+
+    def evaluate(self, batch, variant, steps):
+        n = batch.heatmaps[0].numel()
+        ranks = batch.heatmaps.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        ranks = ranks.view(len(ranks), 1, *batch.heatmaps.shape[1:])
+        blurred = batch.once(("blurred", self.sigma), lambda: gaussian_blur(batch.inputs, self.sigma))
+        counts = torch.tensor([round(n * share) for share in steps], device=batch.inputs.device)
+
+        def changed(rows, columns):
+            there = ranks[rows] < counts[columns].view(-1, *[1] * (batch.inputs.dim() - 1))
+            return torch.where(there, batch.inputs[rows], blurred[rows])
+
+        answers = batch.ask(changed, steps, zero="asked")
+        return {"probability": answers.probability, "accuracy": answers.correct}
+
+    def summary(self, curves, steps):
+        return {"auc": np.trapezoid(curves["probability"], np.array(steps, dtype=float), axis=1)}
+'''
+RUN = ["run", "model=efficientnet_lite0", "method=[sensitivity,random]", "protocol=[own_insertion:insertion]",
+       "subset.n=12", "name=own"]  # fmt: skip
+FOLDER = Path("results/own/efficientnet_lite0")
+LABEL = "insertion"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        own = Own(tmp_path_factory.mktemp("own"), patch)
+        own.write("own_insertion.py", INSERTION)
+        assert len(INSERTION.strip().split("\n")) < 60
+        assert main(RUN) == 0
+        yield own.folder / FOLDER
+        own.forget()
+
+
+def test_its_numbers_are_right(folder):
+    """The whole image gives the clean answer; the summary is the trapezoid of the curve."""
+    run = read(folder / NAME)
+    table, numbers = run.tables[LABEL], run.numbers[LABEL]
+    assert set(table["k"]) == {"0.0", "0.25", "0.5", "0.75", "1.0"}
+    last = table[table["k"] == "1.0"]
+    assert last["accuracy"].all()
+    assert last.groupby("input")["probability"].nunique().eq(1).all()  # whatever the method
+    assert table[table["k"] == "0.0"]["probability"].mean() < last["probability"].mean()
+    wide = table.pivot(index=["input", "method"], columns="k", values="probability")
+    area = (wide["0.0"] + wide["1.0"]) / 8 + (wide["0.25"] + wide["0.5"] + wide["0.75"]) / 4
+    np.testing.assert_allclose(numbers.set_index(["input", "method"])["auc"].sort_index(), area.sort_index())
+
+
+def test_it_stands_in_the_frame_with_units_and_directions(folder):
+    frame = pd.read_parquet(folder / NAME)
+    assert set(frame["metric"]) == {"probability", "accuracy", "auc"}
+    assert set(frame[frame["metric"] == "auc"]["k"]) == {""}
+    assert set(frame["protocol"]) == {LABEL}
+    auc = read(folder / NAME).protocols[LABEL].summaries[0]
+    assert (auc.better, auc.title) == ({"": "higher"}, "area under the curve")
+
+
+def test_it_stands_in_the_tables(folder):
+    table = pd.read_csv(folder / "metric-insertion.csv", dtype={"k": str}, keep_default_na=False)
+    assert set(table["metric"]) == {"probability", "accuracy", "auc"}
+    run = read(folder / NAME)
+    want = run.numbers[LABEL].groupby("method")["auc"].mean()
+    got = table[table["metric"] == "auc"].set_index("method")["value"].astype(float)
+    for method in ("sensitivity", "random"):
+        assert got[method] == pytest.approx(want[method])
+        for file in ("md", "tex"):
+            text = (folder / f"metric-insertion.{file}").read_text()
+            assert f"{want[method]:.3f}" in text
+            assert "higher is better" in text
+    shares = run.tables[LABEL].groupby(["method", "k"])["accuracy"].mean()
+    rows = table[table["metric"] == "accuracy"].set_index(["method", "k"])["value"].astype(float)
+    np.testing.assert_allclose(rows.sort_index(), 100 * shares.sort_index())
+
+
+def test_it_is_drawn(folder):
+    assert (folder / "metric-insertion.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "metric-insertion.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_it_is_judged_and_tested_in_its_own_direction(folder):
+    verdict, run = pd.read_csv(folder / "verdict.csv"), read(folder / NAME)
+    assert set(verdict["perturbation"]) == {LABEL, f"{LABEL} (auc)"}
+    assert set(verdict["metrics"]) == {"probability accuracy", "auc"}
+    auc = run.numbers[LABEL].groupby("method")["auc"].mean()
+    gain = verdict[verdict["metrics"] == "auc"]["auc_gain"].iloc[0]
+    assert gain == pytest.approx(auc["sensitivity"] - auc["random"])
+    pairs = pd.read_csv(folder / "tests.csv", keep_default_na=False)
+    assert set(pairs["metric"]) == {"probability", "accuracy", "auc"}
+    assert set(pairs[pairs["metric"] == "accuracy"]["test"]) == {"McNemar"}
+
+
+def test_it_stands_on_the_page(folder):
+    page = (folder / "report.html").read_text("utf-8")
+    assert re.search(rf"<h2>{LABEL}</h2>", page)
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])
+    assert set(data["figures"]["metric-0"]) == {"probability|", "accuracy|"}
+    assert "area under the curve" in page
+    assert page.count('class="finding"') == 2  # one card for the curves, one for the area
+
+
+def test_it_can_drift(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder.parents[2])
+    baseline = ["drift", str(FOLDER), "--baseline", "own.csv"]
+    assert main([*baseline, "--update"]) == 0
+    assert main(baseline) == 0
+    lines = Path("own.csv").read_text().splitlines()
+    assert lines[0].endswith("distance,probability,accuracy")
+    cells = lines[5].split(",")
+    cells[-2] = str(float(cells[-2]) + 0.01)
+    Path("own.csv").write_text("\n".join([*lines[:5], ",".join(cells), *lines[6:]]) + "\n")
+    capsys.readouterr()
+    assert main(baseline) == 1
+    assert "mean probability" in capsys.readouterr().out
+
+
+def test_a_report_made_again_is_the_same_and_another_protocols_files_go(folder, monkeypatch):
+    monkeypatch.chdir(folder.parents[2])
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert main(["report", str(FOLDER)]) == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    (folder / "metric-mine.csv").write_text("a user's own")
+    Own(folder.parents[2], monkeypatch)
+    assert main([*RUN[:3], "protocol=[distance]", *RUN[4:]]) == 0
+    assert {path.name for path in folder.glob("metric-*")} == {"metric-mine.csv"}
+    assert not (folder / "verdict.csv").exists()
