@@ -7,7 +7,9 @@ reads them: what `cpu()` returns is on the host and free to read.
 
 import contextlib
 import itertools
+import json
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import pytest
@@ -17,12 +19,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from rapbench.cli import main
 from rapbench.data._manifest import Row
 from rapbench.methods import methods
 from rapbench.protocols import protocols
 from rapbench.protocols.batch import Batch
 from rapbench.runner.chosen import Choice, variants
 from rapbench.runner.chunk import Chunk
+from rapbench.runner.device import default_batch, default_chunk
 from rapbench.zoo._model import Facts, Preprocess, ZooModel
 
 SIZE, COUNT = 12, 3
@@ -41,6 +45,41 @@ def settings() -> list[tuple[str, dict[str, Any]]]:
                 values = get_args(annotation) if get_origin(annotation) is Literal else ()
                 found += [(name, FEW.get(name, {}) | {option: value}) for value in values]
     return found
+
+
+# Memory as drivers report it, in GiB: of cards sold with 6 to 192 GB.
+CARDS = {5.8: (8, 64), 7.8: (8, 64), 9.8: (16, 64), 11.7: (16, 64), 14.6: (16, 64), 15.9: (16, 64), 22.0: (32, 128),
+         23.7: (32, 128), 31.4: (32, 128), 39.4: (64, 256), 44.4: (64, 256), 47.5: (64, 256), 79.2: (64, 256),
+         139.8: (64, 256), 178.4: (64, 256)}  # fmt: skip
+
+
+@pytest.mark.parametrize("memory", CARDS)
+def test_chunk_and_batch_follow_from_the_card(memory, monkeypatch):
+    """Not from what is free on it; and what a driver keeps for itself, here up to 200 MB more, changes neither."""
+    for kept in (0, 200 * 2**20):
+        properties = SimpleNamespace(total_memory=int(memory * 2**30) - kept)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, found=properties: found)
+        device = torch.device("cuda", 0)
+        assert (default_chunk(device), default_batch(device)) == CARDS[memory]
+
+
+@pytest.mark.parametrize(("device", "size"), [("cpu", (8, 8)), ("mps", (8, 64)), ("xpu", (8, 64))])
+def test_chunk_and_batch_elsewhere(device, size):
+    place = torch.device(device)
+    assert (default_chunk(place), default_batch(place)) == size
+
+
+@pytest.mark.parametrize(("words", "size"), [
+    ([], {"chunk": 8, "batch": 8}), (["chunk=null", "batch=null"], {"chunk": 8, "batch": 8}),
+    (["chunk=3"], {"chunk": 3, "batch": 8}), (["batch=5"], {"chunk": 8, "batch": 5}),
+])  # fmt: skip
+def test_what_is_chosen_is_what_is_recorded(words, size, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "model=efficientnet_lite0", "method=[random]", "protocol=[distance]", "subset.n=2", "gallery=0",
+                 "paper=off", "device=cpu", *words]) == 0  # fmt: skip
+    (found,) = tmp_path.rglob("provenance.json")
+    config = json.loads(found.read_text())["config"]
+    assert {name: config[name] for name in size} == size
 
 
 class Crossings(TorchDispatchMode):
