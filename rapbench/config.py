@@ -53,7 +53,7 @@ class RunConfig:
     seed: int = 0
     device: str = "auto"
     precision: Precision = Precision.fp32
-    chunk: int = 8
+    chunk: int | None = None
     batch: int | None = None
     shard: str | None = None
     heatmaps: Number | None = None

@@ -16,7 +16,7 @@ from rapbench.registries import REGISTRIES
 from rapbench.runner.shard import Shard
 
 ROWS = ("method", "protocol")  # of which a run has several, by label
-# The least that makes sense; batch may be left to the device.
+# The least that makes sense; chunk and batch may be left to the device.
 LEAST = {"chunk": 1, "batch": 1, "subset.n": 1, "subset.seed": 0, "gallery": 0}
 MOST = 2**63 - 1
 DEVICE = re.compile(r"[a-z]+(:\d{1,4})?")

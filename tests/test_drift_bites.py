@@ -62,7 +62,7 @@ MUTATIONS = {
     "integrated gradients: another quadrature": (
         "methods/integrated_gradients.py", "method=quadrature,", 'method="riemann_left",', "gradients", 1),
     "SmoothGrad: a tenth more noise": (
-        "methods/smoothgrad.py", "stdevs=noise * float", "stdevs=1.1 * noise * float", "gradients", 1),
+        "methods/smoothgrad.py", "deviation = self.noise", "deviation = 1.1 * self.noise", "gradients", 1),
     "guided backprop: ReLU6 without its bound": (
         "methods/_rectified.py", "return self.relu(x).clamp(max=6)", "return self.relu(x)", "relu", 1),
     "DeepLIFT: the gradient in place of the rescale rule": (

@@ -58,7 +58,7 @@ def attribute(
     """
     import torch
 
-    from rapbench.methods._arguments import as_inputs, as_targets, refuse_not_finite, say
+    from rapbench.methods._arguments import as_inputs, as_targets, refuse_values, say
     from rapbench.methods._model import classes_of, explainable, together, unbatched
 
     entry = methods[method]
@@ -68,10 +68,10 @@ def attribute(
         given = as_inputs(inputs)
         with torch.autocast(given.device.type, enabled=False):
             model, batch = together(model, given)
-            refuse_not_finite(batch)
             looks = entry.facts.get("looks_at_model", True) or unbatched(model, batch)
             classes = classes_of(model, batch) if looks else None
-            indices = as_targets(targets, batch, classes)
+            indices = as_targets(targets, batch)
+            refuse_values(batch, indices, classes)
             if entry.facts.get("random"):
                 options["seeds"] = _seeds(batch, image_ids, seed, method)
             relevance = entry.function(model, batch.clone(), indices, **options)

@@ -32,10 +32,10 @@ def refuse_not_finite(inputs: Tensor) -> None:
         raise RapbenchError(f"inputs hold NaN or infinite values, first in image {first} of the batch")
 
 
-def as_targets(given: Any, inputs: Tensor, classes: int | None) -> Tensor:
-    """Return (N,) class indices on the inputs' device, from one for all or one an image; classes: None if unknown.
+def as_targets(given: Any, inputs: Tensor) -> Tensor:
+    """Return (N,) whole numbers on the inputs' device, from one for all or one an image.
 
-    Raises RapbenchError for anything but whole numbers from 0 to classes - 1; True and 2.0 are none.
+    Raises RapbenchError for anything else; True and 2.0 are none. `refuse_values` sees to their range.
     """
     count = len(inputs)
     if given is None:
@@ -49,12 +49,21 @@ def as_targets(given: Any, inputs: Tensor, classes: int | None) -> Tensor:
     whole = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
     if targets.shape != (count,) or not whole or targets.is_quantized:
         raise RapbenchError(f"targets must be {count} class indices, or one for all, got {say(tensor)}")
-    targets = targets.clone().to(inputs.device, torch.int64)
-    if targets.min() < 0:
-        raise RapbenchError(f"target {int(targets.min())} is out of range: class indices start at 0")
-    if classes is not None and targets.max() >= classes:
-        raise RapbenchError(f"target {int(targets.max())} is out of range: the model has {classes} classes")
-    return targets
+    return targets.clone().to(inputs.device, torch.int64)
+
+
+def refuse_values(inputs: Tensor, targets: Tensor, classes: int | None) -> None:
+    """Raise RapbenchError for inputs that are not finite and for targets that are no classes; None: any from 0.
+
+    inputs: (N, ...). targets: (N,). All is read from the device at once.
+    """
+    finite, least, most = torch.stack([inputs.isfinite().all().to(torch.int64), *targets.aminmax()]).tolist()
+    if not finite:
+        refuse_not_finite(inputs)
+    if least < 0:
+        raise RapbenchError(f"target {least} is out of range: class indices start at 0")
+    if classes is not None and most >= classes:
+        raise RapbenchError(f"target {most} is out of range: the model has {classes} classes")
 
 
 def say(value: Any) -> str:

@@ -14,7 +14,7 @@ from rapbench.errors import RapbenchError
 from rapbench.limits import out_of_memory
 from rapbench.logits import FEW, difference, full_precision, tolerance
 from rapbench.makeup import kept, wrapped
-from rapbench.methods._arguments import say
+from rapbench.methods._arguments import refuse_not_finite, say
 
 _WRAP = "wrap it in an nn.Module whose forward"
 
@@ -100,8 +100,8 @@ class Answer:
 def classes_of(model: nn.Module, inputs: Tensor) -> int:
     """Return how many classes a model in eval mode tells apart, once it has answered twice with the same logits.
 
-    inputs: (N, ...). Raises RapbenchError when it fails, gives no logits, (N, classes), gives others the second time or
-    in another batch, or changes at each call.
+    inputs: (N, ...). Raises RapbenchError when they are not finite, when it fails, gives no logits, (N, classes), gives
+    others the second time or in another batch, or changes at each call.
     """
     return kept(model, inputs, Answer, lambda: _ask(model, inputs)).classes
 
@@ -113,6 +113,7 @@ def unbatched(model: nn.Module, inputs: Tensor) -> bool:
 
 
 def _ask(model: nn.Module, inputs: Tensor) -> Answer:
+    refuse_not_finite(inputs)
     name = type(model).__name__
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     with torch.no_grad(), full_precision():

@@ -34,11 +34,10 @@ def smoothgrad(
     """
     assert seeds is not None
     relevance = [
-        Tunnel(Saliency(explained(model, inputs)), random_keys(seed, samples)[0]).attribute(
+        Tunnel(Saliency(explained(model, inputs)), random_keys(seed, samples)[0], noise).attribute(
             image,
             nt_samples=samples,
             nt_samples_batch_size=batch,
-            stdevs=noise * float(image.max() - image.min()),
             additional_forward_args=target,
             abs=False,
         )
@@ -48,13 +47,14 @@ def smoothgrad(
 
 
 class Tunnel(NoiseTunnel):
-    """Captum's, for one image, with a seed for each copy."""
+    """Captum's, for one image, with a seed for each copy; noise: a share of its range, which stays on the device."""
 
-    def __init__(self, method: Saliency, seeds: Tensor):
+    def __init__(self, method: Saliency, seeds: Tensor, noise: float):
         super().__init__(method)
-        self.seeds = seeds
+        self.seeds, self.noise = seeds, noise
 
-    def _add_noise_to_input(self, image: Tensor, deviation: float, copies: int) -> Tensor:
+    def _add_noise_to_input(self, image: Tensor, _: float, copies: int) -> Tensor:
+        deviation = self.noise * (image.max() - image.min()).double()
         seeds, self.seeds = self.seeds[:copies], self.seeds[copies:]
         uniform = ((random_keys(seeds, image.numel()) >> 11).double() + 0.5) / 2**52  # in (-1, 1), neither included
         normal = math.sqrt(2) * torch.erfinv(uniform)

@@ -53,7 +53,11 @@ def distance(
     order: (N, n) positions by rank. counts: (N, number of K) pixels that each K stands for. space: the map's shape, of
     any number of dimensions.
     """
-    places = torch.stack(torch.unravel_index(order, tuple(space)))
+    coordinates = []
+    for length in reversed(space):  # torch.unravel_index makes an index of a list, on the host
+        coordinates.append(order % length)
+        order = order // length
+    places = torch.stack(coordinates[::-1])
     squared = ((places - places[..., :1]) ** 2).sum(0)
     apart = squared.double() if norm == "squared" else squared.double().sqrt()
     sums = torch.cat([apart.new_zeros(len(apart), 1), apart.cumsum(1)], 1)

@@ -62,14 +62,14 @@ class Perturbation(Ranked):
         """Return selected, predicted, accuracy (0 or 1) and logit, (N, number of K) each."""
         ranking = batch.ranking(variant)  # type: ignore[arg-type]
         selected = torch.stack([ranking.selected(k) for k in steps], 1)  # type: ignore[arg-type]
-        most = selected.amax(0).tolist()
         seeds = batch.seeds()
 
-        def changed(rows: list[int], columns: list[int]) -> Tensor:
-            order = ranking.order[rows, : max(most[column] for column in columns)]
+        def changed(rows: Tensor, columns: Tensor, most: int) -> Tensor:
+            order = ranking.order[:, :most][rows]
             return self.perturbed(batch.inputs[rows], order, selected[rows, columns], seeds[rows], batch.normalisation)
 
-        answers = batch.ask(changed, steps)
+        pixels = ranking.order.shape[1]
+        answers = batch.ask(changed, steps, bounds=[pixels if k == "all" else min(int(k), pixels) for k in steps])
         return {
             "selected": selected,
             "predicted": answers.predicted,

@@ -45,8 +45,8 @@ class Regions:
     fills: Tensor
     turns: dict[str, Tensor]
 
-    def after(self, order: str, rows: list[int], steps: Tensor) -> Tensor:
-        """Return (P, C, *space): the images numbered `rows`, each after its (P,) steps in an order."""
+    def after(self, order: str, rows: Tensor, steps: Tensor) -> Tensor:
+        """Return (P, C, *space): the images numbered `rows`, (P,), each after its (P,) steps in an order."""
         replaced = self.turns[order][rows] <= steps.view(-1, *[1] * (self.images.dim() - 1))
         return torch.where(replaced, self.fills[rows], self.images[rows])
 
@@ -81,7 +81,7 @@ class RegionPerturbation(Protocol):
     def evaluate(self, batch: Batch, variant: str, steps: list[Step]) -> dict[str, Tensor]:
         """Return predicted, accuracy (0 or 1) and f, (N, L + 1) each."""
         made = batch.once(self, lambda: self.made(batch))
-        counts = torch.tensor(steps, device=batch.inputs.device)
+        counts = batch.for_every_method(("counts", *steps), lambda: torch.tensor(steps, device=batch.inputs.device))
         answers = batch.ask(lambda rows, columns: made.after(variant, rows, counts[columns]), steps)
         values = answers.probability if self.output == "probability" else answers.logit
         return {"predicted": answers.predicted, "accuracy": answers.correct, self.output: values}
@@ -170,14 +170,14 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     kernel = (kernel / kernel.sum()).view(1, 1, -1)
     for axis in range(2, images.dim()):
         lines = images.movedim(axis, -1)
-        mirrored = lines[..., _mirrored(lines.shape[-1], reach).to(images.device)]
+        mirrored = lines[..., _mirrored(lines.shape[-1], reach, images.device)]
         blurred = conv1d(mirrored.reshape(-1, 1, mirrored.shape[-1]), kernel)
         images = blurred.view(lines.shape).movedim(-1, axis)
     return images
 
 
-def _mirrored(length: int, reach: int) -> Tensor:
+def _mirrored(length: int, reach: int, device: torch.device) -> Tensor:
     """Return the places 0 to length - 1 with `reach` more at each end, mirrored at the first and the last."""
     period = max(1, 2 * (length - 1))
-    places = torch.arange(-reach, length + reach) % period
+    places = torch.arange(-reach, length + reach, device=device) % period
     return torch.where(places < length, places, period - places)

@@ -4,10 +4,10 @@ import functools
 import inspect
 import sysconfig
 import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,10 +18,11 @@ from rapbench.errors import MethodError, RapbenchError
 from rapbench.layout import channels_last
 from rapbench.limits import out_of_memory
 from rapbench.methods import attribute
+from rapbench.protocols._fills import Normalisation
 from rapbench.protocols.batch import Batch, Forward
 from rapbench.protocols.ranking import heatmaps_of
 from rapbench.runner.chosen import Choice, variants
-from rapbench.runner.evaluate import table_of
+from rapbench.runner.evaluate import NotFinite, refuse_not_finite, table_of
 
 if TYPE_CHECKING:
     from rapbench.data._manifest import Row
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Chunk:
-    """Images with what every method and protocol shares. number: of the chunk. first: the place of its first row."""
+    """Images with what every method and protocol shares. number: of the chunk. first: the place of its first row.
+
+    shared: what does not depend on the method, computed once: seeds, indices.
+    """
 
     model: "ZooModel"
     forward: Forward
@@ -41,6 +45,7 @@ class Chunk:
     images: Tensor
     seed: int
     batch: int
+    shared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -66,6 +71,12 @@ class Chunk:
         return torch.tensor([row.label for row in self.rows], device=self.images.device)
 
     @functools.cached_property
+    def normalisation(self) -> Normalisation:
+        """The channels' mean and standard deviation, (C,) each, on the device."""
+        mean, std = self.model.transform.normalisation
+        return mean.to(self.images.device), std.to(self.images.device)
+
+    @functools.cached_property
     def clean(self) -> Tensor:
         """(N, classes) logits of the images as they are. RapbenchError for a label that is not among the classes."""
         with torch.inference_mode():
@@ -85,15 +96,22 @@ class Chunk:
 
         kept: where heatmaps are looked for and kept. Raises RapbenchError when the method cannot be used.
         """
+        # Unless heatmaps are kept, whether they are finite is read with the first protocol's numbers.
+        heatmaps = self.heatmaps(method, kept) if kept else self._attributed(method)
         batch = Batch(
-            self.images, self.labels, self.heatmaps(method, kept), self.forward, lambda: self.clean,
-            [row.sha256 for row in self.rows], self.seed, self.model.transform.normalisation, self.batch,
+            self.images, self.labels, heatmaps, self.forward, lambda: self.clean, [row.sha256 for row in self.rows],
+            self.seed, self.normalisation, self.batch, self.shared,
         )  # fmt: skip
         for protocol in wanted:
             try:
                 columns = table_of(batch, protocol.protocol, variants(method, protocol))
+            except NotFinite as error:
+                raise self._refused(error) from None
             except Exception as error:  # a user's protocol raises what it likes
-                if out_of_memory(error) or isinstance(error, RapbenchError):
+                if out_of_memory(error):
+                    raise
+                self._refuse_not_finite(batch.finite)  # which it may not have been made for
+                if isinstance(error, RapbenchError):
                     raise
                 raise RapbenchError(f"protocol {protocol.label!r}: {_said(error, protocol)}") from error
             yield protocol, columns | {"row": columns["row"] + self.first}
@@ -102,22 +120,32 @@ class Chunk:
         """Return (N, *space) heatmaps: kept ones, or computed and kept. Raises RapbenchError as `evaluate` does."""
         if kept and (known := kept.read(self.number, (len(self.rows), *self.images.shape[2:]))) is not None:
             return known.to(self.images.device)
+        heatmaps = self._attributed(method)
+        self._refuse_not_finite(heatmaps.isfinite().flatten(1).all(1))
+        return kept.write(self.number, heatmaps) if kept else heatmaps
+
+    def _attributed(self, method: Choice) -> Tensor:
+        """Return (N, *space) heatmaps, finite or not."""
         ids = [row.sha256 for row in self.rows]
         name, options = method.entry.name, method.options
         try:
             relevance = attribute(self.model, self.images, self.labels, name, image_ids=ids, seed=self.seed, **options)
             if not relevance.is_floating_point():
                 raise RapbenchError(f"relevance must be floating-point numbers, got {relevance.dtype}")
-            heatmaps = heatmaps_of(relevance).float()  # as they are kept, whether they are kept or not
-            finite = heatmaps.isfinite().flatten(1).all(1).tolist()
+            return heatmaps_of(relevance).float()  # as they are kept, whether they are kept or not
         except (Exception, SystemExit) as error:  # a user's method raises what it likes
             if out_of_memory(error):
                 raise
             raise MethodError(_said(error, method)) from error
-        for row, fine in zip(self.rows, finite, strict=True):
-            if not fine:
-                raise MethodError(f"NaN or infinite relevance for image {row.file}")
-        return kept.write(self.number, heatmaps) if kept else heatmaps
+
+    def _refuse_not_finite(self, finite: Tensor) -> None:
+        try:
+            refuse_not_finite(finite)
+        except NotFinite as error:
+            raise self._refused(error) from None
+
+    def _refused(self, error: NotFinite) -> MethodError:
+        return MethodError(f"NaN or infinite relevance for image {self.rows[error.row].file}")
 
 
 def slices_of(rows: int, chunk: int) -> list[slice]:

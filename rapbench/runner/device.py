@@ -1,10 +1,15 @@
-"""The device that a user names."""
+"""The device that a user names, and how much it is given at a time."""
 
 import warnings
 
 import torch
 
 from rapbench.errors import RapbenchError
+
+GIB = 2**30
+CHUNK = 8  # images attributed together on a CPU
+BATCH = 8  # images in one pass there, whose caches they fit
+FULL = 64  # images at which a GPU is taken to be busy
 
 
 def device_called(name: str) -> torch.device:
@@ -35,6 +40,27 @@ def _compute(device: torch.device) -> None:
         raise RuntimeError("it computes wrong numbers")
 
 
+def default_chunk(device: torch.device) -> int:
+    """Return how many images are attributed together: 8 on a CPU; on a CUDA device two for each GiB, 8 to 64.
+
+    The number is a part of a result's key. So it follows from the card alone, by its `memory_class`, and not from what
+    is free on it: where that does not suffice, chunks are halved.
+    """
+    return CHUNK if device.type != "cuda" else min(max(2 * memory_class(device), CHUNK), FULL)
+
+
 def default_batch(device: torch.device) -> int:
-    """Images in one pass: 8 on a CPU, whose caches they fit, 64 elsewhere."""
-    return 8 if device.type == "cpu" else 64
+    """Return how many images are in one forward pass: 8 on a CPU; four chunks on a CUDA device, but 64 or more."""
+    if device.type == "cpu":
+        return BATCH
+    return FULL if device.type != "cuda" else max(4 * default_chunk(device), FULL)
+
+
+def memory_class(device: torch.device) -> int:
+    """Return the largest power of two GiB, at least 1, that a CUDA device's memory holds.
+
+    The driver keeps some of what a card is sold with, more or less of it; the class is the same: 16 for one of 24 GB,
+    64 for one of 80.
+    """
+    whole = torch.cuda.get_device_properties(device).total_memory // GIB
+    return 1 << max(whole.bit_length() - 1, 0)

@@ -1,4 +1,4 @@
-"""The model to ask, and a protocol's answers as a table: one copy back per chunk."""
+"""The model to ask, and a protocol's answers as a table: one copy back from the device."""
 
 import copy
 from typing import TYPE_CHECKING
@@ -14,6 +14,14 @@ from rapbench.protocols.batch import Batch, Forward, Step
 
 if TYPE_CHECKING:
     from rapbench.protocols.protocol import Protocol
+
+
+class NotFinite(RapbenchError):
+    """Relevance that is NaN or infinite. row: the first input, in its batch, that has such."""
+
+    def __init__(self, row: int):
+        super().__init__(f"NaN or infinite relevance for input {row} of the batch")
+        self.row = row
 
 
 def forward_of(network: nn.Module, precision: Precision) -> Forward:
@@ -36,7 +44,8 @@ def table_of(batch: Batch, protocol: "Protocol", variants: dict[str, list[Step]]
     """Return a protocol's columns for a batch, step by step within an input, input by input within a variant.
 
     Columns: row (index in the batch), variant, k (as text), and the protocol's own. Raises RapbenchError where these
-    are not those that its metrics promise.
+    are not those that its metrics promise, and NotFinite for a heatmap that has no ranking. All that is read from the
+    device is read in one copy at the end, so that the host is far ahead of it until then.
     """
     metric_kinds = {metric.name: metric.kind for metric in protocol.metrics}
     names = list(metric_kinds)
@@ -62,10 +71,20 @@ def table_of(batch: Batch, protocol: "Protocol", variants: dict[str, list[Step]]
             places["k"].append(np.tile(np.array([str(step) for step in steps]), rows))
         doubles = [all(part[number].dtype == torch.float64 for part in parts) for number in range(len(names))]
         packed = torch.cat([torch.stack([values.double().flatten() for values in part]) for part in parts], 1)
+        copied = torch.cat([batch.finite.to(packed), packed.flatten()]).cpu()  # the one copy back
+    refuse_not_finite(copied[:rows].bool())
+    values_of = copied[rows:].view(packed.shape).numpy()
     table = {name: np.concatenate(arrays) for name, arrays in places.items()}
-    for name, values, double in zip(names, packed.cpu().numpy(), doubles, strict=True):  # the one copy back
+    for name, values, double in zip(names, values_of, doubles, strict=True):
         table[name] = values.astype(_TYPES.get(metric_kinds[name], np.float64 if double else np.float32))
     return table
+
+
+def refuse_not_finite(finite: Tensor) -> None:
+    """Raise NotFinite for the first input whose relevance is not finite; finite: (N,)."""
+    for row, fine in enumerate(finite.tolist()):
+        if not fine:
+            raise NotFinite(row)
 
 
 _TYPES: dict[str, type] = {"count": np.int32, "share": np.bool_}  # of a metric's kind, where it is no mean

@@ -29,7 +29,7 @@ from rapbench.runner.choice import check_space, checked, with_files
 from rapbench.runner.comparable import paper_beside
 from rapbench.runner.compatible import check_classes, check_subset, logits_of
 from rapbench.runner.describe import described
-from rapbench.runner.device import default_batch, device_called
+from rapbench.runner.device import default_batch, default_chunk, device_called
 from rapbench.runner.gallery import write_gallery
 from rapbench.runner.identity import draw_key, environment, git_state, machine_kind, model_key, processor
 from rapbench.runner.job import Job, Size
@@ -82,7 +82,7 @@ def prepared(config: DictConfig) -> tuple[Callable[[Size], Job], Size]:
     def job_of(size: Size) -> Job:
         return Job(config, model, dataset, subset, device, store, methods, protocols, shard, size)
 
-    return job_of, Size(config.chunk, config.batch or default_batch(device))
+    return job_of, Size(config.chunk or default_chunk(device), config.batch or default_batch(device))
 
 
 def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datetime, seconds: float) -> str:
