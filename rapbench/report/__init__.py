@@ -102,7 +102,7 @@ def write_report(folder: Path, run: Run, header: list[str], about: About | None 
             texts.append(tables.terminal_blocks(aopc_blocks(areas)))
             shown["aopc"] = areas
         others = []
-        for one in told(run, header, plain, caption, about.controls):
+        for one in told(run, header, plain, caption):
             files |= done(one.files)
             texts.append(one.text)
             others.append(one.measured)

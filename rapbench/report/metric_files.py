@@ -11,7 +11,7 @@ from rapbench.report.canvas import KINDS, figure_files
 from rapbench.report.escape import LATEX
 from rapbench.report.layouts import layout_of
 from rapbench.report.means import Measured, means
-from rapbench.report.metric_plots import metric_figure
+from rapbench.report.metric_plots import metrics_figure
 from rapbench.report.metric_tables import metric_blocks, shown_steps
 from rapbench.report.pairs import pair_tests
 from rapbench.report.tables import MINUS, counts, latex_blocks, markdown_blocks, ordered, terminal_blocks
@@ -34,13 +34,10 @@ class Told(NamedTuple):
     pairs: pd.DataFrame
 
 
-def told(
-    run: Run, header: Sequence[str], plain: Sequence[str], caption: Sequence[str], controls: Collection[str]
-) -> Iterator[Told]:
+def told(run: Run, header: Sequence[str], plain: Sequence[str], caption: Sequence[str]) -> Iterator[Told]:
     """Yield what there is to say of each protocol without a layout of its own.
 
-    header: sentences on the run; plain: the same as Markdown; caption: those for print. controls: methods that look at
-    no model.
+    header: sentences on the run; plain: the same as Markdown; caption: those for print.
     """
     stems: set[str] = set()
     for label, info in run.protocols.items():
@@ -62,8 +59,9 @@ def told(
                 blocks, list(header), list(caption), lambda cell: cell.translate(LATEX | MINUS)
             ),
         }
-        files |= figure_files(metric_figure(table, info, title), stem)
-        yield Told(Measured(label, info, table), files, terminal_blocks(blocks), *_compared(run, label, controls))
+        measured = Measured(label, info, table)
+        files |= figure_files(metrics_figure([measured], title), stem)
+        yield Told(measured, files, terminal_blocks(blocks), judged(run, label), tested(run, label))
 
 
 def stale(folder: Path, written: Collection[str]) -> list[Path]:
@@ -76,25 +74,42 @@ def stale(folder: Path, written: Collection[str]) -> list[Path]:
     return found
 
 
-def _compared(run: Run, label: str, controls: Collection[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the verdict and the paired tests over the metrics of a protocol, of long curves at some steps."""
-    info, verdict, pairs = run.protocols[label], [], []
+def judged(run: Run, label: str) -> pd.DataFrame:
+    """Return the verdict on the methods by a protocol, of its curves and of its single numbers."""
+    controls = [name for name, method in run.methods.items() if method.control]
+    parts = []
+    for metrics, frame in _frames(run, label):
+        found = verdicts(frame, controls, {metric.name: _judged(metric) for metric in metrics})
+        if metrics[0] in run.protocols[label].summaries:
+            found["perturbation"] = f"{label} ({', '.join(metric.name for metric in metrics)})"
+            found["ks"] = ""
+        parts.append(found)
+    return pd.concat(parts, ignore_index=True) if parts else verdicts(EMPTY)
+
+
+def tested(run: Run, label: str) -> pd.DataFrame:
+    """Return the paired tests of all methods by a protocol; of a long curve at some of its steps."""
+    parts = []
+    for metrics, frame in _frames(run, label):
+        few = frame[frame["k"].isin(shown_steps(ordered("k", frame["k"])))]
+        found = pair_tests(few, {metric.name: metric.name for metric in metrics})
+        parts.append(found.assign(k="") if metrics[0] in run.protocols[label].summaries else found)
+    return pd.concat(parts, ignore_index=True) if parts else pair_tests(EMPTY)
+
+
+EMPTY = pd.DataFrame(columns=["image", "method", "sign", "perturbation", "k", "correct", "logit"])
+
+
+def _frames(run: Run, label: str) -> Iterator[tuple[list[Metric], pd.DataFrame]]:
+    """Yield the metrics of the curves and those of the single numbers, with the results that are defined."""
+    info = run.protocols[label]
     for metrics, tables in ((info.metrics, run.tables), (info.summaries, run.numbers)):
         shown = [metric for metric in metrics if not metric.detail]
-        if not shown or label not in tables:
-            continue
-        frame = tables[label].rename(columns={"input": "image", "variant": "sign"}).assign(perturbation=label)
-        frame = frame.dropna(subset=[metric.name for metric in shown])
-        single = (frame["k"] == "").all()
-        frame = frame.assign(k="all") if single else frame  # as pandas gives an empty name in columns another meaning
-        found = verdicts(frame, controls, {metric.name: _judged(metric) for metric in shown})
-        few = frame[frame["k"].isin(shown_steps(ordered("k", frame["k"])))]
-        tested = pair_tests(few, {metric.name: metric.name for metric in shown})
-        if metrics is info.summaries:  # of which there is a verdict of its own
-            found["perturbation"] = f"{label} ({', '.join(metric.name for metric in shown)})"
-        verdict.append(found.assign(ks="") if single else found)
-        pairs.append(tested.assign(k="") if single else tested)
-    return pd.concat(verdict, ignore_index=True), pd.concat(pairs, ignore_index=True)
+        if shown and label in tables:
+            frame = tables[label].rename(columns={"input": "image", "variant": "sign"}).assign(perturbation=label)
+            frame = frame.dropna(subset=[metric.name for metric in shown])
+            # pandas gives an empty name in columns another meaning
+            yield shown, frame.assign(k=frame["k"].replace("", "all"))
 
 
 def _latex(cell: str) -> str:

@@ -1,34 +1,40 @@
 """Any protocol's figure: curves over its steps with 95 % bands; single numbers as points with intervals."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rapbench.report import escape
+from rapbench.report.means import Measured
 from rapbench.report.metric_tables import direction
 from rapbench.report.plots import k_axis, method_styles, panel_grid, with_legend
 from rapbench.report.tables import NAMES, ordered
-from rapbench.results.info import ProtocolInfo
 from rapbench.results.metric import Metric
 
 POINTS = 12  # of a curve, with a marker
 
 
-def metric_figure(table: pd.DataFrame, info: ProtocolInfo, title: str) -> Figure:
-    """Draw `means` of a protocol: a row of panels a metric, a column a variant."""
-    metrics = [metric for metric in info.shown if (table["metric"] == metric.name).any()]
-    variants = list(dict.fromkeys(table["variant"]))
-    styles = method_styles(table["method"])
-    figure, panels = panel_grid(len(metrics), len(variants), title)
-    for row, metric in zip(panels, metrics, strict=True):
-        for panel, variant in zip(row, variants, strict=True):
-            part = table[(table["metric"] == metric.name) & (table["variant"] == variant)]
+def metrics_figure(measured: Sequence[Measured], title: str) -> Figure:
+    """Draw the means of protocols: a row of panels a metric, a column a variant."""
+    rows = [(one, metric) for one in measured for metric in one.info.shown
+            if (one.means["metric"] == metric.name).any()]  # fmt: skip
+    variants = {one.protocol: list(dict.fromkeys(one.means["variant"])) for one in measured}
+    styles = method_styles(pd.concat([one.means["method"] for one in measured]))
+    figure, panels = panel_grid(len(rows), max(map(len, variants.values())), title)
+    for row, (one, metric) in zip(panels, rows, strict=True):
+        for panel in row[len(variants[one.protocol]) :]:
+            panel.remove()
+        for panel, variant in zip(row, variants[one.protocol], strict=False):
+            part = one.means[(one.means["metric"] == metric.name) & (one.means["variant"] == variant)]
             if (part["k"] != "").all():
-                _curves(panel, part, metric, info.steps, styles)
+                _curves(panel, part, metric, one.info.steps, styles)
             else:
                 _points(panel, part, metric, styles)
-            said = ": ".join(filter(None, [variant, direction(metric, variant)]))
+            place = " ".join(filter(None, [one.protocol if len(measured) > 1 else "", variant]))
+            said = ": ".join(filter(None, [place, direction(metric, variant)]))
             panel.set_title(escape.figure(said), fontsize="medium")
             panel.grid(alpha=0.25)
             panel.spines[["top", "right"]].set_visible(False)

@@ -1,8 +1,8 @@
 """results.parquet: a run's tidy frame as a file that tells what its columns mean, and is read only when it is one.
 
 Format 1. Columns: as `run.COLUMNS`; text, but `label` (int64) and `value` (float64: a share is 0 or 1, a count a whole
-number, NaN is no number). The schema's metadata holds, under `rapbench`, JSON: `format`, `model`, `data`, `methods` and
-`protocols` with their metrics (title, unit, kind, which direction is better, ...).
+number, NaN is no number). The schema's metadata holds, under `rapbench`, JSON: `format`, `model`, `data`, `inputs`,
+`methods` and `protocols` with their metrics (title, unit, kind, which direction is better, ...).
 """
 
 import io
@@ -38,6 +38,7 @@ def to_bytes(run: Run) -> bytes:
         "format": FORMAT,
         "model": run.model,
         "data": run.data,
+        "inputs": run.inputs,
         "methods": {label: asdict(method) for label, method in run.methods.items()},
         "protocols": {label: asdict(protocol) for label, protocol in run.protocols.items()},
     }
@@ -68,7 +69,7 @@ def read(path: Path, about: dict[str, Any] | None = None) -> Run:
             raise RapbenchError(f"{path} has format {facts.get('format')!r:.20}, and this version reads {FORMAT}")
         methods = TypeAdapter(dict[str, MethodInfo]).validate_python(facts["methods"])
         protocols = TypeAdapter(dict[str, ProtocolInfo]).validate_python(facts["protocols"])
-        model, data = (TypeAdapter(str).validate_python(facts[name]) for name in ("model", "data"))
+        model, data, inputs = (TypeAdapter(str).validate_python(facts[name]) for name in ("model", "data", "inputs"))
         frame = _frame(path, table)
         _check(path, frame, methods, protocols)
         tables, numbers = tables_of(frame, protocols)
@@ -78,7 +79,7 @@ def read(path: Path, about: dict[str, Any] | None = None) -> Run:
         raise _wrong(path, f"what it says of its metrics ({where:.60}: {first['msg']})") from error
     except (OSError, pa.ArrowException, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         raise RapbenchError(f"{path} cannot be read ({' '.join(str(error).split()):.200}); {AGAIN}") from error
-    return Run(model, data, methods, protocols, tables, numbers, about or {})
+    return Run(model, data, methods, protocols, tables, numbers, inputs, about or {})
 
 
 def _check_size(path: Path) -> None:

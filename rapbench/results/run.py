@@ -31,6 +31,8 @@ class Run:
         By protocol: a row for each input, method, variant and step. Columns: KEYS, and the protocol's metrics.
     numbers : mapping of str to DataFrame
         By protocol that has summaries: a row for each input, method and variant, `k` empty.
+    inputs : str
+        A hash over the inputs and their labels, in order; empty where it is not known.
     about : mapping
         The run's provenance, as far as it is known.
     """
@@ -41,7 +43,13 @@ class Run:
     protocols: Mapping[str, ProtocolInfo]
     tables: Mapping[str, pd.DataFrame]
     numbers: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    inputs: str = ""
     about: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Each method's options that are not the default, as text."""
+        return {label: option_text(method.options) for label, method in self.methods.items()}
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -49,8 +57,7 @@ class Run:
         parts = list(self._parts())
         empty = pd.DataFrame(columns=[*KEYS, "protocol", "metric", "value"])
         whole = pd.concat(parts, ignore_index=True) if parts else empty
-        options = {label: option_text(method.options) for label, method in self.methods.items()}
-        whole = whole.assign(model=self.model, data=self.data, options=whole["method"].map(options).astype(str))
+        whole = whole.assign(model=self.model, data=self.data, options=whole["method"].map(self.options).astype(str))
         texts = [name for name in COLUMNS if name not in ("label", "value")]
         return whole[COLUMNS].astype(dict.fromkeys(texts, "category") | {"label": "int64", "value": "float64"})
 

@@ -152,7 +152,7 @@ class Job:
             cell.refresh()
         tables = {place: cell.table for place, cell in self.cells.items() if cell.table is not None}
         return results_of(self.model.facts.name, self.dataset.name, list(self.methods.values()), self.protocols,
-                          self.subset.rows, tables)  # fmt: skip
+                          self.subset, tables)  # fmt: skip
 
     def chunk(self, number: int, pixels: torch.Tensor, forward: Forward) -> Chunk:
         """Return a chunk, or its first images, on the device. pixels: (N, C, *space), preprocessed."""

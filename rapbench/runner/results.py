@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from rapbench.data._manifest import Row
+from rapbench.data._manifest import Row, Subset
 from rapbench.errors import RapbenchError
 from rapbench.results.info import MethodInfo, ProtocolInfo
 from rapbench.results.run import KEYS, Run, typed
@@ -20,10 +20,10 @@ def results_of(
     data: str,
     methods: Sequence[Choice],
     protocols: Sequence[Choice],
-    rows: Sequence[Row],
+    subset: Subset,
     cells: Mapping[tuple[str, str], pa.Table],
 ) -> Run:
-    """Return a run's results. rows: of the subset. cells: by the labels of method and protocol."""
+    """Return a run's results. cells: by the labels of method and protocol."""
     infos = {choice.label: ProtocolInfo.of(choice.protocol, _changed(choice)) for choice in protocols}
     known = {choice.label: MethodInfo("", is_control(choice), _changed(choice)) for choice in methods}
     tables, numbers = {}, {}
@@ -33,10 +33,10 @@ def results_of(
                  if (method.label, protocol.label) in cells]  # fmt: skip
         if not found:
             continue
-        tables[protocol.label] = typed(_table(found, protocol, rows), info.metrics)
+        tables[protocol.label] = typed(_table(found, protocol, subset.rows), info.metrics)
         if info.summaries:
             numbers[protocol.label] = typed(_summarised(tables[protocol.label], protocol), info.summaries)
-    return Run(model, data, known, infos, tables, numbers)
+    return Run(model, data, known, infos, tables, numbers, subset.identity)
 
 
 def _table(found: Sequence[tuple[Choice, pa.Table]], protocol: Choice, rows: Sequence[Row]) -> pd.DataFrame:

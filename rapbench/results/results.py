@@ -1,0 +1,177 @@
+"""What an evaluation returns: the results of one run or several, to be looked at, compared and written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from rapbench.errors import RapbenchError, did_you_mean
+from rapbench.results.merged import merged
+from rapbench.results.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TABLE = ["model", "data", "method", "options", "protocol", "variant", "metric", "k", "value", "n", "low", "high",
+         "better"]  # fmt: skip
+
+
+class Results:
+    """Results of any number of runs.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+
+    Examples
+    --------
+    >>> results = rapbench.evaluate(network, images, labels, methods=["rap", "random"])
+    >>> results.frame  # a row per number
+    >>> results.table()  # means with intervals
+    >>> results.plot().savefig("removal.pdf")
+    >>> results.report("out")
+    """
+
+    def __init__(self, runs: Sequence[Run]):
+        if not runs:
+            raise RapbenchError("results need one run at least")
+        self.runs = tuple(runs)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row per number: model, data, input, label, method, options, protocol, variant, k, metric and value.
+
+        `options` holds what is not the default; `variant` the sign or the order; `k` a number of pixels, a share or
+        `all`, empty for a number without steps; `value` is 0 or 1 for a share.
+        """
+        frames = [run.frame for run in self.runs]
+        if len(frames) == 1:
+            return frames[0].copy()
+        texts = [name for name in frames[0] if name not in ("label", "value")]
+        whole = pd.concat([frame.astype(dict.fromkeys(texts, object)) for frame in frames], ignore_index=True)
+        return whole.astype(dict.fromkeys(texts, "category"))
+
+    def table(self) -> pd.DataFrame:
+        """Return means over the inputs with 95 % intervals.
+
+        Returns
+        -------
+        DataFrame
+            model, data, method, options, protocol, variant, metric, k, value (of a share in per cent), n (inputs with a
+            value), low, high, and better: which value is, `higher`, `lower` or nothing.
+        """
+        from rapbench.report.means import means
+
+        parts = []
+        for run in self.runs:
+            for label, info in run.protocols.items():
+                if label in run.tables and len(table := means(run, label)):
+                    better = {metric.name: metric.better for metric in info.shown}
+                    table["better"] = [better[metric].get(variant, "") for metric, variant in zip(
+                        table["metric"], table["variant"], strict=True)]  # fmt: skip
+                    table["options"] = table["method"].map(run.options)
+                    parts.append(table.assign(model=run.model, data=run.data))
+        return pd.concat(parts, ignore_index=True)[TABLE] if parts else pd.DataFrame(columns=TABLE)
+
+    def compare(self) -> pd.DataFrame:
+        """Return paired tests of all pairs of methods of a model on the same inputs, cell by cell, across runs.
+
+        McNemar's exact test for shares, Wilcoxon's signed ranks for other numbers; Holm-corrected over the pairs of a
+        cell. Raises RapbenchError where runs are of other inputs: there are no pairs.
+        """
+        from rapbench.report.metric_files import tested
+
+        parts = []
+        for model in dict.fromkeys(run.model for run in self.runs):
+            whole = merged([run for run in self.runs if run.model == model], paired=True)
+            parts += [tested(whole, label).assign(model=model) for label in whole.tables]
+        found = pd.concat(parts, ignore_index=True)
+        return found.rename(columns={"sign": "variant", "perturbation": "protocol"})
+
+    def verdict(self) -> pd.DataFrame:
+        """Return each method against the controls, `random` and `edge`, or others that look at no model."""
+        from rapbench.report.metric_files import judged
+
+        parts = [judged(run, label).assign(model=run.model, data=run.data)
+                 for run in self.runs for label in run.tables]  # fmt: skip
+        found = pd.concat(parts, ignore_index=True)
+        return found.rename(columns={"sign": "variant", "perturbation": "protocol"})
+
+    def ranks(self) -> pd.DataFrame:
+        """Return the rank of each method by each metric in each model; see `rapbench.results.ranks`."""
+        from rapbench.results.ranks import ranks
+
+        return ranks(self.table().assign(method=lambda table: [
+            f"{method} ({options})" if options else method
+            for method, options in zip(table["method"], table["options"], strict=True)]))  # fmt: skip
+
+    def plot(self, protocol: str | None = None) -> "Figure":
+        """Return a figure of one protocol, the first by default: curves with 95 % bands, or points with intervals.
+
+        Raises RapbenchError for a protocol that is not among the results.
+        """
+        from rapbench.report.means import Measured, means
+        from rapbench.report.metric_plots import metrics_figure
+
+        whole = self._merged()
+        known = list(whole.tables)
+        protocol = known[0] if protocol is None else protocol
+        if protocol not in known:
+            hint = did_you_mean(protocol, known)
+            raise RapbenchError(f"there are no results of protocol {protocol!r}{hint}; known: {', '.join(known)}")
+        measured = Measured(protocol, whole.protocols[protocol], means(whole, protocol))
+        return metrics_figure([measured], f"{whole.model}: {protocol}")
+
+    def report(self, folder: str | Path) -> Path:
+        """Write tables, figures and the page into a folder, of several runs those of their comparison; return it."""
+        place = Path(folder)
+        if len(self.runs) > 1:
+            from rapbench.report.compare import write_comparison
+
+            write_comparison(place, self)
+            return place
+        from rapbench.report import write_report
+        from rapbench.results.file import NAME, to_bytes
+
+        (run,) = self.runs
+        _write(place / NAME, to_bytes(run))
+        write_report(place, run, list(run.about.get("header", [f"{run.model} on {run.data}."])))
+        return place
+
+    def _merged(self, paired: bool = False) -> Run:
+        return self.runs[0] if len(self.runs) == 1 else merged(self.runs, paired=paired)
+
+    def __repr__(self) -> str:
+        """Say what the results are of."""
+        parts = [f"{run.model} on {run.data}: {', '.join(run.methods)} by {', '.join(run.tables)}" for run in self.runs]
+        return f"Results({'; '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """Return the means, as a notebook shows them."""
+        return self.table().to_html(max_rows=40, index=False)
+
+
+def load_results(*folders: str | Path) -> Results:
+    """Return the results of runs that are over, from the folders that they wrote or from folders above these.
+
+    Raises RapbenchError where there is none, or a file is not as a run writes it.
+    """
+    from rapbench.report.again import below
+    from rapbench.report.provenance import provenance_of
+    from rapbench.results.file import NAME, read
+
+    runs: dict[Path, Run] = {}
+    for folder in map(Path, folders):
+        found = [folder] if (folder / NAME).is_file() else below(folder)
+        if not found:
+            raise RapbenchError(f"{folder} holds no {NAME}; name the folder that a run wrote, or one above it")
+        for place in found:
+            runs[place.resolve()] = read(place / NAME, provenance_of(place))
+    return Results(list(runs.values()))
+
+
+def _write(path: Path, data: Any) -> None:
+    from rapbench.files import write_whole
+
+    write_whole(path, data)
