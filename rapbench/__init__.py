@@ -10,11 +10,20 @@ The stable surface::
 import time
 
 from rapbench.errors import RapbenchError
-from rapbench.methods import attribute, methods
+from rapbench.methods import MethodFacts, attribute, methods, register_method
 from rapbench.protocols import protocols
 from rapbench.zoo import load_model, models
 
-__all__ = ["RapbenchError", "attribute", "list_methods", "list_models", "list_protocols", "load_model"]
+__all__ = [
+    "MethodFacts",
+    "RapbenchError",
+    "attribute",
+    "list_methods",
+    "list_models",
+    "list_protocols",
+    "load_model",
+    "register_method",
+]
 IMPORTED = time.time()  # a module whose file is younger may have been imported from another text
 __version__ = "0.1.0"
 

@@ -179,7 +179,7 @@ def describe(kind: str, name: str) -> str:
 
     entry = REGISTRIES[KINDS[kind]][name]
     lines = [entry.name]
-    if "facts" in entry.facts:
+    if kind == "models" and "facts" in entry.facts:
         facts = vars(entry.facts["facts"]) | {"preprocessing": " ".join(str(entry.facts["transform"]).split())}
         lines += [f"  {key:14s} {'unknown' if value is None else value}" for key, value in facts.items()]
     else:

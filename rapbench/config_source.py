@@ -48,12 +48,11 @@ class RegistrySource(ConfigSource):
         config: dict[str, Any] = {"name": entry.name} | entry.options
         if group == "protocol" and "k" in entry.options:
             config["k"] = "${k}"
-        label = entry.name.rpartition(":")[2]
         return ConfigResult(
             provider=self.provider,
             path=f"registry://{group}/{entry.name}",
             config=OmegaConf.create(config),
-            header={"package": f"{group}.{label}" if group in LABELLED else None},
+            header={"package": f"{group}.{entry.label}" if group in LABELLED else None},
         )
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
@@ -66,6 +65,6 @@ def has_no_file(group: str, name: str) -> bool:
     return group == "model" or (group in REGISTRIES and ":" in name)
 
 
-def _entry(config_path: str) -> Entry | None:
+def _entry(config_path: str) -> Entry[Any] | None:
     group, _, name = config_path.removesuffix(".yaml").partition("/")
     return REGISTRIES[group][name] if name and has_no_file(group, name) else None

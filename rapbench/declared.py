@@ -50,6 +50,18 @@ def declared_options(package: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+def declared_titles() -> dict[str, str]:
+    """Return what the tables call each built-in method: the title that its file states when it registers it."""
+    found = {}
+    for path in sorted(ROOT.joinpath("methods").glob("[!_]*.py")):
+        for function in (it for it in _tree(f"rapbench.methods.{path.stem}").body if isinstance(it, ast.FunctionDef)):
+            if name := _registered_as(function):
+                for stated in (fact for call in function.decorator_list for fact in getattr(call, "keywords", ())):
+                    if stated.arg == "title" and isinstance(stated.value, ast.Constant):
+                        found[name] = str(stated.value.value)
+    return found
+
+
 def _fields(made: ast.ClassDef, module: str) -> dict[str, Any]:
     """Return a dataclass' fields with their annotations, those of the classes of this package that it extends too."""
     found: dict[str, Any] = {}

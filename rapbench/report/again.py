@@ -6,6 +6,7 @@ from rapbench.errors import RapbenchError
 from rapbench.report import write_report
 from rapbench.report.provenance import provenance_of
 from rapbench.report.stored import NAMES, read_results
+from rapbench.report.tables import titled
 
 
 def write_again(top: Path) -> str:
@@ -18,11 +19,12 @@ def write_again(top: Path) -> str:
         raise RapbenchError(f"{top} holds no {', '.join(NAMES[:-1])} or {NAMES[-1]}; name the folder that a run wrote")
     texts = []
     for folder in found:
-        header = provenance_of(folder).get("header", [])
+        provenance = provenance_of(folder)
         images, distances, regions = (
             read_results(folder / name) if (folder / name).exists() else None for name in NAMES
         )
-        text = write_report(folder, images, distances, header, regions)
+        with titled(provenance.get("titles", {})):
+            text = write_report(folder, images, distances, provenance.get("header", []), regions)
         texts.append(f"{text}\nWritten to {folder}/")
     return "\n\n".join(texts)
 

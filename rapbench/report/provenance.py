@@ -48,6 +48,7 @@ class Provenance(TypedDict, total=False):
     methods: dict[str, Named]
     protocols: dict[str, Named]
     refused: dict[str, str]
+    titles: dict[str, str]
     config: Config
 
 

@@ -17,7 +17,7 @@ from rapbench.runner.shard import Shard
 from rapbench.values import check_values, options_of
 
 
-def choices(section: DictConfig, registry: Registry) -> list[Choice]:
+def choices(section: DictConfig, registry: Registry[Any]) -> list[Choice]:
     """Return what a config section asks for: a label, the registry name and options.
 
     Raises RapbenchError for an unknown name, an unknown option, or a value that it cannot have.
@@ -39,7 +39,7 @@ def with_files(choice: Choice, model: nn.Module) -> Choice:
 
     The registered fact `files` holds a function for each such option: (model, value) -> path.
     """
-    wanted = choice.entry.facts.get("files", {})
+    wanted = choice.entry.facts.files
     return replace(choice, files={name: file_hash(find(model, choice.set_to(name))) for name, find in wanted.items()})
 
 

@@ -22,6 +22,7 @@ from rapbench.methods import methods as METHODS
 from rapbench.paths import STORE
 from rapbench.protocols import protocols as PROTOCOLS
 from rapbench.report import write_report
+from rapbench.report.tables import titled
 from rapbench.runner import written
 from rapbench.runner.allocator import keep_memory
 from rapbench.runner.choice import check_space, checked, with_files
@@ -33,7 +34,7 @@ from rapbench.runner.gallery import write_gallery
 from rapbench.runner.identity import draw_key, environment, git_state, machine_kind, model_key, processor
 from rapbench.runner.job import Job, Size
 from rapbench.runner.k_limits import side_of, within
-from rapbench.runner.labels import check_labels, check_measures, is_control
+from rapbench.runner.labels import check_labels, check_measures, is_control, titles
 from rapbench.runner.loaded import loaded_data, loaded_model
 from rapbench.runner.memory import compute, halves, with_less
 from rapbench.values import named, options_of
@@ -104,6 +105,7 @@ def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datet
         "subset": {"n": len(subset.rows), "sha256": subset.identity, "drawn": subset.drawn, "broken": subset.broken},
         "seeds": {"run": config.seed, "subset": config.subset.seed},
         "methods": job.identities("method"),
+        "titles": titles(job.methods.values()),
         "protocols": job.identities("protocol"),
         "code": job.code,
         "controls": [label for label, method in job.methods.items() if is_control(method)],
@@ -123,7 +125,9 @@ def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datet
             (output / f"{name}.parquet").unlink(missing_ok=True)  # of an earlier run with other protocols
     write_whole(output / "provenance.json", json.dumps(provenance, indent=1).encode())
     write_gallery(job, output, refused)
-    text = "\n".join([write_report(output, images, distances, header, regions), *hints, f"Written to {output}/"])
+    with titled(provenance["titles"]):
+        report = write_report(output, images, distances, header, regions)
+    text = "\n".join([report, *hints, f"Written to {output}/"])
     written.record(output, made_of, text)
     return text
 
