@@ -10,11 +10,13 @@ The stable surface::
 import time
 
 from rapbench.errors import RapbenchError
+from rapbench.heatmaps import Heatmaps
 from rapbench.methods import MethodFacts, attribute, methods, register_method
 from rapbench.protocols import protocols
 from rapbench.zoo import load_model, models
 
 __all__ = [
+    "Heatmaps",
     "MethodFacts",
     "RapbenchError",
     "attribute",

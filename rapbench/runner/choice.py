@@ -7,9 +7,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from rapbench.data._manifest import Row
 from rapbench.errors import RapbenchError
 from rapbench.files import file_hash
 from rapbench.methods import methods
+from rapbench.methods.heatmaps import ReadyMade
 from rapbench.protocols import protocols
 from rapbench.registry import Registry
 from rapbench.runner.chosen import Choice
@@ -41,6 +43,29 @@ def with_files(choice: Choice, model: nn.Module) -> Choice:
     """
     wanted = choice.entry.facts.files
     return replace(choice, files={name: file_hash(find(model, choice.set_to(name))) for name, find in wanted.items()})
+
+
+def check_ready(methods: Sequence[Choice]) -> None:
+    """Raise RapbenchError for ready-made heatmaps that are not there, before a model is loaded for them."""
+    for choice in methods:
+        if isinstance(choice.entry, ReadyMade):
+            choice.entry.source.check()
+
+
+def matched(choice: Choice, rows: Sequence[Row], space: Sequence[int]) -> Choice:
+    """Return a method with ready-made heatmaps with those of a run's images, and their SHA-256; any other as it is.
+
+    Raises RapbenchError for an image without a heatmap, and for a heatmap that cannot be used.
+    """
+    if not isinstance(choice.entry, ReadyMade):
+        return choice
+    try:
+        entry = choice.entry.match(rows, space, choice.set_to("signs"))
+    except RapbenchError as error:
+        raise RapbenchError(f"method {choice.label!r}: {error}") from error
+    known = entry.matched
+    assert known is not None
+    return replace(choice, entry=entry, options={"signs": list(known.signs)}, files={"heatmaps": known.sha256})
 
 
 def check_space(protocols: list[Choice], space: Sequence[int]) -> None:

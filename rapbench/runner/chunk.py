@@ -18,6 +18,7 @@ from rapbench.errors import MethodError, RapbenchError
 from rapbench.layout import channels_last
 from rapbench.limits import out_of_memory
 from rapbench.methods import attribute
+from rapbench.methods.heatmaps import ReadyMade
 from rapbench.protocols.batch import Batch, Forward
 from rapbench.protocols.ranking import heatmaps_of
 from rapbench.runner.chosen import Choice, variants
@@ -102,13 +103,8 @@ class Chunk:
         """Return (N, *space) heatmaps: kept ones, or computed and kept. Raises RapbenchError as `evaluate` does."""
         if kept and (known := kept.read(self.number, (len(self.rows), *self.images.shape[2:]))) is not None:
             return known.to(self.images.device)
-        ids = [row.sha256 for row in self.rows]
-        name, options = method.entry.name, method.options
         try:
-            relevance = attribute(self.model, self.images, self.labels, name, image_ids=ids, seed=self.seed, **options)
-            if not relevance.is_floating_point():
-                raise RapbenchError(f"relevance must be floating-point numbers, got {relevance.dtype}")
-            heatmaps = heatmaps_of(relevance).float()  # as they are kept, whether they are kept or not
+            heatmaps = self._heatmaps(method)
             finite = heatmaps.isfinite().flatten(1).all(1).tolist()
         except (Exception, SystemExit) as error:  # a user's method raises what it likes
             if out_of_memory(error):
@@ -118,6 +114,17 @@ class Chunk:
             if not fine:
                 raise MethodError(f"NaN or infinite relevance for image {row.file}")
         return kept.write(self.number, heatmaps) if kept else heatmaps
+
+    def _heatmaps(self, method: Choice) -> Tensor:
+        """Return (N, *space) float32 heatmaps, as they are kept, whether they are kept or not."""
+        if isinstance(method.entry, ReadyMade) and method.entry.matched:
+            return method.entry.matched.of(self.rows).to(self.images.device)
+        ids = [row.sha256 for row in self.rows]
+        given = self.model, self.images, self.labels, method.entry
+        relevance = attribute(*given, image_ids=ids, seed=self.seed, **method.options)
+        if not relevance.is_floating_point():
+            raise RapbenchError(f"relevance must be floating-point numbers, got {relevance.dtype}")
+        return heatmaps_of(relevance).float()
 
 
 def slices_of(rows: int, chunk: int) -> list[slice]:
