@@ -90,7 +90,7 @@ def _registered_as(function: ast.FunctionDef | ast.ClassDef) -> str | None:
     for decorator in function.decorator_list:
         if isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Attribute) and decorator.args:
             first = decorator.args[0]
-            if decorator.func.attr == "register" and isinstance(first, ast.Constant):
+            if decorator.func.attr in ("register", "register_method") and isinstance(first, ast.Constant):
                 return str(first.value)
     return None
 

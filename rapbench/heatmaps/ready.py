@@ -1,6 +1,7 @@
 """Ready-made heatmaps as a user names them, and as they belong to the images of a run."""
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -91,10 +92,12 @@ class Heatmaps:
         """What tables call them where they are given no label: the folder's or the file's name without its ending."""
         if not self._is_path:
             return "heatmaps"
-        return re.sub(r"[^\w-]", "_", ENDING.sub("", self._path.resolve().name)) or "heatmaps"
+        return re.sub(r"[^\w-]", "_", ENDING.sub("", os.path.basename(os.path.abspath(self._path)))) or "heatmaps"
 
     def check(self) -> None:
         """Raise RapbenchError where a path leads nowhere, or to another kind of file."""
+        if self._is_path and not str(self.source):
+            raise RapbenchError("heatmaps: name a folder or a file after the colon, as in heatmaps:their_maps")
         if not self._is_path or self._path.is_dir():
             return
         if not self._path.is_file():

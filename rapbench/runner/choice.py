@@ -49,7 +49,10 @@ def check_ready(methods: Sequence[Choice]) -> None:
     """Raise RapbenchError for ready-made heatmaps that are not there, before a model is loaded for them."""
     for choice in methods:
         if isinstance(choice.entry, ReadyMade):
-            choice.entry.source.check()
+            try:
+                choice.entry.source.check()
+            except RapbenchError as error:
+                raise RapbenchError(f"method {choice.label!r}: {error}") from error
 
 
 def matched(choice: Choice, rows: Sequence[Row], space: Sequence[int]) -> Choice:
