@@ -58,7 +58,7 @@ def main() -> None:
     print(f"{model.facts.name}, {BATCH} images")
     print(f"  {'':24s} {'time':>8s} {'memory':>8s}")
     for name, call in calls.items():
-        slow = name in methods and methods[name].facts["passes"] > 50
+        slow = name in methods and methods[name].facts.passes > 50
         try:
             cost = passes(call, forward, 1 if slow else 5)
         except RapbenchError as error:

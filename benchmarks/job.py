@@ -48,7 +48,7 @@ def main(n: str = str(BATCH), *overrides: str) -> None:
         total = seconds(lambda: forwards(1))
         for method in TABLE:
             total += seconds(lambda method=method: attribute(model, images, labels, method))  # type: ignore[misc]
-            signs = methods[method].facts["signs"]
+            signs = methods[method].facts.signs
             count = POSITIVE * ("positive" in signs) + NEGATIVE * ("negative" in signs)
             total += seconds(lambda count=count: forwards(2 * count))  # type: ignore[misc]
         return total * int(n) / BATCH

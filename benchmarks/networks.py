@@ -57,7 +57,7 @@ def works(network: nn.Module, x: Tensor) -> Iterator[tuple[str, str]]:
     """Yield each method with the reason of its refusal, or nothing."""
     for method in methods:
         try:
-            if "patterns" in methods[method].facts.get("files", {}):
+            if "patterns" in methods[method].facts.files:
                 save(estimate(network, [x]), network)
             relevance = rapbench.attribute(network, x, 3, method, **QUICK.get(method, {}))
         except rapbench.RapbenchError as error:

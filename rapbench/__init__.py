@@ -12,7 +12,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from rapbench.errors import RapbenchError
-from rapbench.methods import attribute, methods
+from rapbench.heatmaps import Heatmaps
+from rapbench.methods import MethodFacts, attribute, methods, register_method
 from rapbench.protocols import protocols
 from rapbench.results.metric import Metric
 from rapbench.zoo import load_model, models
@@ -21,8 +22,21 @@ if TYPE_CHECKING:
     from rapbench.protocols.batch import Answers, Batch
     from rapbench.protocols.protocol import Protocol
 
-__all__ = ["Answers", "Batch", "Metric", "Protocol", "RapbenchError", "attribute", "list_methods", "list_models",
-           "list_protocols", "load_model"]  # fmt: skip
+__all__ = [
+    "Answers",
+    "Batch",
+    "Heatmaps",
+    "MethodFacts",
+    "Metric",
+    "Protocol",
+    "RapbenchError",
+    "attribute",
+    "list_methods",
+    "list_models",
+    "list_protocols",
+    "load_model",
+    "register_method",
+]
 # What torch comes with is imported when it is first asked for: `rapbench --help` needs none of it.
 LATER = {
     "Answers": "rapbench.protocols.batch",

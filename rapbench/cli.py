@@ -166,8 +166,7 @@ def list_configs(kind: str | None, name: str | None) -> str:
         lines.append(f"{title}:")
         paths = sorted(resource("configs", group).glob("*.yaml"))
         lines += [f"  {path.stem:22s} {parse_yaml(read_text(path))['summary']}" for path in paths]
-        if title == "models":
-            lines += [f"  {name:22s} {summary}" for name, summary in FAMILIES.items()]
+        lines += [f"  {name:22s} {summary}" for name, summary in FAMILIES.get(title, {}).items()]
     return "\n".join(lines)
 
 
@@ -179,7 +178,7 @@ def describe(kind: str, name: str) -> str:
 
     entry = REGISTRIES[KINDS[kind]][name]
     lines = [entry.name]
-    if "facts" in entry.facts:
+    if kind == "models" and "facts" in entry.facts:
         facts = vars(entry.facts["facts"]) | {"preprocessing": " ".join(str(entry.facts["transform"]).split())}
         lines += [f"  {key:14s} {'unknown' if value is None else value}" for key, value in facts.items()]
     else:
@@ -237,8 +236,11 @@ STORE_VERBS = {
 }
 KINDS = {"models": "model", "data": "data", "methods": "method", "protocols": "protocol"}
 FAMILIES = {
-    "<torchvision name>": "any other of torchvision's classification models, such as densenet121 (its hub)",
-    "timm/<name>": "any of timm's models with ImageNet-1k weights, such as timm/resnet18 (Hugging Face hub)",
+    "models": {
+        "<torchvision name>": "any other of torchvision's classification models, such as densenet121 (its hub)",
+        "timm/<name>": "any of timm's models with ImageNet-1k weights, such as timm/resnet18 (Hugging Face hub)",
+    },
+    "methods": {"heatmaps:<path>": "heatmaps that others computed: a folder, or a .npy, .safetensors or .pt file"},
 }
 COMMANDS: dict[str, Callable[..., str]] = {
     "list": list_configs,

@@ -3,9 +3,11 @@
 `method=my_methods:sharpened` is the method that the module my_methods registers as sharpened; that is its row's name.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
@@ -48,12 +50,11 @@ class RegistrySource(ConfigSource):
         config: dict[str, Any] = {"name": entry.name} | entry.options
         if group == "protocol" and "k" in entry.options:
             config["k"] = "${k}"
-        label = entry.name.rpartition(":")[2]
         return ConfigResult(
             provider=self.provider,
             path=f"registry://{group}/{entry.name}",
             config=OmegaConf.create(config),
-            header={"package": f"{group}.{label}" if group in LABELLED else None},
+            header={"package": f"{group}.{entry.label}" if group in LABELLED else None},
         )
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
@@ -66,6 +67,23 @@ def has_no_file(group: str, name: str) -> bool:
     return group == "model" or (group in REGISTRIES and ":" in name)
 
 
-def _entry(config_path: str) -> Entry | None:
+def check_choices(overrides: Iterable[str]) -> None:
+    """Raise RapbenchError for two entries of one label in a list: Hydra would put the second in the first's place."""
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        group, names = override.key_or_group, None if override.is_sweep_override() else override.value()
+        if group not in LABELLED or not isinstance(names, list):
+            continue
+        taken: dict[str, str] = {}
+        for name in dict.fromkeys(map(str, names)):
+            label = REGISTRIES[group][name].label if has_no_file(group, name) else name
+            if label in taken:
+                raise RapbenchError(
+                    f"{group}s {taken[label]} and {name} would both be called {label!r}; give one a label of its own: "
+                    f"'+{group}.my_{label}={{name: \"{name}\"}}'"
+                )
+            taken[label] = name
+
+
+def _entry(config_path: str) -> Entry[Any] | None:
     group, _, name = config_path.removesuffix(".yaml").partition("/")
     return REGISTRIES[group][name] if name and has_no_file(group, name) else None

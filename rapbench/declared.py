@@ -50,6 +50,18 @@ def declared_options(package: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+def declared_titles() -> dict[str, str]:
+    """Return what the tables call each built-in method: the title that its file states when it registers it."""
+    found = {}
+    for path in sorted(ROOT.joinpath("methods").glob("[!_]*.py")):
+        for function in (it for it in _tree(f"rapbench.methods.{path.stem}").body if isinstance(it, ast.FunctionDef)):
+            if name := _registered_as(function):
+                for stated in (fact for call in function.decorator_list for fact in getattr(call, "keywords", ())):
+                    if stated.arg == "title" and isinstance(stated.value, ast.Constant):
+                        found[name] = str(stated.value.value)
+    return found
+
+
 def _fields(made: ast.ClassDef, module: str) -> dict[str, Any]:
     """Return a dataclass' fields with their annotations, those of the classes of this package that it extends too."""
     found: dict[str, Any] = {}
@@ -78,7 +90,7 @@ def _registered_as(function: ast.FunctionDef | ast.ClassDef) -> str | None:
     for decorator in function.decorator_list:
         if isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Attribute) and decorator.args:
             first = decorator.args[0]
-            if decorator.func.attr == "register" and isinstance(first, ast.Constant):
+            if decorator.func.attr in ("register", "register_method") and isinstance(first, ast.Constant):
                 return str(first.value)
     return None
 

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import rapbench.config  # noqa: F401  the schema registers itself, in whatever process a launcher runs a job
 from rapbench import settings, sweep
-from rapbench.config_source import has_no_file
+from rapbench.config_source import check_choices, has_no_file
 from rapbench.errors import RapbenchError, Refused
 from rapbench.paths import resource
 from rapbench.reading import MOST, parse_yaml, read_text
@@ -49,6 +49,7 @@ class Crashed(BaseException):
 
 
 def _run(config: DictConfig) -> None:
+    check_choices(HydraConfig.get().overrides.task)
     settings.check_names(config)
     check_values(config)
     what = f"{', '.join(config.method)} on {config.model.name} and {config.data.name}"

@@ -1,8 +1,11 @@
 """The registries by the config group whose options they are."""
 
+from typing import Any
+
 from rapbench.data import datasets
 from rapbench.methods import methods
 from rapbench.protocols import protocols
+from rapbench.registry import Registry
 from rapbench.zoo import models
 
-REGISTRIES = {"model": models, "data": datasets, "method": methods, "protocol": protocols}
+REGISTRIES: dict[str, Registry[Any]] = {"model": models, "data": datasets, "method": methods, "protocol": protocols}

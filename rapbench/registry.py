@@ -16,13 +16,14 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from rapbench.errors import RapbenchError, did_you_mean
 
+Facts = TypeVar("Facts")
 _named: set[str] = set()  # modules that the user named
 _source: ContextVar[str | None] = ContextVar("source", default=None)  # the file whose names are being looked up
 # Tensors are checked as such, not looked into; no option means anything as NaN or infinity.
@@ -45,13 +46,18 @@ def allow_modules(modules: Iterable[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Entry(Generic[Facts]):
     """A registered function: its name, its options (keyword-only parameters with a default) and its facts."""
 
     kind: str
     name: str
     function: Callable[..., Any]
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Facts
+
+    @property
+    def label(self) -> str:
+        """What a run calls it where it is given no label: the name, without the module or the path's folder."""
+        return self.name.rpartition(":")[2]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -71,7 +77,12 @@ class Entry:
         return self.options | options
 
     def _parameters(self) -> dict[str, inspect.Parameter]:
-        parameters = inspect.signature(self.function, eval_str=True).parameters
+        try:
+            parameters = inspect.signature(self.function, eval_str=True).parameters
+        except Exception as error:  # an annotation is code
+            raise RapbenchError(
+                f"{self.kind} {self.name!r}: its annotations cannot be read ({error}); name what its file imports"
+            ) from error
         return {
             name: parameter
             for name, parameter in parameters.items()
@@ -94,7 +105,7 @@ def check_options(kind: str, entry: str, annotations: dict[str, Any], options: d
 
 
 @dataclass(frozen=True)
-class Family:
+class Family(Generic[Facts]):
     """Entries that another library names: known() lists the names, facts(name) what is to be known of one.
 
     title: how the family is listed. function: takes the name, then the options.
@@ -102,20 +113,24 @@ class Family:
 
     title: str
     known: Callable[[], list[str]]
-    facts: Callable[[str], dict[str, Any]]
+    facts: Callable[[str], Facts]
     function: Callable[..., Any]
 
 
-class Registry:
+class Registry(Generic[Facts]):
     """Names to entries. The built-in ones are the public modules of `package`, imported at the first look-up."""
 
-    def __init__(self, kind: str, package: str, check: Callable[[str, Any], None] | None = None):
-        """Take what the entries are, and the package of the built-in ones; `check` raises for one that is none."""
+    def __init__(self, kind: str, package: str, facts: Callable[[str, Any, dict[str, Any]], Facts]):
+        """Take what the entries are, and the package of the built-in ones.
+
+        facts: (name, function, what is stated of it) -> its facts; raises RapbenchError for what cannot be.
+        """
         self.kind = kind
         self.package = package
-        self.check = check
-        self._entries: dict[str, Entry] = {}
-        self._families: dict[str, Family] = {}
+        self._facts = facts
+        self._entries: dict[str, Entry[Facts]] = {}
+        self._families: dict[str, Family[Facts]] = {}
+        self._prefixes: dict[str, Callable[[str], Entry[Facts]]] = {}
         self._loaded = False
 
     def register(self, name: str, **facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -125,15 +140,13 @@ class Registry:
             known = self._entries.get(name)
             if known and home_of(known.function) != home_of(function):
                 raise RapbenchError(f"{self.kind} {name!r} is registered already, by {home_of(known.function)}")
-            if self.check:
-                self.check(name, function)
-            self._entries[name] = Entry(self.kind, name, function, facts)
+            self._entries[name] = Entry(self.kind, name, function, self._facts(name, function, facts))
             return function
 
         return enter
 
     def family(
-        self, title: str, known: Callable[[], list[str]], facts: Callable[[str], dict[str, Any]]
+        self, title: str, known: Callable[[], list[str]], facts: Callable[[str], Facts]
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Return a decorator that enters a function of a name for all the names that `known` lists."""
 
@@ -143,11 +156,17 @@ class Registry:
 
         return enter
 
-    def __getitem__(self, name: str) -> Entry:
+    def prefix(self, word: str, entry: Callable[[str], Entry[Facts]]) -> None:
+        """Let `word:anything` be what `entry` makes of that whole name; no module is asked for it."""
+        self._prefixes[word] = entry
+
+    def __getitem__(self, name: str) -> Entry[Facts]:
         """Return the entry called `name`, or what a module enters as `module:name`; RapbenchError lists known names."""
         self._load()
         if name in self._entries:
             return self._entries[name]
+        if (word := name.partition(":")[0]) in self._prefixes and ":" in name:
+            return self._prefixes[word](name)
         if ":" in name:
             return self._outside(name)
         families = self._families.values()
@@ -166,7 +185,7 @@ class Registry:
         self._load()
         return iter(sorted(self._entries))
 
-    def _outside(self, place: str) -> Entry:
+    def _outside(self, place: str) -> Entry[Facts]:
         """Return what a module, installed or of the working directory, enters; its name says where it is from."""
         module, _, name = place.partition(":")
         self._refuse_unnamed(module, place)
@@ -196,6 +215,11 @@ class Registry:
         for module in pkgutil.iter_modules(package.__path__):
             if not module.name.startswith("_"):
                 importlib.import_module(f"{self.package}.{module.name}")
+
+
+def as_stated(name: str, made: Any, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return facts as they are, for a registry whose own modules alone state any."""
+    return facts
 
 
 def home_of(function: Callable[..., Any]) -> str:

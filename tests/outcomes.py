@@ -17,7 +17,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "smoothgrad": {"samples": 1, "noise": 0.0},
     "rap": RAP_OPTIONS,
 }
-LOOKS_AT_MODEL = [method for method in methods if methods[method].facts.get("looks_at_model", True)]
+LOOKS_AT_MODEL = [method for method in methods if methods[method].facts.looks_at_model]
 CLOSE = 1e-5  # of the largest relevance
 
 

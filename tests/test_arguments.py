@@ -35,7 +35,7 @@ def attributed(tmp_path, x):
     def run(method, inputs, targets, net=None, **more):
         net = network() if net is None else net
         options = dict(QUICK.get(method, {}))
-        if "patterns" in methods[method].facts.get("files", {}):
+        if "patterns" in methods[method].facts.files:
             dtype = next(net.parameters()).dtype
             options["patterns"] = str(save(estimate(net, [x.to(dtype)]), net, tmp_path / f"patterns{dtype}"))
         return rapbench.attribute(net, inputs, targets, method, **{"image_ids": IDS} | options | more)
@@ -107,7 +107,7 @@ def test_what_is_no_class_index_is_said_in_one_line(method, x, attributed):
         assert len(str(raised.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("method", [name for name in methods if methods[name].facts.get("looks_at_model", True)])
+@pytest.mark.parametrize("method", [name for name in methods if methods[name].facts.looks_at_model])
 @pytest.mark.parametrize("given", [5, [0, 1, 5], 10**12])
 def test_a_class_that_the_model_does_not_have(method, given, x, attributed):
     with pytest.raises(rapbench.RapbenchError, match="is out of range: the model has 5 classes"):
@@ -202,12 +202,12 @@ def test_the_model_decides_the_precision(method, x, attributed):
         rounded, net = x.to(dtype), network(dtype)
         want = attributed(method, rounded.float(), 1, network(dtype).float())
         for inputs, model in ((rounded, net), (rounded.float(), net), (rounded, network(dtype).float())):
-            if "patterns" in methods[method].facts.get("files", {}):
+            if "patterns" in methods[method].facts.files:
                 model = model.float()  # the file is for weights of its type
             got = attributed(method, inputs, 1, model)
             assert got.dtype == torch.float32
             assert (got - want).abs().max() <= 1e-4 * want.abs().max()
-        assert net[0].weight.dtype == dtype or "patterns" in methods[method].facts.get("files", {})
+        assert net[0].weight.dtype == dtype or "patterns" in methods[method].facts.files
 
 
 @every_method

@@ -159,7 +159,7 @@ def test_blur_is_scipys_and_torchvisions(space):
         torch.testing.assert_close(got, vision.gaussian_blur(images, [11, 11], [1.25, 1.25]), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", [name for name in methods if not methods[name].facts.get("looks_at_model", True)])
+@pytest.mark.parametrize("name", [name for name in methods if not methods[name].facts.looks_at_model])
 def test_controls(space, name):
     images, _ = case(space, dtype=torch.float32)
     relevance = rapbench.attribute(nn.Linear(1, 1), images, [0, 0, 0], name)

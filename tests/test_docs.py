@@ -99,6 +99,10 @@ def after_own_model() -> None:
 def after_adding() -> None:
     table = Path("results/mine/efficientnet_lite0/table1.csv").read_text()
     assert "positive,blurred,accuracy,removal,50," in table
+    assert "| Gradient\\*Input, blurred" in Path("results/mine/efficientnet_lite0/table1.md").read_text()
+    theirs = Path("results/theirs/efficientnet_lite0/table1.csv").read_text()
+    assert "positive,their_maps,accuracy,removal,50," in theirs
+    assert "negative,their_maps,accuracy,removal,50," in theirs
 
 
 AFTER = {"docs/own-model-and-data.md": after_own_model, "docs/adding-a-method.md": after_adding}

@@ -21,7 +21,6 @@ from rapbench.fingerprint.modules import closure
 from rapbench.fingerprint.packages import versions
 from rapbench.fingerprint.source import source_of
 from rapbench.methods import methods
-from rapbench.registry import Entry
 from tests.own import Own
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -392,7 +391,7 @@ def mine(step, relevance, kappa):
 def test_a_rule_of_the_users_own_counts_where_it_is_used(own, monkeypatch):
     from rapbench.relevance import RULES
 
-    rap, random = (Entry("method", name, methods[name].function).function for name in ("rap", "random"))
+    rap, random = (methods[name].function for name in ("rap", "random"))
     before, untouched = code_of(rap), code_of(random)
     own.write("own_share.py", "def share(relevance):\n    return (relevance,)\n")
     own.write("own_rule.py", RULE.format(of="Mine"))

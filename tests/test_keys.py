@@ -101,7 +101,7 @@ def executed(call) -> set[str]:
 def test_what_runs_while_a_chunk_is_computed_is_in_its_key(name, tmp_path, monkeypatch):
     monkeypatch.setenv("RAPBENCH_CACHE", str(tmp_path))
     model, dataset = placed(small(), CPU), samples()
-    if "files" in methods[name].facts:
+    if methods[name].facts.files:
         from rapbench.patterns.estimator import estimate
         from rapbench.patterns.file import save
 

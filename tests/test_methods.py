@@ -34,7 +34,7 @@ def ready(request, tmp_path, monkeypatch):
         with pytest.raises(rapbench.RapbenchError, match=CHAINS[method]):
             rapbench.attribute(network, request.getfixturevalue("images"), 0, method)
         pytest.skip("no residual networks")
-    if "patterns" in methods[method].facts.get("files", {}):
+    if "patterns" in methods[method].facts.files:
         images = torch.randn(16, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
         save(estimate(network, [images]), network)
 
@@ -69,7 +69,7 @@ def test_the_model_and_the_input_come_back_as_they_were(method, network, images,
     attributes = [set(vars(module)) for module in network.modules()]
     given = images.clone()
     rapbench.attribute(network, images, targets, method, **QUICK.get(method, {}))
-    if methods[method].facts.get("looks_at_model", True):  # and must tidy up after an exception, too
+    if methods[method].facts.looks_at_model:  # and must tidy up after an exception, too
         with pytest.raises(rapbench.RapbenchError, match="out of range"):
             rapbench.attribute(network, images, [0, 1, 10], method, **QUICK.get(method, {}))
     after = network.state_dict()
@@ -98,8 +98,8 @@ def test_it_does_not_matter_whether_gradients_are_off(method, mode, images, targ
 @every_method
 def test_it_says_what_it_costs_and_which_signs_it_has(method):
     facts = methods[method].facts
-    assert facts["passes"] > 0
-    assert set(facts["signs"]) <= {"positive", "negative"}
+    assert facts.passes > 0
+    assert set(facts.signs) <= {"positive", "negative"}
 
 
 def test_unknown_names_and_options_list_the_known_ones(images):

@@ -19,7 +19,7 @@ from rapbench.methods._model import explainable
 from rapbench.patterns import estimate, save
 
 QUICK = {"smoothgrad": {"samples": 3}, "integrated_gradients": {"steps": 3}}
-LOOKS = [name for name in methods if methods[name].facts.get("looks_at_model", True)]
+LOOKS = [name for name in methods if methods[name].facts.looks_at_model]
 GRADIENTS = ("sensitivity", "gradient_x_input", "integrated_gradients", "smoothgrad")
 
 
@@ -625,7 +625,7 @@ def attributed(model, method, x, folder):
     result = None
     try:
         options = dict(QUICK.get(method, {}))
-        if "patterns" in methods[method].facts.get("files", {}):
+        if "patterns" in methods[method].facts.files:
             images = torch.randn(8, 3, 8, 8, dtype=x.dtype, generator=torch.Generator().manual_seed(5))
             inside = explainable(model)
             options["patterns"] = str(save(estimate(inside, [images]), inside, folder / "patterns"))

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-from rapbench.registry import Registry
+from rapbench.registry import Registry, as_stated
 
 if TYPE_CHECKING:
     from rapbench.data._dataset import Dataset
 
-datasets = Registry("data set", "rapbench.data")
+datasets: Registry[dict[str, Any]] = Registry("data set", "rapbench.data", as_stated)
 
 
 def load_data(name: str, **options: Any) -> "Dataset":

@@ -53,7 +53,7 @@ def derive(run: Results, perturbed: list[Results]) -> pd.DataFrame:
 
 def _looks_at_model(run: Results, label: str) -> bool:
     name = run.identity["methods"][label]["name"]
-    return name not in methods or bool(methods[name].facts.get("looks_at_model", True))
+    return name not in methods or methods[name].facts.looks_at_model
 
 
 def _deviations(run: Results, other: Results) -> pd.DataFrame:

@@ -1,24 +1,54 @@
 """Attribution methods: model, preprocessed images and targets in, relevance of each input element out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rapbench.errors import RapbenchError
-from rapbench.registry import Registry
+from rapbench.methods._facts import MethodFacts, facts_of
+from rapbench.registry import Entry, Registry
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-methods = Registry("method", "rapbench.methods")
+methods: Registry[MethodFacts] = Registry("method", "rapbench.methods", facts_of)
+
+
+def register_method(name: str, **facts: Any) -> "Callable[[Callable[..., Any]], Callable[..., Any]]":
+    """Return a decorator that registers a function as a method, under a name for the command line and the tables.
+
+    Parameters
+    ----------
+    name : str
+        The name; with the function's module it is `module:name` on the command line.
+    facts
+        What is to be known of the method, see `MethodFacts`.
+
+    Returns
+    -------
+    callable
+        Takes the function of (model, inputs, targets) and returns it as it is.
+
+    Raises
+    ------
+    RapbenchError
+        For a fact that there is not or that cannot be, for a function that is no method, and for a name that is taken.
+
+    Examples
+    --------
+    >>> @rapbench.register_method("signed", signs=("positive", "negative"), passes=2)
+    ... def signed(model, inputs, targets, *, power: int = 1):
+    ...     return rapbench.attribute(model, inputs, targets, "gradient_x_input") ** power
+    """
+    return methods.register(name, **facts)
 
 
 def attribute(
     model: "nn.Module",
     inputs: "Tensor | np.ndarray | Sequence[Tensor]",
     targets: "Tensor | np.ndarray | Sequence[int] | int",
-    method: str = "rap",
+    method: "str | Entry[MethodFacts] | Callable[..., Tensor]" = "rap",
     *,
     image_ids: Sequence[str] | None = None,
     seed: int = 0,
@@ -36,8 +66,9 @@ def attribute(
         bfloat16 in float32, on a copy of such a model.
     targets : int, or Tensor, array or list of N
         Class indices, or one for all.
-    method : str
-        A registered method (`rapbench list` shows them).
+    method : str, entry of a registry, or function
+        A registered method's name (`rapbench list` shows them); or a function of (model, inputs, targets), with
+        whatever options it takes after a `*`.
     image_ids : list of N
         What seeds random draws, with `seed`; without them the inputs' bytes do.
     seed : int
@@ -61,24 +92,39 @@ def attribute(
     from rapbench.methods._arguments import as_inputs, as_targets, refuse_values, say
     from rapbench.methods._model import classes_of, explainable, together, unbatched
 
-    entry = methods[method]
+    entry = method_of(method)
     options = entry.check(options)
     model = explainable(model)
     with torch.inference_mode(False), at_rest(model):  # methods need gradients, wherever they are called
         given = as_inputs(inputs)
         with torch.autocast(given.device.type, enabled=False):
             model, batch = together(model, given)
-            looks = entry.facts.get("looks_at_model", True) or unbatched(model, batch)
+            looks = entry.facts.looks_at_model or unbatched(model, batch)
             classes = classes_of(model, batch) if looks else None
             indices = as_targets(targets, batch)
             refuse_values(batch, indices, classes)
-            if entry.facts.get("random"):
-                options["seeds"] = _seeds(batch, image_ids, seed, method)
+            if entry.facts.random:
+                options["seeds"] = _seeds(batch, image_ids, seed, entry.name)
             relevance = entry.function(model, batch.clone(), indices, **options)
     if not isinstance(relevance, torch.Tensor) or relevance.shape != batch.shape:
         got = say(relevance)
-        raise RapbenchError(f"method {method!r} must return relevance of shape {tuple(batch.shape)}, returned {got}")
+        raise RapbenchError(
+            f"method {entry.name!r} must return relevance of shape {tuple(batch.shape)}, returned {got}"
+        )
     return relevance.detach().to(given.device)
+
+
+def method_of(method: "str | Entry[MethodFacts] | Callable[..., Tensor]") -> Entry[MethodFacts]:
+    """Return a method as the registry holds it; a function that is not registered goes by its name, with no facts.
+
+    Raises RapbenchError for an unknown name, and a function that cannot be called as a method.
+    """
+    if isinstance(method, str):
+        return methods[method]
+    if isinstance(method, Entry):
+        return method
+    name = getattr(method, "__name__", type(method).__name__)
+    return Entry("method", name, method, facts_of(name, method, {}))
 
 
 @contextmanager

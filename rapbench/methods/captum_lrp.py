@@ -15,7 +15,7 @@ from rapbench.relevance.head import ending
 from rapbench.relevance.operations import ACTIVATIONS, Add, Constant
 
 
-@methods.register("captum_lrp", signs=("positive", "negative"), passes=4)
+@methods.register("captum_lrp", title="LRP-ε (Captum)", signs=("positive", "negative"), passes=4)
 def captum_lrp(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Return relevance shaped like `inputs`, which sums to the logit where there are no biases; epsilon is 1e-9.
 

@@ -7,7 +7,7 @@ from rapbench.methods import methods
 from rapbench.methods._rectified import rectified
 
 
-@methods.register("deconvolution", signs=("positive", "negative"), passes=4)
+@methods.register("deconvolution", title="Deconvolution", signs=("positive", "negative"), passes=4)
 def deconvolution(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Return the gradient that passes a ReLU where it is positive, whatever the ReLU's output, shaped like `inputs`.
 

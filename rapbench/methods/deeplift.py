@@ -27,7 +27,7 @@ POOLS: dict[type[nn.Module], Callable[..., Any]] = {
 }
 
 
-@methods.register("deeplift", signs=("positive", "negative"), passes=16)
+@methods.register("deeplift", title="DeepLIFT", signs=("positive", "negative"), passes=16)
 def deeplift(model: nn.Module, inputs: Tensor, targets: Tensor, *, baseline: float = 0.0) -> Tensor:
     """Return relevance shaped like `inputs`, which sums to logit(inputs) - logit(baseline).
 

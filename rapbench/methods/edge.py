@@ -9,7 +9,7 @@ from rapbench.errors import RapbenchError
 from rapbench.methods import methods
 
 
-@methods.register("edge", signs=("positive",), passes=0.1, looks_at_model=False)
+@methods.register("edge", title="Edges", signs=("positive",), passes=0.1, looks_at_model=False)
 def edge(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Return the Sobel magnitude of the channels' mean, the same in every channel, shaped like `inputs`.
 

@@ -7,7 +7,7 @@ from rapbench.methods import methods
 from rapbench.methods._target import explained
 
 
-@methods.register("gradient_x_input", signs=("positive", "negative"), passes=2)
+@methods.register("gradient_x_input", title="Gradient*Input", signs=("positive", "negative"), passes=2)
 def gradient_x_input(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Return x * d logit / d x, shaped like `inputs`."""
     attribution = InputXGradient(explained(model, inputs)).attribute(

@@ -7,7 +7,7 @@ from rapbench.methods import methods
 from rapbench.methods._rectified import rectified
 
 
-@methods.register("guided_backprop", signs=("positive", "negative"), passes=3)
+@methods.register("guided_backprop", title="Guided Backprop", signs=("positive", "negative"), passes=3)
 def guided_backprop(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Return the gradient that passes a ReLU where both its output and the gradient are positive, shaped like `inputs`.
 

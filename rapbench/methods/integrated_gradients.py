@@ -14,7 +14,7 @@ from rapbench.methods import methods
 from rapbench.methods._target import explained
 
 
-@methods.register("integrated_gradients", signs=("positive", "negative"), passes=148)
+@methods.register("integrated_gradients", title="Integrated Gradients", signs=("positive", "negative"), passes=148)
 def integrated_gradients(
     model: nn.Module,
     inputs: Tensor,

@@ -8,7 +8,7 @@ from rapbench.methods import methods
 from rapbench.relevance.lrp import AlphaBeta, Bias, lrp
 
 
-@methods.register("lrp_a1b0", signs=("positive",), passes=4)
+@methods.register("lrp_a1b0", title="LRP-α1β0", signs=("positive",), passes=4)  # noqa: RUF001
 def lrp_a1b0(
     model: nn.Module,
     inputs: Tensor,

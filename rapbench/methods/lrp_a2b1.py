@@ -8,7 +8,7 @@ from rapbench.methods import methods
 from rapbench.relevance.lrp import AlphaBeta, Bias, lrp
 
 
-@methods.register("lrp_a2b1", signs=("positive", "negative"), passes=6)
+@methods.register("lrp_a2b1", title="LRP-α2β1", signs=("positive", "negative"), passes=6)  # noqa: RUF001
 def lrp_a2b1(
     model: nn.Module,
     inputs: Tensor,

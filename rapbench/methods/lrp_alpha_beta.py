@@ -8,7 +8,7 @@ from rapbench.methods import methods
 from rapbench.relevance.lrp import Bias, alpha_beta, lrp
 
 
-@methods.register("lrp_alpha_beta", signs=("positive", "negative"), passes=6)
+@methods.register("lrp_alpha_beta", title="LRP-αβ", signs=("positive", "negative"), passes=6)
 def lrp_alpha_beta(
     model: nn.Module,
     inputs: Tensor,

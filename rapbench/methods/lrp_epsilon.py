@@ -8,7 +8,7 @@ from rapbench.methods import methods
 from rapbench.relevance.lrp import Bias, epsilon, lrp
 
 
-@methods.register("lrp_epsilon", signs=("positive", "negative"), passes=4)
+@methods.register("lrp_epsilon", title="LRP-ε", signs=("positive", "negative"), passes=4)
 def lrp_epsilon(
     model: nn.Module,
     inputs: Tensor,

@@ -11,7 +11,7 @@ from rapbench.methods import methods
 from rapbench.relevance.lrp import AlphaBeta, Bias, epsilon, lrp
 
 
-@methods.register("lrp_preset_a", signs=("positive",), passes=4)
+@methods.register("lrp_preset_a", title="LRP-PresetA", signs=("positive",), passes=4)
 def lrp_preset_a(
     model: nn.Module,
     inputs: Tensor,

@@ -11,7 +11,7 @@ from rapbench.methods import methods
 from rapbench.relevance.lrp import AlphaBeta, Bias, epsilon, lrp
 
 
-@methods.register("lrp_preset_b", signs=("positive", "negative"), passes=6)
+@methods.register("lrp_preset_b", title="LRP-PresetB", signs=("positive", "negative"), passes=6)
 def lrp_preset_b(
     model: nn.Module,
     inputs: Tensor,

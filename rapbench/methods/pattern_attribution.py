@@ -8,7 +8,13 @@ from rapbench.methods._patterns import propagate
 from rapbench.patterns.file import find
 
 
-@methods.register("pattern_attribution", signs=("positive", "negative"), passes=3, files={"patterns": find})
+@methods.register(
+    "pattern_attribution",
+    title="Pattern Attribution",
+    signs=("positive", "negative"),
+    passes=3,
+    files={"patterns": find},
+)
 def pattern_attribution(model: nn.Module, inputs: Tensor, targets: Tensor, *, patterns: str | None = None) -> Tensor:
     """Return relevance shaped like `inputs`: the gradient's way back with weight times pattern for each weight.
 

@@ -7,7 +7,7 @@ from rapbench.methods._patterns import propagate
 from rapbench.patterns.file import find
 
 
-@methods.register("pattern_net", signs=("positive", "negative"), passes=3, files={"patterns": find})
+@methods.register("pattern_net", title="PatternNet", signs=("positive", "negative"), passes=3, files={"patterns": find})
 def pattern_net(model: nn.Module, inputs: Tensor, targets: Tensor, *, patterns: str | None = None) -> Tensor:
     """Return the signal, shaped like `inputs`: the gradient's way back with patterns in place of the weights.
 

@@ -6,7 +6,9 @@ from rapbench.draws import random_uniform
 from rapbench.methods import methods
 
 
-@methods.register("random", signs=("positive", "negative"), passes=0.1, random=True, looks_at_model=False)
+@methods.register(
+    "random", title="Random", signs=("positive", "negative"), passes=0.1, random=True, looks_at_model=False
+)
 def random(model: nn.Module, inputs: Tensor, targets: Tensor, *, seeds: Tensor | None = None) -> Tensor:
     """Return uniform draws in (-1, 1), one a pixel, the same in every channel; seeds: (N,), one an image."""
     assert seeds is not None

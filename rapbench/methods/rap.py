@@ -14,7 +14,7 @@ from rapbench.methods import methods
 from rapbench.relevance import FLOWS, Options, explain
 
 
-@methods.register("rap", signs=("positive", "negative"), passes=6)
+@methods.register("rap", title="RAP", signs=("positive", "negative"), passes=6)
 def rap(
     model: nn.Module,
     inputs: Tensor,

@@ -10,7 +10,7 @@ from rapbench.methods import methods
 from rapbench.methods._target import explained
 
 
-@methods.register("sensitivity", signs=("positive",), passes=2)
+@methods.register("sensitivity", title="Sensitivity", signs=("positive",), passes=2)
 def sensitivity(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Return |d logit / d x|, shaped like `inputs`."""
     return Saliency(explained(model, inputs)).attribute(inputs.requires_grad_(), additional_forward_args=targets)

@@ -16,7 +16,7 @@ from rapbench.methods import methods
 from rapbench.methods._target import explained
 
 
-@methods.register("smoothgrad", signs=("positive",), passes=109, random=True)
+@methods.register("smoothgrad", title="SmoothGrad", signs=("positive",), passes=109, random=True)
 def smoothgrad(
     model: nn.Module,
     inputs: Tensor,

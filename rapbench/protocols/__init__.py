@@ -4,13 +4,18 @@
 and asks after each; `distance` looks at the ranking alone.
 """
 
+from typing import Any
+
+from rapbench.errors import RapbenchError
 from rapbench.registry import Registry
 
 
-def _check(name: str, made: object) -> None:
+def _facts(name: str, made: object, stated: dict[str, Any]) -> None:
     from rapbench.protocols.protocol import check_protocol  # with it comes torch
 
+    if stated:
+        raise RapbenchError(f"protocol {name!r}: {min(stated)}= is stated in the class, not when it is registered")
     check_protocol(name, made)
 
 
-protocols = Registry("protocol", "rapbench.protocols", _check)
+protocols: Registry[None] = Registry("protocol", "rapbench.protocols", _facts)

@@ -22,6 +22,7 @@ from rapbench.report.published import published_table1
 from rapbench.report.region_curves import region_curves
 from rapbench.report.regions import aopc, aopc_blocks, by_cell, drop_curve
 from rapbench.report.remarks import clean_remark, exhausted_remarks
+from rapbench.report.tables import titled
 from rapbench.report.verdict import markdown_verdict, nothing, terminal_verdict, verdicts
 from rapbench.results.run import Run
 from rapbench.spreadsheet import csv_text
@@ -41,6 +42,11 @@ def write_report(folder: Path, run: Run, header: list[str], about: About | None 
     provenance.json tells, which goes into the page too, as does a gallery that lies there. Each file appears whole or
     not at all; those of an earlier report that are not written again go.
     """
+    with titled(run.titles):
+        return _written(folder, run, header, about)
+
+
+def _written(folder: Path, run: Run, header: list[str], about: About | None) -> str:
     images, distances, regions = (laid_out(run, layout) for layout in (PERTURBATION, DISTANCE, REGIONS))
     provenance = provenance_of(folder)
     about = about or About.of(provenance)

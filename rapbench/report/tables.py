@@ -1,13 +1,16 @@
 """Per-image results to the paper's Table I: the numbers, and their layout in Markdown, LaTeX and the terminal."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from rapbench.declared import declared_titles
 from rapbench.errors import RapbenchError
 from rapbench.report import escape
 from rapbench.report.escape import LATEX
@@ -33,30 +36,30 @@ FIRST = {
     "metric": ["accuracy", "score"],
     "perturbation": ["removal", "shuffling"],
 }
-NAMES = {
-    "sensitivity": "Sensitivity",
-    "gradient_x_input": "Gradient*Input",
-    "integrated_gradients": "Integrated Gradients",
-    "smoothgrad": "SmoothGrad",
-    "guided_backprop": "Guided Backprop",
-    "deconvolution": "Deconvolution",
-    "deeplift": "DeepLIFT",
-    "pattern_net": "PatternNet",
-    "pattern_attribution": "Pattern Attribution",
-    "lrp_epsilon": "LRP-ε",
-    "captum_lrp": "LRP-ε (Captum)",
-    "lrp_alpha_beta": "LRP-αβ",
-    "lrp_a1b0": "LRP-α1β0",  # noqa: RUF001
-    "lrp_a2b1": "LRP-α2β1",  # noqa: RUF001
-    "lrp_preset_a": "LRP-PresetA",
-    "lrp_preset_b": "LRP-PresetB",
-    "rap": "RAP",
-    "rap_normal": "RAP (normal flow)",
-    "rap_inversion": "RAP (inversion flow)",
-    "rap_aaai": "RAP (AAAI)",
-    "edge": "Edges",
-    "random": "Random",
-}
+
+
+class _Names(dict[str, str]):
+    """What the tables call a method: as the run's own methods say, within `titled`; else as rapbench's say."""
+
+    def get(self, label: str, otherwise: Any = None) -> Any:
+        return _titles.get().get(label) or super().get(label, otherwise)
+
+
+_titles: ContextVar[Mapping[str, str]] = ContextVar("titles", default={})  # noqa: B039  never written to
+
+
+@contextmanager
+def titled(titles: Mapping[str, str]) -> Iterator[None]:
+    """Within: methods are called by these titles, by label."""
+    token = _titles.set(titles)
+    try:
+        yield
+    finally:
+        _titles.reset(token)
+
+
+# Of the labels in configs/method/rap/, and of each built-in method as its file says.
+NAMES = _Names(declared_titles(), rap_normal="RAP (normal flow)", rap_inversion="RAP (inversion flow)")
 METRIC_NAMES = {
     "accuracy": "accuracy (%)",
     "score": "mean target logit",

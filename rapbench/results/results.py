@@ -113,6 +113,7 @@ class Results:
         """
         from rapbench.report.means import Measured, means
         from rapbench.report.metric_plots import metrics_figure
+        from rapbench.report.tables import titled
 
         whole = self._merged()
         known = list(whole.tables)
@@ -121,7 +122,8 @@ class Results:
             hint = did_you_mean(protocol, known)
             raise RapbenchError(f"there are no results of protocol {protocol!r}{hint}; known: {', '.join(known)}")
         measured = Measured(protocol, whole.protocols[protocol], means(whole, protocol))
-        return metrics_figure([measured], f"{whole.model}: {protocol}")
+        with titled(whole.titles):
+            return metrics_figure([measured], f"{whole.model}: {protocol}")
 
     def report(self, folder: str | Path) -> Path:
         """Write tables, figures and the page into a folder, of several runs those of their comparison; return it."""

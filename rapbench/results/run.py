@@ -47,6 +47,11 @@ class Run:
     about: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
+    def titles(self) -> dict[str, str]:
+        """What methods that state a title are called, by label."""
+        return {label: method.title for label, method in self.methods.items() if method.title}
+
+    @property
     def options(self) -> dict[str, str]:
         """Each method's options that are not the default, as text."""
         return {label: option_text(method.options) for label, method in self.methods.items()}

@@ -7,9 +7,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from rapbench.data._manifest import Row
 from rapbench.errors import RapbenchError
 from rapbench.files import file_hash
 from rapbench.methods import methods
+from rapbench.methods.heatmaps import ReadyMade
 from rapbench.protocols import protocols
 from rapbench.registry import Registry
 from rapbench.runner.chosen import Choice
@@ -17,7 +19,7 @@ from rapbench.runner.shard import Shard
 from rapbench.values import check_values, options_of
 
 
-def choices(section: DictConfig, registry: Registry) -> list[Choice]:
+def choices(section: DictConfig, registry: Registry[Any]) -> list[Choice]:
     """Return what a config section asks for: a label, the registry name and options.
 
     Raises RapbenchError for an unknown name, an unknown option, or a value that it cannot have.
@@ -39,8 +41,34 @@ def with_files(choice: Choice, model: nn.Module) -> Choice:
 
     The registered fact `files` holds a function for each such option: (model, value) -> path.
     """
-    wanted = choice.entry.facts.get("files", {})
+    wanted = choice.entry.facts.files
     return replace(choice, files={name: file_hash(find(model, choice.set_to(name))) for name, find in wanted.items()})
+
+
+def check_ready(methods: Sequence[Choice]) -> None:
+    """Raise RapbenchError for ready-made heatmaps that are not there, before a model is loaded for them."""
+    for choice in methods:
+        if isinstance(choice.entry, ReadyMade):
+            try:
+                choice.entry.source.check()
+            except RapbenchError as error:
+                raise RapbenchError(f"method {choice.label!r}: {error}") from error
+
+
+def matched(choice: Choice, rows: Sequence[Row], space: Sequence[int]) -> Choice:
+    """Return a method with ready-made heatmaps with those of a run's images, and their SHA-256; any other as it is.
+
+    Raises RapbenchError for an image without a heatmap, and for a heatmap that cannot be used.
+    """
+    if not isinstance(choice.entry, ReadyMade):
+        return choice
+    try:
+        entry = choice.entry.match(rows, space, choice.set_to("signs"))
+    except RapbenchError as error:
+        raise RapbenchError(f"method {choice.label!r}: {error}") from error
+    known = entry.matched
+    assert known is not None
+    return replace(choice, entry=entry, options={"signs": list(known.signs)}, files={"heatmaps": known.sha256})
 
 
 def check_space(protocols: list[Choice], space: Sequence[int]) -> None:

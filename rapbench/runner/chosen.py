@@ -20,7 +20,7 @@ class Choice:
     """
 
     label: str
-    entry: "Entry"
+    entry: "Entry[Any]"
     options: dict[str, Any]
     files: dict[str, str] = field(default_factory=dict)
 
@@ -39,4 +39,4 @@ class Choice:
 
 def variants(method: Choice, protocol: Choice) -> "dict[str, list[Step]]":
     """Return the steps of each variant of a protocol that a method has."""
-    return protocol.protocol.variants(method.entry.facts["signs"])
+    return protocol.protocol.variants(method.entry.facts.signs)

@@ -18,6 +18,7 @@ from rapbench.errors import MethodError, RapbenchError
 from rapbench.layout import channels_last
 from rapbench.limits import out_of_memory
 from rapbench.methods import attribute
+from rapbench.methods.heatmaps import ReadyMade
 from rapbench.protocols._fills import Normalisation
 from rapbench.protocols.batch import Batch, Forward
 from rapbench.protocols.ranking import heatmaps_of
@@ -126,13 +127,8 @@ class Chunk:
 
     def _attributed(self, method: Choice) -> Tensor:
         """Return (N, *space) heatmaps, finite or not."""
-        ids = [row.sha256 for row in self.rows]
-        name, options = method.entry.name, method.options
         try:
-            relevance = attribute(self.model, self.images, self.labels, name, image_ids=ids, seed=self.seed, **options)
-            if not relevance.is_floating_point():
-                raise RapbenchError(f"relevance must be floating-point numbers, got {relevance.dtype}")
-            return heatmaps_of(relevance).float()  # as they are kept, whether they are kept or not
+            return self._heatmaps(method)
         except (Exception, SystemExit) as error:  # a user's method raises what it likes
             if out_of_memory(error):
                 raise
@@ -146,6 +142,17 @@ class Chunk:
 
     def _refused(self, error: NotFinite) -> MethodError:
         return MethodError(f"NaN or infinite relevance for image {self.rows[error.row].file}")
+
+    def _heatmaps(self, method: Choice) -> Tensor:
+        """Return (N, *space) float32 heatmaps, as they are kept, whether they are kept or not."""
+        if isinstance(method.entry, ReadyMade) and method.entry.matched:
+            return method.entry.matched.of(self.rows).to(self.images.device)
+        ids = [row.sha256 for row in self.rows]
+        given = self.model, self.images, self.labels, method.entry
+        relevance = attribute(*given, image_ids=ids, seed=self.seed, **method.options)
+        if not relevance.is_floating_point():
+            raise RapbenchError(f"relevance must be floating-point numbers, got {relevance.dtype}")
+        return heatmaps_of(relevance).float()
 
 
 def slices_of(rows: int, chunk: int) -> list[slice]:

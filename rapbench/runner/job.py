@@ -255,5 +255,5 @@ class Job:
 
     def _passes(self, method: Choice, wanted: list[Choice]) -> float:
         """Forward passes an image, for the progress bar."""
-        signs = method.entry.facts["signs"]
-        return method.entry.facts["passes"] + sum(protocol.protocol.asked(signs) for protocol in wanted)
+        signs = method.entry.facts.signs
+        return method.entry.facts.passes + sum(protocol.protocol.asked(signs) for protocol in wanted)

@@ -1,6 +1,7 @@
 """The labels of a run's methods and protocols: each row of a report stands under one, and is read by it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rapbench.errors import RapbenchError
 from rapbench.registry import Registry
@@ -10,22 +11,29 @@ from rapbench.results.info import ProtocolInfo
 from rapbench.runner.choice import Choice
 
 
-def check_labels(registry: Registry, chosen: Sequence[Choice]) -> None:
+def check_labels(registry: Registry[Any], chosen: Sequence[Choice]) -> None:
     """Raise RapbenchError for a label that is another entry's name, and for two that the tables show alike."""
     shown: dict[str, str] = {PAPER: PAPER}
+    stated = titles(chosen) if registry.kind == "method" else {}
     for choice in chosen:
         label = choice.label
         if label in registry and registry[label].function is not choice.entry.function:
             raise RapbenchError(
                 f"{registry.kind} {label!r} is set to {choice.entry.name}, and would be shown as what it is not; give "
-                f"{choice.entry.name} a label of its own: '+{registry.kind}.my_{choice.entry.name}={{name: ...}}'"
+                f"{choice.entry.name} a label of its own: '+{registry.kind}.my_{label}={{name: ...}}'"
             )
-        name = NAMES.get(label, label)
+        name = stated.get(label) or NAMES.get(label, label)
         if name in shown:
             raise RapbenchError(
                 f"{registry.kind}s {shown[name]!r} and {label!r} would both be shown as {name!r}; rename one"
             )
         shown[name] = label
+
+
+def titles(methods: Iterable[Choice]) -> dict[str, str]:
+    """Return by label what the methods that state a title are called; under another label than its own none is."""
+    return {choice.label: choice.entry.facts.title for choice in methods
+            if choice.label == choice.entry.label and choice.entry.facts.title}  # fmt: skip
 
 
 def check_measures(protocols: Sequence[Choice]) -> None:
@@ -37,4 +45,4 @@ def check_measures(protocols: Sequence[Choice]) -> None:
 
 def is_control(method: Choice) -> bool:
     """Whether a method looks at no model: others are compared with it."""
-    return not method.entry.facts.get("looks_at_model", True)
+    return not method.entry.facts.looks_at_model

@@ -18,8 +18,9 @@ from rapbench.report.paper_figures.masks import Example, Mask, fewer_sentence, m
 from rapbench.report.paper_figures.sheet import DPI, WIDTH, Sheet
 from rapbench.report.plots import distance_curves
 from rapbench.report.provenance import provenance_of
-from rapbench.report.tables import distance_table
+from rapbench.report.tables import distance_table, titled
 from rapbench.runner.finished import Finished
+from rapbench.runner.labels import titles
 
 CURVES = 2.6  # inches, the height of Figure 7b
 PRINT: dict[Any, float] = {"font.size": 7, "axes.titlesize": 7, "lines.linewidth": 1, "axes.linewidth": 0.5}
@@ -33,18 +34,26 @@ def draw_heatmaps(folders: Sequence[Path], look: Look) -> str:
     """
     runs = [Finished(folder) for folder in folders]
     first = runs[0]
+    shown = {label: title for run in runs for label, title in titles(run.job.methods.values()).items()}
     for run in runs:
         if run.job.subset.identity != first.job.subset.identity:
             raise RapbenchError(f"{run.folder} and {first.folder} are of different images; see subset.require")
     names = [run.job.model.facts.name.replace("/", "_") for run in runs]
     config = first.job.config
     place = first.folder if len(runs) == 1 else Path(config.results, config.name, "+".join(names))
-    return _written(place, "heatmaps", heatmap_sheets([_block(run) for run in runs], look))
+    with titled(shown):
+        return _written(place, "heatmaps", heatmap_sheets([_block(run) for run in runs], look))
 
 
 def draw_figure7(folder: Path, ks: dict[Sign, str], count: int) -> str:
     """Draw a run's masks of up to `count` images at a K for each sign, and its D_K; return where that was written."""
     run = Finished(folder)
+    with titled(titles(run.job.methods.values())):
+        return _figure7(run, ks, count)
+
+
+def _figure7(run: Finished, ks: dict[Sign, str], count: int) -> str:
+    folder = run.folder
     images, distances = run.results(PERTURBATION), run.results(DISTANCE)
     chosen = choose(images, ks["negative"], count)
     files = [row.file for row in run.rows]

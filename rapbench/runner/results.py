@@ -12,7 +12,7 @@ from rapbench.errors import RapbenchError
 from rapbench.results.info import MethodInfo, ProtocolInfo
 from rapbench.results.run import KEYS, Run, typed
 from rapbench.runner.chosen import Choice
-from rapbench.runner.labels import is_control
+from rapbench.runner.labels import is_control, titles
 
 
 def results_of(
@@ -25,7 +25,11 @@ def results_of(
 ) -> Run:
     """Return a run's results. cells: by the labels of method and protocol."""
     infos = {choice.label: ProtocolInfo.of(choice.protocol, _changed(choice)) for choice in protocols}
-    known = {choice.label: MethodInfo("", is_control(choice), _changed(choice)) for choice in methods}
+    names = titles(methods)
+    known = {
+        choice.label: MethodInfo(names.get(choice.label, ""), is_control(choice), _changed(choice))
+        for choice in methods
+    }
     tables, numbers = {}, {}
     for protocol in protocols:
         info = infos[protocol.label]

@@ -25,7 +25,7 @@ from rapbench.report import write_report
 from rapbench.results.file import NAME, to_bytes
 from rapbench.runner import written
 from rapbench.runner.allocator import keep_memory
-from rapbench.runner.choice import check_space, checked, with_files
+from rapbench.runner.choice import check_ready, check_space, checked, matched, with_files
 from rapbench.runner.comparable import paper_beside
 from rapbench.runner.compatible import check_classes, check_subset, logits_of
 from rapbench.runner.describe import described
@@ -69,6 +69,7 @@ def prepared(config: DictConfig) -> tuple[Callable[[Size], Job], Size]:
     check_labels(METHODS, methods)
     check_labels(PROTOCOLS, protocols)
     check_measures(protocols)
+    check_ready(methods)
     keep_memory()
     device = device_called(config.device)
     dataset = loaded_data(_settings(config.data))
@@ -78,6 +79,7 @@ def prepared(config: DictConfig) -> tuple[Callable[[Size], Job], Size]:
     methods = [with_files(choice, model) for choice in methods]
     store = Path(config.results) / STORE
     subset = _subset(config, model, dataset, device, store)
+    methods = [matched(choice, subset.rows, (side_of(model), side_of(model))) for choice in methods]
 
     def job_of(size: Size) -> Job:
         return Job(config, model, dataset, subset, device, store, methods, protocols, shard, size)

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-from rapbench.registry import Registry
+from rapbench.registry import Registry, as_stated
 
 if TYPE_CHECKING:
     from rapbench.zoo._model import ZooModel
 
-models = Registry("model", "rapbench.zoo")
+models: Registry[dict[str, Any]] = Registry("model", "rapbench.zoo", as_stated)
 
 
 def load_model(name: str, **options: Any) -> "ZooModel":

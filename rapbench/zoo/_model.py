@@ -90,7 +90,7 @@ class ZooModel(nn.Module):
     def __init__(self, network: nn.Module, transform: Transform, facts: Facts, weights_sha256: str | None = None):
         """Take a network; raise RapbenchError when its weights are not those that `weights_sha256` names."""
         super().__init__()
-        self.entry: Entry | None = None  # of the registry, and the options that it was loaded with
+        self.entry: Entry[Any] | None = None  # of the registry, and the options that it was loaded with
         self.options: dict[str, Any] = {}
         self.network = network
         self.eval()
