@@ -138,8 +138,8 @@ def _methods(network: nn.Module, images: Tensor, precision: str, settings: Setti
     with torch.inference_mode():
         labels = network(images).argmax(1).clone()
     one = found.forward["forward pass"][precision]
-    for method in sorted(methods, key=lambda method: methods[method].facts["passes"]):
-        passes = methods[method].facts["passes"]
+    for method in sorted(methods, key=lambda method: methods[method].facts.passes):
+        passes = methods[method].facts.passes
         expected = one * passes * len(images) if isinstance(one, float) else 0.0
         if settings.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(settings.device)
@@ -205,7 +205,7 @@ def table1_minutes(found: Found, precision: str) -> float | str:
     """
     total = 0.0
     for method in table1_methods():
-        signs = methods[method].facts["signs"]
+        signs = methods[method].facts.signs
         parts = [(1, found.methods[method]["fp32" if precision == "bf16" else precision])]
         for name in TABLE:
             asked = max(protocols[name].function().asked(signs), 1)

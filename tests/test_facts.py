@@ -1,7 +1,6 @@
 """What is stated of a method when it is registered: checked at once, one line for what cannot be."""
 
 import functools
-import json
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from rapbench.declared import declared_titles
 from rapbench.methods import method_of, methods
 from rapbench.methods._facts import MethodFacts
 from rapbench.report.tables import NAMES
+from rapbench.results.file import NAME, read
 from rapbench.runner.written import RECORD
 
 
@@ -166,10 +166,7 @@ def here(tmp_path, monkeypatch):
 def test_a_title_stands_in_tables_and_again_in_a_report_that_runs_nothing(here, capsys):
     assert main([*RUN, "method=[users_titles:mine,random]"]) == 0
     assert "\nA & B <method> " in capsys.readouterr().out
-    assert json.loads((FOLDER / "provenance.json").read_text())["titles"] == {
-        "mine": "A & B <method>",
-        "random": "Random",
-    }
+    assert read(FOLDER / NAME).titles == {"mine": "A & B <method>", "random": "Random"}
     texts = {
         path.name: path.read_bytes() for path in FOLDER.iterdir() if path.suffix in (".md", ".tex", ".csv", ".html")
     }
