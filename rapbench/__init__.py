@@ -5,18 +5,45 @@ The stable surface::
     model = rapbench.load_model("resnet50_keras")
     x = model.transform(pil_image)
     R = rapbench.attribute(model, x[None], [target], method="rap")
+
+`Model` is a network with its preprocessing, around any `nn.Module`; `Dataset` is labelled inputs, of `load_data` or of
+tensors.
 """
 
+import importlib
 import time
+from typing import TYPE_CHECKING, Any
 
+from rapbench.data import load_data
 from rapbench.errors import RapbenchError
 from rapbench.methods import attribute, methods
 from rapbench.protocols import protocols
 from rapbench.zoo import load_model, models
 
-__all__ = ["RapbenchError", "attribute", "list_methods", "list_models", "list_protocols", "load_model"]
+if TYPE_CHECKING:
+    from rapbench.data._dataset import Dataset
+    from rapbench.model import Model
+
+__all__ = [
+    "Dataset",
+    "Model",
+    "RapbenchError",
+    "attribute",
+    "list_methods",
+    "list_models",
+    "list_protocols",
+    "load_data",
+    "load_model",
+]
+_LATER = {"Dataset": "rapbench.data._dataset", "Model": "rapbench.model"}  # when asked for: torch takes a second
 IMPORTED = time.time()  # a module whose file is younger may have been imported from another text
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
+    raise AttributeError(f"module 'rapbench' has no attribute {name!r}")
 
 
 def list_models() -> list[str]:

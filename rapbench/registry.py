@@ -109,11 +109,22 @@ class Family:
 class Registry:
     """Names to entries. The built-in ones are the public modules of `package`, imported at the first look-up."""
 
-    def __init__(self, kind: str, package: str, check: Callable[[str, Any], None] | None = None):
-        """Take what the entries are, and the package of the built-in ones; `check` raises for one that is none."""
+    def __init__(
+        self,
+        kind: str,
+        package: str,
+        check: Callable[[str, Any], None] | None = None,
+        outside: Callable[[str, Callable[..., Any]], Callable[..., Any]] | None = None,
+    ):
+        """Take what the entries are, and the package of the built-in ones; `check` raises for one that is none.
+
+        outside: makes an entry's function of what a user's module calls `module:name`, registered or not; without it
+        only what is registered is an entry.
+        """
         self.kind = kind
         self.package = package
         self.check = check
+        self.outside = outside
         self._entries: dict[str, Entry] = {}
         self._families: dict[str, Family] = {}
         self._loaded = False
@@ -173,10 +184,25 @@ class Registry:
         _import(module, f"{self.kind} {place!r}")
         own = {entry.name: entry for entry in self._entries.values()
                if f"{home_of(entry.function)}.".startswith(f"{module}.")}  # fmt: skip
-        if name not in own:
+        entry = own.get(name) or self._plain(module, name)
+        if entry is None:
             registers = ", ".join(own) or "none"
-            raise RapbenchError(f"unknown {self.kind} {place!r}: those that {module} registers: {registers}")
-        return replace(own[name], name=place)
+            nor = "" if self.outside is None else "; it has no function or class of that name, either"
+            raise RapbenchError(f"unknown {self.kind} {place!r}: those that {module} registers: {registers}{nor}")
+        function = entry.function if self.outside is None else self.outside(place, entry.function)
+        return replace(entry, name=place, function=function)
+
+    def _plain(self, module: str, name: str) -> Entry | None:
+        """Return an entry for a function or class that a user's module has without registering it.
+
+        Named by a file of data it must be the module's own, and not what it imports.
+        """
+        found = getattr(sys.modules[module], name, None) if self.outside else None
+        if not callable(found) or not hasattr(found, "__module__"):
+            return None
+        if _source.get() is not None and not f"{home_of(found)}.".startswith(f"{module}."):
+            return None
+        return Entry(self.kind, name, found)
 
     def _refuse_unnamed(self, module: str, place: str) -> None:
         file = _source.get()

@@ -1,7 +1,6 @@
 """Attribution methods: model, preprocessed images and targets in, relevance of each input element out."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rapbench.errors import RapbenchError
@@ -58,8 +57,10 @@ def attribute(
     """
     import torch
 
-    from rapbench.methods._arguments import as_inputs, as_targets, refuse_not_finite, say
-    from rapbench.methods._model import classes_of, explainable, together, unbatched
+    from rapbench.methods._arguments import as_inputs, as_targets, refuse_not_finite
+    from rapbench.methods._model import classes_of, together, unbatched
+    from rapbench.modules import at_rest, explainable
+    from rapbench.tensors import what_is
 
     entry = methods[method]
     options = entry.check(options)
@@ -76,21 +77,9 @@ def attribute(
                 options["seeds"] = _seeds(batch, image_ids, seed, method)
             relevance = entry.function(model, batch.clone(), indices, **options)
     if not isinstance(relevance, torch.Tensor) or relevance.shape != batch.shape:
-        got = say(relevance)
+        got = what_is(relevance)
         raise RapbenchError(f"method {method!r} must return relevance of shape {tuple(batch.shape)}, returned {got}")
     return relevance.detach().to(given.device)
-
-
-@contextmanager
-def at_rest(model: "nn.Module") -> Iterator[None]:
-    """Put every module into eval mode, and each back into its own mode."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _seeds(inputs: "Tensor", image_ids: Sequence[str] | None, seed: int, method: str) -> "Tensor":

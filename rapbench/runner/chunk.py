@@ -25,15 +25,15 @@ from rapbench.runner.evaluate import table_of
 
 if TYPE_CHECKING:
     from rapbench.data._manifest import Row
+    from rapbench.model import Model
     from rapbench.store.heatmaps import Heatmaps, Tap
-    from rapbench.zoo._model import ZooModel
 
 
 @dataclass
 class Chunk:
     """Images with what every method and protocol shares. number: of the chunk. first: the place of its first row."""
 
-    model: "ZooModel"
+    model: "Model"
     forward: Forward
     number: int
     first: int
@@ -45,7 +45,7 @@ class Chunk:
     @classmethod
     def of(
         cls,
-        model: "ZooModel",
+        model: "Model",
         forward: Forward,
         number: int,
         chunk: int,
@@ -87,7 +87,7 @@ class Chunk:
         """
         batch = Batch(
             self.images, self.labels, self.heatmaps(method, kept), self.forward, lambda: self.clean,
-            [row.sha256 for row in self.rows], self.seed, self.model.transform.normalisation, self.batch,
+            [row.sha256 for row in self.rows], self.seed, self.model.normalisation, self.batch,
         )  # fmt: skip
         for protocol in wanted:
             try:

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from rapbench.errors import RapbenchError
 from rapbench.files import file_hash
+from rapbench.model import OWN, Facts, Model
 from rapbench.paths import user_path
+from rapbench.preprocessing import Preprocess, Transform
 from rapbench.say import say
 from rapbench.zoo import models
 from rapbench.zoo._formats import STATE, foreign, is_safetensors
 from rapbench.zoo._match import refuse_mismatch
-from rapbench.zoo._model import Facts, Preprocess, Transform, ZooModel
 from rapbench.zoo._pth import refuse_repeated, refuse_unpacking
 
 # Where training scripts put the weights inside what they save.
@@ -41,7 +42,7 @@ def checkpoint(
     resize: int | None = None,
     crop: int | None = None,
     interpolation: Literal["bilinear", "bicubic", "nearest"] | None = None,
-) -> ZooModel:
+) -> Model:
     """Load weights into an architecture. Preprocessing is the architecture's own, unless one of its options is given.
 
     architecture: a model of the zoo, such as resnet50 or timm/resnet18. path: the file. part: which of the weights in
@@ -77,13 +78,13 @@ def checkpoint(
         name=file.stem,
         architecture=entry.facts["facts"].architecture,
         source=f"{file.name}{f', its {taken}' if taken else ''} (SHA-256 {file_hash(file)})",
-        licence="the user's own",
+        licence=OWN,
         asked=f"checkpoint --option architecture={architecture} --option path={file}"
         + (f" --option part={part}" if part else ""),
         classes=classes,
     )
     given = {"mean": mean, "std": std, "resize": resize, "crop": crop, "interpolation": interpolation}
-    return ZooModel(network, preprocessing(entry.facts["transform"], given), facts)
+    return Model(network, transform=preprocessing(entry.facts["transform"], given), facts=facts)
 
 
 def read_tensors(file: Path, part: str | None = None) -> tuple[dict[str, Tensor], str]:
