@@ -156,7 +156,7 @@ def _copy(module: Any) -> nn.Module:
         raise RapbenchError("this is a Model already; make one of its module, model.network, to state other facts")
     module = explainable(module)
     try:
-        with torch.no_grad(), torch.inference_mode(False), at_rest(module):
+        with torch.inference_mode(False), torch.no_grad(), at_rest(module):
             for part in module.modules():
                 for hook in reparametrisations(part):
                     hook(part, None)  # the computed weight, without the graph of the last call, which has no copy

@@ -12,7 +12,6 @@ import inspect
 import os
 import pkgutil
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,7 +20,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from rapbench.errors import RapbenchError, did_you_mean
+from rapbench.errors import RapbenchError, did_you_mean, raised
 
 _named: set[str] = set()  # modules that the user named
 _source: ContextVar[str | None] = ContextVar("source", default=None)  # the file whose names are being looked up
@@ -244,6 +243,4 @@ def _import(module: str, wanted: str) -> None:
             raise RapbenchError(f"{wanted}: there is no module {module!r}, neither installed nor in {here}") from error
         if isinstance(error, (ValueError, TypeError)) and not module.strip("."):
             raise RapbenchError(f"{wanted}: name a module before the colon, as in my_methods:my_method") from error
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        place = f" ({where.filename}:{where.lineno})"
-        raise RapbenchError(f"{wanted}: importing {module} fails: {type(error).__name__}: {error}{place}") from error
+        raise RapbenchError(f"{wanted}: importing {module} fails: {raised(error)}") from error

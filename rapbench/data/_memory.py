@@ -86,6 +86,9 @@ def from_torch(dataset: Any, names: Sequence[str] | None, *, name: str, class_na
     if isinstance(dataset, IterableDataset) or not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
         raise RapbenchError(f"a torch Dataset with a length and items by index is needed, got {what_is(dataset)}")
 
+    if not len(dataset):
+        raise RapbenchError(f"{kind} is empty")
+
     def pair(index: int) -> tuple[Any, Any]:
         item = dataset[index]
         if not isinstance(item, (tuple, list)) or len(item) != 2:
@@ -108,8 +111,6 @@ def hash_of(tensor: Tensor) -> str:
 
 def _dataset(item: Item, labels: list[int], names: Any, name: str, class_names: Any) -> MemoryDataset:
     count, classes = len(labels), class_names_of(class_names)
-    if not count:
-        raise RapbenchError("the data set is empty")
     for index, label in enumerate(labels):
         if classes and label >= len(classes):
             raise RapbenchError(f"input {index} has label {label}, but class_names has {len(classes)} names")
@@ -147,8 +148,6 @@ def _checked(value: Any, index: int) -> Tensor:
 
 def _labels(given: Any, count: int) -> list[int]:
     tensor = as_tensor(given, whole=True)
-    if tensor is not None and tensor.dim() == 2 and tensor.shape[1] == 1:
-        tensor = None
     whole = tensor is not None and not (
         tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool or tensor.is_quantized
     )

@@ -98,9 +98,12 @@ def _model(name: str, candidates: list[Any], manifest: Path, beside: Path) -> Mo
     """Return the model that a manifest names, with the options that its run gave it."""
     for settings in candidates:
         known = isinstance(settings, dict) and isinstance(settings.get("name"), str)
-        if known and name in (settings["name"], Path(str(settings.get("path") or "")).stem):
+        own = known and ":" in settings["name"]  # which is called as its code says
+        if known and (own or name in (settings["name"], Path(str(settings.get("path") or "")).stem)):
             with names_from(beside):
-                return load_model(settings["name"], **options_of(settings))
+                model = load_model(settings["name"], **options_of(settings))
+            if not own or name == model.facts.name:
+                return model
     with names_from(manifest):
         return load_model(name)
 

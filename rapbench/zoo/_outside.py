@@ -2,11 +2,13 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-from rapbench.errors import RapbenchError
+from rapbench.errors import RapbenchError, raised
+from rapbench.limits import out_of_memory
 from rapbench.model import Model
 from rapbench.tensors import what_is
 
@@ -26,19 +28,26 @@ def building(place: str, function: Callable[..., Any]) -> Callable[..., Model]:
     Its options are those of the function, and SETTINGS. Raises RapbenchError for a function that cannot be called
     without arguments.
     """
+    if isinstance(function, nn.Module):
+        raise RapbenchError(f"{place} is a module; name a function that returns it, or its class")
     options = _options(place, function)
 
     def build(**given: Any) -> Model:
         own = {name: value for name, value in given.items() if name in options}
         stated = {name: value for name, value in given.items() if name not in options and value is not None}
-        made = function(**own)
+        try:
+            made = function(**own)
+        except Exception as error:  # a user's code raises what it likes
+            if out_of_memory(error) or isinstance(error, RapbenchError):
+                raise
+            raise RapbenchError(f"{place} fails: {raised(error)}") from error
         if isinstance(made, Model):
             if stated:
                 raise RapbenchError(f"{place} returns a Model, which states its own {', '.join(stated)}; set it there")
-            return made
+            return _asked(made, place, own)
         if not isinstance(made, nn.Module):
             raise RapbenchError(f"{place} must return an nn.Module or a rapbench.Model, it returns {what_is(made)}")
-        return Model(made, name=place, **stated)
+        return _asked(Model(made, name=place, **stated), place, given)
 
     parameters = options | {
         name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
@@ -48,6 +57,13 @@ def building(place: str, function: Callable[..., Any]) -> Callable[..., Model]:
     build.__module__, build.__name__, build.__doc__ = function.__module__, place, inspect.getdoc(function)
     vars(build)["__signature__"] = inspect.Signature(list(parameters.values()))
     return build
+
+
+def _asked(model: Model, place: str, given: dict[str, Any]) -> Model:
+    """Note in a model's facts how the command line names it."""
+    options = [f" --option '{name}={value}'" for name, value in given.items() if value is not None]
+    model.facts = replace(model.facts, asked=place + "".join(options))
+    return model
 
 
 def _options(place: str, function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
