@@ -157,7 +157,7 @@ BAD = {
     "three": (lambda make: make.from_torch(Odd((ONE, 0, 1))), "item 0 of Odd must be a pair"),
     "a picture": (lambda make: make.from_torch(Odd(("a.png", 0))), "input 0 must be a tensor"),
     "another shape": (lambda make: make.from_torch(Odd((ONE, 0), (ONE[:, :5], 0))), "input 1 has shape"),
-    "a label's text": (lambda make: make.from_torch(Odd((ONE, "cat"))), "labels must be 1 class indices"),
+    "a label's text": (lambda make: make.from_torch(Odd((ONE, "cat"))), "the label of item 0 must be 1 class indices"),
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from rapbench.cli import main
 from rapbench.data._dataset import Dataset
 from rapbench.layout import placed
 from rapbench.model import hash_weights
+from rapbench.registry import allow_modules, names_from
 from rapbench.runner.gallery import classes_of, seen
 from rapbench.runner.identity import model_key
 from rapbench.runner.input_shape import input_shape, pixels_said
@@ -377,6 +378,17 @@ def test_a_class_or_function_that_is_not_registered_is_a_model(own):
     assert rapbench.load_model("own_nets:sized", size=32).space == (32, 32)  # its own setting
     options = rapbench.zoo.models["own_nets:Net"].options
     assert options == {"classes": 3, "width": 4, "bias": True} | dict.fromkeys(("mean", "std", "size", "class_names"))
+
+
+def test_a_file_of_data_may_name_what_a_trusted_module_defines_and_not_what_it_imports(own):
+    own.write("own_trusted.py", NETS + "from shutil import rmtree")
+    with names_from("provenance.json"):
+        with pytest.raises(rapbench.RapbenchError, match="--allow-module own_trusted"):
+            rapbench.load_model("own_trusted:whole")
+        allow_modules(["own_trusted"])
+        assert rapbench.load_model("own_trusted:whole").facts.name == "three"
+        with pytest.raises(rapbench.RapbenchError, match="it has no function or class of that name"):
+            rapbench.load_model("own_trusted:rmtree")
 
 
 def test_an_own_models_code_is_in_its_key(own):

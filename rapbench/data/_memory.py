@@ -1,7 +1,7 @@
 """Labelled inputs that are preprocessed already: tensors in memory, and the items of a torch Dataset."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,12 @@ def from_tensors(inputs: Any, labels: Any, names: Sequence[str] | None, *, name:
         raise RapbenchError(f"inputs must be (N, C, ...) with 1 to 3 spatial dimensions, got {what_is(tensor)}")
     batch = tensor.detach()
     indices = [UNLABELLED] * len(batch) if labels is None else _labels(labels, len(batch))
-    return _dataset(lambda index: _checked(batch[index], index), indices, names, name, class_names)
+
+    def item(index: int) -> Tensor:
+        return _checked(batch[index], index)
+
+    hashes, shape = _seen_once(map(item, range(len(batch))))
+    return _dataset(item, hashes, shape, indices, names, name, class_names)
 
 
 def from_torch(dataset: Any, names: Sequence[str] | None, *, name: str, class_names: Any) -> Dataset:
@@ -85,21 +90,25 @@ def from_torch(dataset: Any, names: Sequence[str] | None, *, name: str, class_na
     kind = type(dataset).__name__
     if isinstance(dataset, IterableDataset) or not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
         raise RapbenchError(f"a torch Dataset with a length and items by index is needed, got {what_is(dataset)}")
-
     if not len(dataset):
         raise RapbenchError(f"{kind} is empty")
 
-    def pair(index: int) -> tuple[Any, Any]:
+    def pair(index: int) -> tuple[Tensor, Any]:
         item = dataset[index]
         if not isinstance(item, (tuple, list)) or len(item) != 2:
             raise RapbenchError(f"item {index} of {kind} must be a pair (input, label), got {what_is(item)}")
-        return item[0], item[1]
+        return _checked(item[0], index), item[1]
 
-    def item(index: int) -> Tensor:
-        return _checked(pair(index)[0], index)
+    labels = []
 
-    labels = _labels([pair(index)[1] for index in range(len(dataset))], len(dataset))
-    return _dataset(item, labels, names, name or kind, class_names)
+    def first() -> Iterator[Tensor]:
+        for index in range(len(dataset)):
+            found, label = pair(index)
+            labels.extend(_labels([label], 1, f"the label of item {index}"))
+            yield found
+
+    hashes, shape = _seen_once(first())
+    return _dataset(lambda index: pair(index)[0], hashes, shape, labels, names, name or kind, class_names)
 
 
 def hash_of(tensor: Tensor) -> str:
@@ -109,24 +118,31 @@ def hash_of(tensor: Tensor) -> str:
     return digest.hexdigest()
 
 
-def _dataset(item: Item, labels: list[int], names: Any, name: str, class_names: Any) -> MemoryDataset:
-    count, classes = len(labels), class_names_of(class_names)
+def _seen_once(inputs: Iterable[Tensor]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return the SHA-256 of each input, and the shape of all; RapbenchError where one has another."""
+    hashes: list[str] = []
+    shape: tuple[int, ...] = ()
+    for index, found in enumerate(inputs):
+        shape = shape or tuple(found.shape)
+        if found.shape != shape:
+            raise RapbenchError(f"input {index} has shape {tuple(found.shape)}, input 0 {shape}; inputs must be of one "
+                                "shape")  # fmt: skip
+        hashes.append(hash_of(found))
+    return tuple(hashes), shape
+
+
+def _dataset(
+    item: Item, hashes: tuple[str, ...], shape: tuple[int, ...], labels: list[int], names: Any, name: str, given: Any
+) -> MemoryDataset:
+    count, classes = len(labels), class_names_of(given)
     for index, label in enumerate(labels):
         if classes and label >= len(classes):
             raise RapbenchError(f"input {index} has label {label}, but class_names has {len(classes)} names")
-    files = _names(names, count)
-    hashes, shape = [], item(0).shape
-    for index in range(count):
-        found = item(index)
-        if found.shape != shape:
-            raise RapbenchError(f"input {index} has shape {tuple(found.shape)}, input 0 {tuple(shape)}; inputs must be "
-                                "of one shape")  # fmt: skip
-        hashes.append(hash_of(found))
+    files, name = _names(names, count), checked_name(name)
     samples = [Sample(file, label) for file, label in zip(files, labels, strict=True)]
-    name = checked_name(name)
     return MemoryDataset(
         name, Path(), samples, f"{count:,} inputs in memory ({name})", classes=len(classes) or None,
-        class_names=classes, item=item, hashes=tuple(hashes), of=tuple(shape),
+        class_names=classes, item=item, hashes=hashes, of=shape,
         places={file: index for index, file in enumerate(files)},
     )  # fmt: skip
 
@@ -146,16 +162,16 @@ def _checked(value: Any, index: int) -> Tensor:
     return tensor
 
 
-def _labels(given: Any, count: int) -> list[int]:
+def _labels(given: Any, count: int, what: str = "labels") -> list[int]:
     tensor = as_tensor(given, whole=True)
     whole = tensor is not None and not (
         tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool or tensor.is_quantized
     )
     if tensor is None or tensor.shape != (count,) or not whole:
-        raise RapbenchError(f"labels must be {count} class indices, one for each input, got "
+        raise RapbenchError(f"{what} must be {count} class indices, one for each input, got "
                             f"{what_is(given if tensor is None else tensor)}")  # fmt: skip
     labels = [int(label) for label in tensor.tolist()]
-    if min(labels, default=0) < 0:
+    if min(labels) < 0:
         raise RapbenchError(f"label {min(labels)} is out of range: class indices start at 0")
     return labels
 

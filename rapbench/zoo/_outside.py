@@ -31,10 +31,11 @@ def building(place: str, function: Callable[..., Any]) -> Callable[..., Model]:
     if isinstance(function, nn.Module):
         raise RapbenchError(f"{place} is a module; name a function that returns it, or its class")
     options = _options(place, function)
+    names = frozenset(options)
 
     def build(**given: Any) -> Model:
-        own = {name: value for name, value in given.items() if name in options}
-        stated = {name: value for name, value in given.items() if name not in options and value is not None}
+        own = {name: value for name, value in given.items() if name in names}
+        stated = {name: value for name, value in given.items() if name not in names and value is not None}
         try:
             made = function(**own)
         except Exception as error:  # a user's code raises what it likes
