@@ -13,8 +13,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from rapbench import load_model
 from rapbench.data.samples import samples
+from rapbench.model import Model
 from rapbench.paths import resource
-from rapbench.zoo._model import ZooModel
 
 Call = Callable[[], object]
 
@@ -51,7 +51,7 @@ def table1_methods() -> list[str]:
     return next(default["override /method"] for default in defaults if "override /method" in default)
 
 
-def real_batch(size: int) -> tuple[ZooModel, Tensor, Tensor]:
+def real_batch(size: int) -> tuple[Model, Tensor, Tensor]:
     """Return the model that the command line names (resnet50_keras), and embedded images with their labels."""
     model = load_model(sys.argv[1] if len(sys.argv) > 1 else "resnet50_keras").to(memory_format=torch.channels_last)
     dataset = samples()

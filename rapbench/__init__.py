@@ -5,12 +5,16 @@ The stable surface::
     model = rapbench.load_model("resnet50_keras")
     x = model.transform(pil_image)
     R = rapbench.attribute(model, x[None], [target], method="rap")
+
+`Model` is a network with its preprocessing, around any `nn.Module`; `Dataset` is labelled inputs, of `load_data` or of
+tensors.
 """
 
 import importlib
 import time
 from typing import TYPE_CHECKING, Any
 
+from rapbench.data import load_data
 from rapbench.errors import RapbenchError
 from rapbench.heatmaps import Heatmaps
 from rapbench.methods import MethodFacts, attribute, methods, register_method
@@ -19,32 +23,45 @@ from rapbench.results.metric import Metric
 from rapbench.zoo import load_model, models
 
 if TYPE_CHECKING:
+    from rapbench.data._dataset import Dataset
+    from rapbench.model import Model
     from rapbench.protocols.batch import Answers, Batch
     from rapbench.protocols.protocol import Protocol
 
 __all__ = [
     "Answers",
     "Batch",
+    "Dataset",
     "Heatmaps",
     "MethodFacts",
     "Metric",
+    "Model",
     "Protocol",
     "RapbenchError",
     "attribute",
     "list_methods",
     "list_models",
     "list_protocols",
+    "load_data",
     "load_model",
     "register_method",
 ]
 # What torch comes with is imported when it is first asked for: `rapbench --help` needs none of it.
-LATER = {
+_LATER = {
     "Answers": "rapbench.protocols.batch",
     "Batch": "rapbench.protocols.batch",
+    "Dataset": "rapbench.data._dataset",
+    "Model": "rapbench.model",
     "Protocol": "rapbench.protocols.protocol",
 }
 IMPORTED = time.time()  # a module whose file is younger may have been imported from another text
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
+    raise AttributeError(f"module 'rapbench' has no attribute {name!r}")
 
 
 def list_models() -> list[str]:
@@ -60,10 +77,3 @@ def list_methods() -> list[str]:
 def list_protocols() -> list[str]:
     """Return the names of the evaluation protocols."""
     return list(protocols)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module(LATER[name]), name)
-    return found

@@ -1,5 +1,6 @@
 """What a user can mend: one line that says what is wrong, where, and what to do."""
 
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -16,6 +17,14 @@ class MethodError(RapbenchError):
 
 class Refused(BaseException):
     """Carries a RapbenchError past Hydra, which would print lines of its own about an Exception."""
+
+
+def raised(error: BaseException) -> str:
+    """Return in one line what was raised, and where in the innermost file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}{': ' * bool(text)}{text}{where}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

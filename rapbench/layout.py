@@ -21,4 +21,8 @@ def channels_last(images: Tensor) -> Tensor:
 
 def placed(model: Module, device: torch.device | str) -> Module:
     """Return a model on a device, its weights in the format that its images come in."""
-    return model.to(device).to(memory_format=torch.channels_last)
+
+    def laid_out(tensor: Tensor) -> Tensor:
+        return tensor.to(memory_format=FORMATS[tensor.dim()]) if tensor.dim() in FORMATS else tensor
+
+    return model.to(device)._apply(laid_out)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from rapbench.errors import RapbenchError
 
 # Bytes. A file beyond these is not what it should be, and would take memory many times its size.
 MOST = {"text": 64 << 20, "JSON": 16 << 20, "YAML": 2 << 20}
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # what no name on one line holds
 MOST_NODES = 200_000  # of a YAML document, with every alias in full
 # CSafeLoader is SafeLoader ten times as fast, where libyaml is there.
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -12,7 +12,6 @@ import inspect
 import os
 import pkgutil
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,7 +20,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from rapbench.errors import RapbenchError, did_you_mean
+from rapbench.errors import RapbenchError, did_you_mean, raised
 
 Facts = TypeVar("Facts")
 _named: set[str] = set()  # modules that the user named
@@ -120,13 +119,22 @@ class Family(Generic[Facts]):
 class Registry(Generic[Facts]):
     """Names to entries. The built-in ones are the public modules of `package`, imported at the first look-up."""
 
-    def __init__(self, kind: str, package: str, facts: Callable[[str, Any, dict[str, Any]], Facts]):
+    def __init__(
+        self,
+        kind: str,
+        package: str,
+        facts: Callable[[str, Any, dict[str, Any]], Facts],
+        outside: Callable[[str, Callable[..., Any]], Callable[..., Any]] | None = None,
+    ):
         """Take what the entries are, and the package of the built-in ones.
 
-        facts: (name, function, what is stated of it) -> its facts; raises RapbenchError for what cannot be.
+        facts: (name, function, what is stated of it) -> its facts; raises RapbenchError for what cannot be. outside:
+        makes an entry's function of what a user's module calls `module:name`, registered or not; without it only what
+        is registered is an entry.
         """
         self.kind = kind
         self.package = package
+        self.outside = outside
         self._facts = facts
         self._entries: dict[str, Entry[Facts]] = {}
         self._families: dict[str, Family[Facts]] = {}
@@ -192,10 +200,25 @@ class Registry(Generic[Facts]):
         _import(module, f"{self.kind} {place!r}")
         own = {entry.name: entry for entry in self._entries.values()
                if f"{home_of(entry.function)}.".startswith(f"{module}.")}  # fmt: skip
-        if name not in own:
+        entry = own.get(name) or self._plain(module, name)
+        if entry is None:
             registers = ", ".join(own) or "none"
-            raise RapbenchError(f"unknown {self.kind} {place!r}: those that {module} registers: {registers}")
-        return replace(own[name], name=place)
+            nor = "" if self.outside is None else "; it has no function or class of that name, either"
+            raise RapbenchError(f"unknown {self.kind} {place!r}: those that {module} registers: {registers}{nor}")
+        function = entry.function if self.outside is None else self.outside(place, entry.function)
+        return replace(entry, name=place, function=function)
+
+    def _plain(self, module: str, name: str) -> Entry[Facts] | None:
+        """Return an entry for a function or class that a user's module has without registering it.
+
+        Named by a file of data it must be the module's own, and not what it imports.
+        """
+        found = getattr(sys.modules[module], name, None) if self.outside else None
+        if not callable(found) or not hasattr(found, "__module__"):
+            return None
+        if _source.get() is not None and not f"{home_of(found)}.".startswith(f"{module}."):
+            return None
+        return Entry(self.kind, name, found, self._facts(name, found, {}))
 
     def _refuse_unnamed(self, module: str, place: str) -> None:
         file = _source.get()
@@ -242,6 +265,4 @@ def _import(module: str, wanted: str) -> None:
             raise RapbenchError(f"{wanted}: there is no module {module!r}, neither installed nor in {here}") from error
         if isinstance(error, (ValueError, TypeError)) and not module.strip("."):
             raise RapbenchError(f"{wanted}: name a module before the colon, as in my_methods:my_method") from error
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        place = f" ({where.filename}:{where.lineno})"
-        raise RapbenchError(f"{wanted}: importing {module} fails: {type(error).__name__}: {error}{place}") from error
+        raise RapbenchError(f"{wanted}: importing {module} fails: {raised(error)}") from error

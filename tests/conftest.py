@@ -15,11 +15,11 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 import rapbench
 from rapbench.data.samples import samples
+from rapbench.model import Model
 from rapbench.registries import REGISTRIES
 from rapbench.relevance import rules
 from rapbench.relevance.aaai import AAAI
 from rapbench.relevance.lrp import LRP
-from rapbench.zoo._model import ZooModel
 from rapbench.zoo.resnet50_keras import keras_resnet50
 from tests.browser import start
 
@@ -110,7 +110,7 @@ def targets() -> torch.Tensor:
 
 
 @pytest.fixture(scope="session")
-def lite() -> ZooModel:
+def lite() -> Model:
     """EfficientNet-Lite0, the real weights that are installed."""
     return rapbench.load_model("efficientnet_lite0")
 

@@ -198,15 +198,16 @@ def furnish(home: Path, text: str) -> None:
     make_photos(home / "images", [f"class{label:02d}/x.jpg" for label in range(ANSWER + 1)])
     make_photos(home, ["dog.jpg"])
     lay_out_imagenet(home / "ILSVRC2012", 4)
-    for name, architecture in {"mine.pth": "resnet50", "mine-vgg.pth": "vgg16"}.items():
+    weights = {"mine.pth": ("resnet50", 1000), "mine-vgg.pth": ("vgg16", 1000), "ours.pth": ("resnet50", ANSWER + 1)}
+    for name, (architecture, classes) in weights.items():
         if re.search(rf"\b{name}\b", text):
-            torch.save(always(ANSWER, architecture), home / name)
+            torch.save(always(ANSWER, architecture, classes), home / name)
 
 
-def always(answer: int, architecture: str) -> dict[str, torch.Tensor]:
+def always(answer: int, architecture: str, classes: int) -> dict[str, torch.Tensor]:
     """Return random weights of a network that sees one class in everything."""
     torch.manual_seed(0)
-    state = torchvision.models.get_model(architecture).state_dict()
+    state = torchvision.models.get_model(architecture, num_classes=classes).state_dict()
     state[next(reversed(state))][answer] = 1e3
     return state
 

@@ -16,6 +16,8 @@ from rapbench.data._dataset import UNLABELLED, Dataset, Sample
 from rapbench.data._manifest import Row, Subset
 from rapbench.errors import RapbenchError
 from rapbench.methods import methods
+from rapbench.model import Facts, Model
+from rapbench.preprocessing import Preprocess
 from rapbench.protocols import protocols
 from rapbench.report.about import About, Paper
 from rapbench.report.published import published_table1
@@ -25,18 +27,17 @@ from rapbench.runner.compatible import check_classes, check_subset, logits_of
 from rapbench.runner.k_limits import ks_of, within
 from rapbench.runner.labels import check_labels, check_measures, is_control
 from rapbench.zoo import models
-from rapbench.zoo._model import Facts, Preprocess, ZooModel
 from tests.results import images as of_images
 
 CPU = torch.device("cpu")
 
 
-def model(classes: int = 10, side: int = 32, network: nn.Module | None = None, seed: int = 0) -> ZooModel:
+def model(classes: int = 10, side: int = 32, network: nn.Module | None = None, seed: int = 0) -> Model:
     torch.manual_seed(seed)
     network = network or nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
                                        nn.Linear(16, classes))  # fmt: skip
     transform = Preprocess((120, 120, 120), (60, 60, 60), resize=side, crop=side)
-    return ZooModel(network, transform, Facts("tiny", "four filters", "nowhere", "none", classes=classes))
+    return Model(network, transform=transform, facts=Facts("tiny", "four filters", "nowhere", "none", classes=classes))
 
 
 def data(labels, classes=None, name="folder") -> Dataset:
@@ -76,13 +77,13 @@ class Answers(nn.Module):
 )
 def test_a_model_without_a_logit_for_each_class_is_refused(answer, says):
     with pytest.raises(RapbenchError, match=says) as error:
-        logits_of(model(network=Answers(answer)), CPU)
+        logits_of(model(network=Answers(answer)), (3, 32, 32), CPU)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("classes", [2, 10])
 def test_logits_are_counted_by_asking(classes):
-    assert logits_of(model(classes), CPU) == classes
+    assert logits_of(model(classes), (3, 32, 32), CPU) == classes
 
 
 # Labels and classes
@@ -157,7 +158,7 @@ def test_the_data_sets_say_how_many_classes_their_labels_are_of(imagenet_root, t
 @pytest.mark.parametrize("side", [8, 32, 96, 224])
 def test_default_ks_beyond_the_image_are_dropped_and_no_others(name, side):
     (before,) = chosen(protocols, **{name: {"name": name}})
-    (after,) = within([before], side)
+    (after,) = within([before], (side, side))
     for sign, ks in ks_of(before).items():
         assert ks_of(after)[sign] == [k for k in ks if k == "all" or k <= side**2]
     if side == 224:
@@ -169,8 +170,8 @@ def test_default_ks_beyond_the_image_are_dropped_and_no_others(name, side):
 def test_ones_own_k_beyond_the_image_is_refused_and_one_beyond_a_sign_is_not(name):
     (own,) = chosen(protocols, mine={"name": name, "k": {"positive": [10, 1024], "negative": [1, 1025, "all"]}})
     with pytest.raises(RapbenchError, match=r"protocol 'mine': k.negative has 1025, but .* 32 x 32 = 1,024 pixels"):
-        within([own], 32)
-    assert within([own], 33) == [own]
+        within([own], (32, 32))
+    assert within([own], (33, 33)) == [own]
 
 
 # Labels in the tables
@@ -273,7 +274,7 @@ def place(tmp_path, monkeypatch):
     made = {"classes": 3}
 
     @models.register("own")
-    def own() -> ZooModel:
+    def own() -> Model:
         return model(made["classes"])
 
     return made

@@ -26,7 +26,7 @@ from rapbench.data import _decode, _workers
 from rapbench.data._dataset import Dataset, Sample
 from rapbench.data._decode import Decoded, decode, decode_ahead, in_batches
 from rapbench.data.samples import samples
-from rapbench.zoo._model import Preprocess
+from rapbench.preprocessing import Preprocess
 
 SMALL = Preprocess((0.0, 0.0, 0.0), (255.0, 255.0, 255.0), resize=40, crop=32)
 PHOTO = Image.open(samples().root / samples().samples[0].file).convert("RGB").resize((90, 60))

@@ -22,12 +22,13 @@ from torch.utils._pytree import tree_leaves
 from rapbench.cli import main
 from rapbench.data._manifest import Row
 from rapbench.methods import methods
+from rapbench.model import Facts, Model
+from rapbench.preprocessing import Preprocess
 from rapbench.protocols import protocols
 from rapbench.protocols.batch import Batch
 from rapbench.runner.chosen import Choice, variants
 from rapbench.runner.chunk import Chunk
 from rapbench.runner.device import default_batch, default_chunk
-from rapbench.zoo._model import Facts, Preprocess, ZooModel
 
 SIZE, COUNT = 12, 3
 FEW = {"regions": {"size": 3, "steps": 4}}  # for images so small
@@ -197,7 +198,7 @@ def chunk() -> Chunk:
         nn.BatchNorm2d(8), nn.ReLU(),
         nn.Flatten(), nn.Linear(8 * (SIZE // 2) ** 2, 7),
     ).eval()  # fmt: skip
-    model = ZooModel(network, Preprocess((0.0,) * 3, (1.0,) * 3), Facts("small", "", "", ""))
+    model = Model(network, transform=Preprocess((0.0,) * 3, (1.0,) * 3), facts=Facts("small", "", "", ""))
     images = torch.randn(COUNT, 3, SIZE, SIZE).as_subclass(Remote)
     rows = [Row(f"{number}.jpg", number, f"sha of {number}", 0.0, "small", "") for number in range(COUNT)]
     return Chunk(model, model, 0, 0, rows, images, seed=5, batch=4)

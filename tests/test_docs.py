@@ -32,7 +32,7 @@ def home(tmp_path, monkeypatch) -> Path:
     if (packages := cache_folder() / "npm").is_dir():
         (tmp_path / "cache/npm").symlink_to(packages)
     monkeypatch.setenv("RAPBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])  # as Python has it that is started here
     known = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - known:

@@ -115,11 +115,11 @@ MUTATIONS = {
     "chunks: every chunk begins at the first image": (
         "runner/chunk.py", 'columns["row"] + self.first', 'columns["row"]', "controls", 2),
     "preprocessing: another filter, in the code": (
-        "zoo/_model.py", "InterpolationMode(self.interpolation)", 'InterpolationMode("bilinear")', "controls", 1),
+        "preprocessing.py", "InterpolationMode(self.interpolation)", 'InterpolationMode("bilinear")', "controls", 1),
     "preprocessing: a deviation 1 % too large, in the code": (
-        "zoo/_model.py", "return (pixels - mean) / std", "return (pixels - mean) / (1.01 * std)", "controls", 1),
+        "preprocessing.py", "return (pixels - mean) / std", "return (pixels - mean) / (1.01 * std)", "controls", 1),
     "preprocessing: the crop a pixel aside": (
-        "zoo/_model.py", "vision.center_crop(resized, [self.crop])",
+        "preprocessing.py", "vision.center_crop(resized, [self.crop])",
         "vision.crop(resized, (resized.height - self.crop) // 2 + 1, (resized.width - self.crop) // 2, self.crop, "
         "self.crop)", "controls", 1),
     "preprocessing: another filter, as the model states it": (

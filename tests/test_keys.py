@@ -30,14 +30,15 @@ from rapbench.fingerprint.code import is_stale
 from rapbench.fingerprint.modules import closure
 from rapbench.layout import placed
 from rapbench.methods import methods
+from rapbench.model import Facts, Model
 from rapbench.precision import Precision
+from rapbench.preprocessing import Preprocess
 from rapbench.protocols import protocols
 from rapbench.runner.chosen import Choice
 from rapbench.runner.chunk import Chunk
 from rapbench.runner.evaluate import forward_of
 from rapbench.runner.identity import draw_key, evaluation_key, model_key
 from rapbench.store.cell import digest_of
-from rapbench.zoo._model import Facts, Preprocess, ZooModel
 from tests.conftest import calibrated, vgg
 from tests.own import Own
 
@@ -56,11 +57,11 @@ def own(tmp_path, monkeypatch) -> Own:
     return Own(tmp_path, monkeypatch)
 
 
-def small(network: nn.Module | None = None) -> ZooModel:
+def small(network: nn.Module | None = None) -> Model:
     torch.manual_seed(0)
     network = network or calibrated(vgg(), 32).float()
     transform = Preprocess((127.0,) * 3, (64.0,) * 3, resize=32, crop=32)
-    return ZooModel(network, transform, Facts("small", "", "", "", classes=10))
+    return Model(network, transform=transform, facts=Facts("small", "", "", "", classes=10))
 
 
 def among(module: str, rooms: tuple[str, ...]) -> bool:
@@ -123,7 +124,7 @@ def test_what_runs_while_a_chunk_is_computed_is_in_its_key(name, tmp_path, monke
     codes = list(evaluation_key(model, CPU)["code"].values())
     codes += [code_of(entry.function).key for entry in (methods[name], *(protocols[p] for p in protocols))]
     assert ran <= set().union(*map(modules_of, codes))
-    assert {"rapbench.runner.chunk", "rapbench.data._picture", "rapbench.zoo._model", "rapbench.draws",
+    assert {"rapbench.runner.chunk", "rapbench.data._picture", "rapbench.model", "rapbench.draws",
             "rapbench.protocols.shuffling", methods[name].function.__module__} <= ran  # fmt: skip
 
 
@@ -207,7 +208,8 @@ PACKAGE = {
     "network": """
         from torch import nn
         from rapbench.zoo import models
-        from rapbench.zoo._model import Facts, Preprocess, ZooModel
+        from rapbench.model import Facts, Model
+        from rapbench.preprocessing import Preprocess
         from . import layers
         from .settings import *
 
@@ -216,7 +218,7 @@ PACKAGE = {
             network = nn.Sequential(layers.Layer(slope), nn.Flatten(), nn.LazyLinear(CLASSES))
             network(__import__("torch").ones(1, 3, 32, 32))
             transform = Preprocess((127.0,) * 3, (64.0,) * 3, resize=32, crop=32)
-            return ZooModel(network, transform, Facts("mine", "", "", "", classes=CLASSES))
+            return Model(network, transform=transform, facts=Facts("mine", "", "", "", classes=CLASSES))
     """,
     "layers": """
         from torch import nn
@@ -275,7 +277,7 @@ def test_a_line_in_any_module_counts_and_words_do_not(how, names, tmp_path):
     (tree / "edit.py").write_text(SCRIPT)
     said = json.loads(python(tree, "edit.py", how, *names))
     assert said["wrong"] == []
-    assert {"rapbench.runner.chunk", "rapbench.zoo._model", "rapbench.data._picture", "rapbench.protocols.ranking",
+    assert {"rapbench.runner.chunk", "rapbench.model", "rapbench.data._picture", "rapbench.protocols.ranking",
             "rapbench.relevance.rules", "rapbench.draws", "rapbench"} <= set(said["edited"])  # fmt: skip
     assert "rapbench/report/tables.py" in said["kept"]
     if how == "apart":
@@ -352,7 +354,7 @@ def test_settings_of_an_own_model_are_seen_whoever_makes_them(own):
     assert digest_of(model_key(_loaded("own_pack.network:mine", slope=0.01))) not in keys.values()
 
 
-def _loaded(name: str, **options: object) -> ZooModel:
+def _loaded(name: str, **options: object) -> Model:
     torch.manual_seed(0)
     return rapbench.load_model(name, **options)
 
@@ -393,7 +395,7 @@ def test_weights_that_an_own_model_changes_after_it_was_made_are_hashed_again(ow
     write_package(own.folder)
     text = (own.folder / "own_pack/network.py").read_text()
     changed = (
-        text.replace("return ZooModel(", "made = ZooModel(")
+        text.replace("return Model(", "made = Model(")
         + "    made.network[2].weight.data.mul_(slope)\n    return made\n"
     )
     own.write("own_pack/network.py", changed)

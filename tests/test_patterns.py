@@ -28,6 +28,7 @@ import rapbench
 from rapbench.cli import main
 from rapbench.data.samples import samples
 from rapbench.methods import methods
+from rapbench.model import hash_weights
 from rapbench.patterns import estimate, save
 from rapbench.patterns.chain import chain
 from rapbench.patterns.file import default_path, find
@@ -35,7 +36,6 @@ from rapbench.runner.choice import with_files
 from rapbench.runner.chosen import Choice
 from rapbench.runner.identity import identity_of
 from rapbench.zoo import models
-from rapbench.zoo._model import hash_weights
 from rapbench.zoo.torchvision import facts, from_torchvision
 from tests.conftest import calibrated, resnet, vgg
 

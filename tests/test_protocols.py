@@ -10,6 +10,8 @@ import rapbench
 from rapbench.data._manifest import Row
 from rapbench.draws import random_keys, random_uniform, seed_of
 from rapbench.methods import methods
+from rapbench.model import Facts, Model
+from rapbench.preprocessing import Preprocess
 from rapbench.protocols import protocols
 from rapbench.protocols._ks import check_ks
 from rapbench.protocols.batch import Batch
@@ -21,7 +23,6 @@ from rapbench.protocols.shuffling import Shuffling
 from rapbench.runner.chosen import Choice
 from rapbench.runner.chunk import Chunk
 from rapbench.runner.evaluate import table_of
-from rapbench.zoo._model import Facts, Preprocess, ZooModel
 
 PERTURBATIONS = [name for name in protocols if issubclass(protocols[name].function, Perturbation)]
 
@@ -290,7 +291,7 @@ def test_methods_that_select_the_same_pixels_are_asked_of_the_same_shuffled_imag
     methods.register("below", signs=signs, passes=1)(lambda model, inputs, targets: -inputs.square() - 1)
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * size**2, 7))
-    model = ZooModel(network, Preprocess((0.0,) * 3, (1.0,) * 3), Facts("small", "", "", ""))
+    model = Model(network, transform=Preprocess((0.0,) * 3, (1.0,) * 3), facts=Facts("small", "", "", ""))
     images, _ = case(3, size)
     rows = [Row(f"{i}.jpg", i, f"sha of {i}", 0.0, "small", "") for i in range(3)]
     chunk = Chunk(model, model, 0, 0, rows, images, seed=5, batch=4)

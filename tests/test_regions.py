@@ -133,7 +133,7 @@ def test_uniform_values_span_the_range_of_pixels():
     assert pixels.max() < 1
     assert torch.histc(pixels, 10, 0, 1).div(pixels.numel() / 10).sub(1).abs().max() < 0.05
     assert len(pixels.unique()) > 0.99 * pixels.numel()  # each pixel and channel for itself
-    with pytest.raises(rapbench.RapbenchError, match="fill=uniform needs the model's channel means and deviations"):
+    with pytest.raises(rapbench.RapbenchError, match="fill=uniform needs the mean and std of the model's channels"):
         regions(images, heatmaps, SEEDS[:2])
 
 

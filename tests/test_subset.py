@@ -21,9 +21,9 @@ from rapbench.data._images import load_images
 from rapbench.data._manifest import load_manifest
 from rapbench.data.imagenet import imagenet
 from rapbench.data.samples import samples
+from rapbench.model import Model
 from rapbench.runner.identity import draw_key
 from rapbench.store.sealed import write_sealed
-from rapbench.zoo._model import ZooModel
 
 CPU = torch.device("cpu")
 
@@ -94,9 +94,9 @@ class Watched(nn.Module):
 
 
 @pytest.fixture
-def watched(lite, monkeypatch) -> ZooModel:
+def watched(lite, monkeypatch) -> Model:
     monkeypatch.setattr(_draw, "BATCH", 4)
-    return ZooModel(Watched(lite.network), lite.transform, lite.facts)
+    return Model(Watched(lite.network), transform=lite.transform, facts=lite.facts)
 
 
 def test_what_a_model_said_is_not_asked_again(watched, imagenet_root, tmp_path):
@@ -218,12 +218,12 @@ def test_no_correct_image_is_an_error(lite, imagenet_root):
 
 
 @pytest.fixture
-def picky(lite) -> ZooModel:
+def picky(lite) -> Model:
     """The same network, but for a classifier that never says some of the classes that it knows."""
     network = copy.deepcopy(lite.network)
     with torch.no_grad():
         network.classifier.bias[[sample.label for sample in samples().samples[:6]]] = -100
-    return ZooModel(network, lite.transform, dataclasses.replace(lite.facts, name="picky"))
+    return Model(network, transform=lite.transform, facts=dataclasses.replace(lite.facts, name="picky"))
 
 
 def test_required_models_must_be_right_too_and_the_images_are_the_same_whichever_is_evaluated(lite, picky, tmp_path):

@@ -29,7 +29,7 @@ SPAWN_PAYS = 256  # or started anew, with all imports
 
 @dataclass(frozen=True)
 class Decoded:
-    """One image as the network takes it, (3, H, W), or the reason why it could not be decoded."""
+    """One input as the network takes it, (C, *space), or the reason why it could not be decoded."""
 
     sample: Sample
     sha256: str
@@ -39,6 +39,8 @@ class Decoded:
 
 def decode(dataset: Dataset, sample: Sample, transform: Callable[[Image.Image], Tensor]) -> Decoded:
     """Read, hash, decode and preprocess one image; a broken one comes back with its error."""
+    if (tensor := dataset.tensor(sample.file)) is not None:
+        return Decoded(sample, dataset.sha256(sample.file), tensor)
     try:
         data = dataset.read(sample.file)
     except OSError as error:
@@ -68,6 +70,8 @@ def decode_ahead(
     they die of.
     """
     wanted = list(samples)
+    if dataset.shape is not None:  # nothing to decode
+        workers = 0
     count = _workers(len(wanted), transform) if workers is None else min(workers, len(wanted))
     if count == 0:
         for sample in wanted:
@@ -141,11 +145,18 @@ def refuse_broken(broken: list[str], looked_at: int, dataset: Dataset) -> None:
     if len(broken) > BROKEN_LIMIT * looked_at:
         names = ", ".join(broken[:3]) + (", ..." if len(broken) > 3 else "")
         raise RapbenchError(
-            f"{len(broken)} of {looked_at} images in {dataset.root} cannot be decoded ({names}); more than "
+            f"{len(broken)} of {looked_at} images in {dataset.where} cannot be decoded ({names}); more than "
             f"{BROKEN_LIMIT:.0%} is an error: mend or remove them"
         )
 
 
 def stacked(images: Iterable[Decoded]) -> Tensor:
-    """Return the pixels of images that could be decoded, (N, 3, H, W)."""
-    return torch.stack([image.pixels for image in images if image.pixels is not None])
+    """Return the pixels of images that could be decoded, (N, C, *space). Raises RapbenchError for unequal shapes."""
+    good = [(image.sample.file, image.pixels) for image in images if image.pixels is not None]
+    for file, pixels in good:
+        if pixels.shape != good[0][1].shape:
+            raise RapbenchError(
+                f"preprocessed, {file} has shape {tuple(pixels.shape)}, {good[0][0]} {tuple(good[0][1].shape)}; "
+                "a transform must make inputs of one size"
+            )
+    return torch.stack([pixels for _, pixels in good])

@@ -4,7 +4,6 @@ What a model says of the images, in the order of the draw, is kept batch by batc
 larger n, a second model or a stopped draw begin with what is known.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
@@ -20,9 +19,9 @@ from rapbench.data._decode import decode_ahead, in_batches, leave_out, refuse_br
 from rapbench.data._manifest import Row, Subset
 from rapbench.data._verdicts import BATCH, Verdict, draw_order, judge
 from rapbench.errors import RapbenchError
+from rapbench.model import Model
 from rapbench.store.contents import DRAWS, check_place, digest_of, draw_bytes, draw_label
 from rapbench.store.sealed import Damaged, chunk_name, chunks_in, read_sealed, set_aside, write_sealed
-from rapbench.zoo._model import ZooModel
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,11 @@ class Draws:
     """Where verdicts are kept. key: of a model, of its code and of the machine, what determines them."""
 
     store: Path
-    key: Callable[[ZooModel], dict[str, Any]]
+    key: Callable[[Model], dict[str, Any]]
 
 
 def select(
-    models: list[ZooModel],
+    models: list[Model],
     dataset: Dataset,
     n: int,
     seed: int,
@@ -76,14 +75,14 @@ def select(
         names = " and ".join(model.facts.name for model in models)
         verb = "agree on" if others else "classifies"
         raise RapbenchError(
-            f"{names} {verb} none of the {looked_at} images in {dataset.root} correctly; are the labels, the layout "
+            f"{names} {verb} none of the {looked_at} images in {dataset.where} correctly; are the labels, the layout "
             "and the weights right?"
         )
     return Subset(rows[:n], looked_at, tuple(broken))
 
 
 def _verdicts(
-    model: ZooModel, dataset: Dataset, seed: int, device: torch.device, draws: Draws | None, size: int
+    model: Model, dataset: Dataset, seed: int, device: torch.device, draws: Draws | None, size: int
 ) -> Generator[list[Verdict]]:
     """Yield a model's verdicts batch by batch: those that are kept and still true of the files, then new ones."""
     order = draw_order(dataset.samples, seed)
@@ -132,6 +131,6 @@ def _kept(
 
 def _hash(dataset: Dataset, file: str) -> str:
     try:
-        return hashlib.sha256(dataset.read(file)).hexdigest()
+        return dataset.sha256(file)
     except OSError:
         return ""

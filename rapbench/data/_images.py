@@ -3,32 +3,31 @@
 from collections.abc import Generator
 from contextlib import closing
 
-import torch
 from torch import Tensor
 
 from rapbench.data._dataset import Dataset, Sample
-from rapbench.data._decode import decode_ahead
+from rapbench.data._decode import Decoded, decode_ahead, stacked
 from rapbench.data._manifest import Subset
 from rapbench.errors import RapbenchError
-from rapbench.zoo._model import Transform
+from rapbench.preprocessing import Transform
 
 
 def load_images(subset: Subset, dataset: Dataset, transform: Transform, chunks: list[slice]) -> Generator[Tensor]:
-    """Yield the preprocessed images of each chunk of the subset's rows, (N, 3, H, W) float32.
+    """Yield the preprocessed inputs of each chunk of the subset's rows, (N, C, *space) float32.
 
     Raises RapbenchError that names a file which is missing, changed, or not decodable.
     """
     wanted = [row for chunk in chunks for row in subset.rows[chunk]]
     with closing(decode_ahead(dataset, [Sample(row.file, row.label) for row in wanted], transform)) as images:
         for chunk in chunks:
-            pixels = []
+            decoded: list[Decoded] = []
             for row, image in zip(subset.rows[chunk], images, strict=False):
-                where = f"{row.file} in {dataset.root}"
+                where = f"{row.file} in {dataset.where}"
                 if not image.sha256:
                     raise RapbenchError(f"{where}, named by the manifest, cannot be read ({image.error})")
                 if image.sha256 != row.sha256:
                     raise RapbenchError(f"{where} has changed since the manifest was written (its SHA-256)")
                 if image.pixels is None:
                     raise RapbenchError(f"{where} cannot be decoded ({image.error})")
-                pixels.append(image.pixels)
-            yield torch.stack(pixels)
+                decoded.append(image)
+            yield stacked(decoded)

@@ -12,7 +12,7 @@ from rapbench.errors import RapbenchError
 from rapbench.layout import channels_last
 
 if TYPE_CHECKING:
-    from rapbench.zoo._model import ZooModel
+    from rapbench.model import Model
 
 # Images in one pass and in one kept file; part of a draw's identity, as rounding depends on it.
 BATCH = 16
@@ -43,7 +43,7 @@ def draw_order(samples: list[Sample], seed: int) -> list[Sample]:
 
 
 @torch.inference_mode()
-def judge(model: "ZooModel", images: list[Decoded], device: torch.device) -> list[Verdict]:
+def judge(model: "Model", images: list[Decoded], device: torch.device) -> list[Verdict]:
     """Return the verdicts on a batch of images. Raises RapbenchError for a label that the model has no class for."""
     good = [image for image in images if image.pixels is not None]
     logits = iter(model(channels_last(stacked(good).to(device))).cpu() if good else ())

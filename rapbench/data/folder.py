@@ -39,7 +39,15 @@ def folder(
             raise RapbenchError(f"{place} has no class folders; data.labels=predicted takes images without labels")
         found = [sample for label, name in enumerate(classes) for sample in _class(place, name, label)]
         description = f"{len(found):,} in the {len(classes):,} class folders of {place.name}/"
-    return Dataset("folder", place, found, description, upright=exif == "apply", classes=len(classes) or None)
+    return Dataset(
+        "folder",
+        place,
+        found,
+        description,
+        upright=exif == "apply",
+        classes=len(classes) or None,
+        class_names=tuple(classes),
+    )
 
 
 def _class(place: Path, name: str, label: int) -> list[Sample]:

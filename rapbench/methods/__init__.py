@@ -1,7 +1,6 @@
 """Attribution methods: model, preprocessed images and targets in, relevance of each input element out."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rapbench.errors import RapbenchError
@@ -89,8 +88,10 @@ def attribute(
     """
     import torch
 
-    from rapbench.methods._arguments import as_inputs, as_targets, refuse_values, say
-    from rapbench.methods._model import classes_of, explainable, together, unbatched
+    from rapbench.methods._arguments import as_inputs, as_targets, refuse_values
+    from rapbench.methods._model import classes_of, together, unbatched
+    from rapbench.modules import at_rest, explainable
+    from rapbench.tensors import what_is
 
     entry = method_of(method)
     options = entry.check(options)
@@ -107,7 +108,7 @@ def attribute(
                 options["seeds"] = _seeds(batch, image_ids, seed, entry.name)
             relevance = entry.function(model, batch.clone(), indices, **options)
     if not isinstance(relevance, torch.Tensor) or relevance.shape != batch.shape:
-        got = say(relevance)
+        got = what_is(relevance)
         raise RapbenchError(
             f"method {entry.name!r} must return relevance of shape {tuple(batch.shape)}, returned {got}"
         )
@@ -125,18 +126,6 @@ def method_of(method: "str | Entry[MethodFacts] | Callable[..., Tensor]") -> Ent
         return method
     name = getattr(method, "__name__", type(method).__name__)
     return Entry("method", name, method, facts_of(name, method, {}))
-
-
-@contextmanager
-def at_rest(model: "nn.Module") -> Iterator[None]:
-    """Put every module into eval mode, and each back into its own mode."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _seeds(inputs: "Tensor", image_ids: Sequence[str] | None, seed: int, method: str) -> "Tensor":

@@ -1,13 +1,12 @@
 """What `attribute` is given, as tensors; what has no plain meaning is said in one line."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from rapbench.errors import RapbenchError
+from rapbench.tensors import as_tensor, what_is
 
 
 def as_inputs(given: Any) -> Tensor:
@@ -15,11 +14,13 @@ def as_inputs(given: Any) -> Tensor:
 
     float16 and bfloat16 become float32. Raises RapbenchError for what is no batch of preprocessed images.
     """
-    tensor = _tensor(given)
+    tensor = as_tensor(given)
     if tensor is None or tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
-        raise RapbenchError(f"inputs must be a tensor or an array of preprocessed images, (N, ...), got {say(given)}")
+        raise RapbenchError(
+            f"inputs must be a tensor or an array of preprocessed images, (N, ...), got {what_is(given)}"
+        )
     if not tensor.is_floating_point() or tensor.dim() < 2 or not tensor.numel():
-        raise RapbenchError(f"inputs must be a non-empty floating-point batch (N, ...), got {say(tensor)}")
+        raise RapbenchError(f"inputs must be a non-empty floating-point batch (N, ...), got {what_is(tensor)}")
     tensor = tensor.clone() if tensor.is_inference() else tensor.detach()
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
@@ -42,13 +43,13 @@ def as_targets(given: Any, inputs: Tensor) -> Tensor:
         raise RapbenchError(
             "targets is None: say which class to explain; model(inputs).argmax(1) for the predicted one"
         )
-    tensor = _tensor(given, whole=True)
+    tensor = as_tensor(given, whole=True)
     if tensor is None:
-        raise RapbenchError(f"targets must be {count} class indices, or one for all, got {say(given)}")
+        raise RapbenchError(f"targets must be {count} class indices, or one for all, got {what_is(given)}")
     targets = tensor.detach().expand(count) if tensor.dim() == 0 else tensor.detach()
     whole = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
     if targets.shape != (count,) or not whole or targets.is_quantized:
-        raise RapbenchError(f"targets must be {count} class indices, or one for all, got {say(tensor)}")
+        raise RapbenchError(f"targets must be {count} class indices, or one for all, got {what_is(tensor)}")
     return targets.clone().to(inputs.device, torch.int64)
 
 
@@ -64,43 +65,3 @@ def refuse_values(inputs: Tensor, targets: Tensor, classes: int | None) -> None:
         raise RapbenchError(f"target {least} is out of range: class indices start at 0")
     if classes is not None and most >= classes:
         raise RapbenchError(f"target {most} is out of range: the model has {classes} classes")
-
-
-def say(value: Any) -> str:
-    """Return what a value is, for a message."""
-    if isinstance(value, Tensor):
-        layout = "" if value.layout == torch.strided else "sparse "
-        return f"{layout}{value.dtype} of shape {tuple(value.shape)}" + (" without data" if value.is_meta else "")
-    if isinstance(value, np.ndarray):
-        return f"an array of {value.dtype} of shape {value.shape}"
-    text = repr(value)
-    return text if isinstance(value, (str, int, float, bool)) and len(text) < 60 else f"a {type(value).__name__}"
-
-
-def _tensor(given: Any, whole: bool = False) -> Tensor | None:
-    """Return numbers as a tensor, None where they are no numbers; whole: whether they must be whole ones."""
-    if isinstance(given, Tensor):
-        return given
-    if isinstance(given, (list, tuple)) and given and all(isinstance(one, Tensor) for one in given):
-        alike = {(one.shape, one.dtype, one.device) for one in given}
-        return torch.stack(list(given)) if len(alike) == 1 and given[0].layout == torch.strided else None
-    if isinstance(given, (str, bytes, dict, set, np.ma.MaskedArray)):
-        return None
-    if not isinstance(given, (Sequence, int, float, complex)) and not hasattr(given, "__array__"):
-        return None
-    try:
-        array = np.asarray(given)
-    except Exception:  # whatever an object's __array__ raises, and lists of unequal lengths
-        return None
-    if array.dtype.kind not in "biufc":
-        return None
-    if array.dtype.kind == "u":
-        if array.size and array.max() > np.iinfo(np.int64).max:
-            return None
-        array = array.astype(np.int64) if whole else array
-    if array.dtype.itemsize > 8 and array.dtype.kind == "f":
-        array = array.astype(np.float64)
-    try:  # a copy: torch takes neither a big-endian array nor one that is turned or read-only
-        return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=True))
-    except TypeError:
-        return None

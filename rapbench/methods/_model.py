@@ -1,67 +1,20 @@
 """What a model must be for any method: a module from a batch of images to logits that are the same each time."""
 
 import copy
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from rapbench.errors import RapbenchError
 from rapbench.limits import out_of_memory
 from rapbench.logits import FEW, difference, full_precision, tolerance
-from rapbench.makeup import kept, wrapped
-from rapbench.methods._arguments import refuse_not_finite, say
-
-_WRAP = "wrap it in an nn.Module whose forward"
-
-
-def explainable(model: Any) -> nn.Module:
-    """Return the module that can be explained: what is inside torch.compile's or DataParallel's wrapper.
-
-    Raises RapbenchError for what is none: no module, TorchScript, int8, without weights, with further inputs.
-    """
-    if not isinstance(model, nn.Module):
-        known = "a class" if isinstance(model, type) else f"a {type(model).__name__}"
-        todo = "give an instance" if isinstance(model, type) else f"{_WRAP} calls it"
-        raise RapbenchError(f"the model must be a torch.nn.Module, got {known}; {todo}")
-    while (inside := wrapped(model)) is not None:
-        model = inside
-    name = type(model).__name__
-    for place, module in model.named_modules():
-        where = f"{type(module).__name__} at {place or 'the top level'}"
-        if isinstance(module, torch.jit.ScriptModule):
-            raise RapbenchError(
-                f"{where} is TorchScript, which is closed to rules; give the Python module it was made of"
-            )
-        if type(module).__module__.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")):
-            raise RapbenchError(f"{where} is quantised and has no gradient; give the float model it was made of")
-        for tensor in (*module._parameters.values(), *module._buffers.values()):
-            if tensor is not None and (is_lazy(tensor) or tensor.is_meta):
-                why = "is lazy: call model(inputs) once first" if is_lazy(tensor) else "has no data: load the weights"
-                raise RapbenchError(f"{where} {why}")
-            if tensor is not None and tensor.is_inference():
-                raise RapbenchError(f"{where} was made in inference mode and has no gradients; make it outside of it")
-    try:
-        parameters = list(inspect.signature(model.forward).parameters.values())
-    except (TypeError, ValueError):
-        return model
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    needed = [one for one in parameters if one.default is one.empty and one.kind is not inspect.Parameter.VAR_POSITIONAL
-              and one.kind is not inspect.Parameter.VAR_KEYWORD]  # fmt: skip
-    first = parameters[0] if parameters else None
-    takes_one = first is not None and first.kind in (*positional, inspect.Parameter.VAR_POSITIONAL)
-    if not takes_one:
-        raise RapbenchError(f"{name}'s forward takes no inputs by position; {_WRAP} takes the images")
-    further = [one.name for one in needed if one is not first]
-    if further:
-        raise RapbenchError(
-            f"{name}'s forward needs {' and '.join(further)} beside the images; {_WRAP} takes the images alone"
-        )
-    return model
+from rapbench.makeup import kept
+from rapbench.methods._arguments import refuse_not_finite
+from rapbench.modules import WRAP
+from rapbench.tensors import what_is
 
 
 def together(model: nn.Module, inputs: Tensor) -> tuple[nn.Module, Tensor]:
@@ -166,7 +119,7 @@ def _logits(model: nn.Module, batch: Tensor, inputs: Tensor) -> Tensor:
             raise
         lines = str(error).strip().splitlines()
         reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-        raise _Fails(f"{name} fails on inputs that are {say(inputs)} ({reason}){axis}") from error
+        raise _Fails(f"{name} fails on inputs that are {what_is(inputs)} ({reason}){axis}") from error
     if not isinstance(logits, Tensor):
         if isinstance(logits, Mapping):
             what = f"a {type(logits).__name__} with {', '.join(map(str, logits))}"
@@ -174,7 +127,7 @@ def _logits(model: nn.Module, batch: Tensor, inputs: Tensor) -> Tensor:
             what = f"a {type(logits).__name__} of {len(logits)}"
         else:
             what = f"a {type(logits).__name__}"
-        raise RapbenchError(f"{name} returns {what}; {_WRAP} returns the logits alone, (N, classes)")
+        raise RapbenchError(f"{name} returns {what}; {WRAP} returns the logits alone, (N, classes)")
     if logits.dim() != 2 or logits.shape[0] != count or not logits.shape[1] or not logits.is_floating_point():
         todo = "returns logits of that shape"
         if logits.dim() > 2 and logits.shape[2:].numel() == 1:
@@ -182,7 +135,7 @@ def _logits(model: nn.Module, batch: Tensor, inputs: Tensor) -> Tensor:
         elif logits.shape == (count,):
             todo = "gives one logit a column, logits[:, None]"
         raise RapbenchError(
-            f"the model must give (N, classes) logits, {name} gives {say(logits)} for {count} inputs; {_WRAP} "
+            f"the model must give (N, classes) logits, {name} gives {what_is(logits)} for {count} inputs; {WRAP} "
             f"{todo}{axis}"
         )
     if not logits.isfinite().all():

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from rapbench.errors import RapbenchError
+from rapbench.model import Model
 from rapbench.relevance.canonical import (
     canonical,
     operation,
@@ -32,7 +33,6 @@ from rapbench.relevance.operations import (
     Sum,
 )
 from rapbench.relevance.prepared import prepared
-from rapbench.zoo._model import ZooModel
 
 LINEAR = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 # What a ReLU can come after as well as before, since it closes for the same units; so with resizing by copies.
@@ -108,7 +108,7 @@ def chain(model: nn.Module, inputs: Tensor | None = None) -> Chain:
     and batch norms right after a convolution or fully connected layer. Of a zoo model it is the network inside.
     inputs: (N, ...), to see on, once, that it gives the model's logits.
     """
-    model = model.network if isinstance(model, ZooModel) else model
+    model = model.network if isinstance(model, Model) else model
 
     def trace() -> Traced:  # calls of one module are told apart before a norm is folded into it
         graph = own_modules(canonical(model, inputs))

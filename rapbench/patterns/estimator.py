@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from rapbench.errors import RapbenchError
-from rapbench.methods import at_rest
+from rapbench.modules import at_rest
 from rapbench.patterns.chain import chain
 from rapbench.relevance.linear import apply, innermost
 

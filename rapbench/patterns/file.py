@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from rapbench.errors import RapbenchError
 from rapbench.files import write_whole
-from rapbench.methods import at_rest
+from rapbench.model import Model, hash_weights
+from rapbench.modules import at_rest
 from rapbench.paths import cache_folder, user_path
 from rapbench.patterns.chain import Chain, chain
-from rapbench.zoo._model import ZooModel, hash_weights
 
 FORMAT = "rapbench patterns 2"
 ESTIMATOR = "S_a+- before a ReLU, S_a elsewhere (Kindermans et al. 2017, equations 8 and 4)"
@@ -114,14 +114,14 @@ def _hash(file: IO[bytes]) -> str:
 
 
 def _weights_sha256(model: nn.Module) -> str:
-    return model.weights_sha256 if isinstance(model, ZooModel) else hash_weights(model)
+    return model.weights_sha256 if isinstance(model, Model) else hash_weights(model)
 
 
 def _existing(model: nn.Module, path: str | None, weights: str) -> Path:
     place = default_path(weights) if path is None else user_path(str(path), "patterns")
     if place.is_file():
         return place
-    if isinstance(model, ZooModel):
+    if isinstance(model, Model):
         output = "" if path is None else f" --output {path}"
         make = f"rapbench patterns --model {model.facts.asked or model.facts.name} --images FOLDER{output}"
     else:

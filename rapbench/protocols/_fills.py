@@ -34,6 +34,9 @@ def fill_values(images: Tensor, fill: Fill, normalisation: Normalisation | None)
 def moments(images: Tensor, normalisation: Normalisation | None, fill: str) -> Normalisation:
     """Return the channels' mean and deviation, (1, C, 1, ...), as `images`. Raises RapbenchError when not given."""
     if normalisation is None:
-        raise RapbenchError(f"fill={fill} needs the model's channel means and deviations")
+        raise RapbenchError(
+            f"fill={fill} needs the mean and std of the model's channels, which are not known; state them: "
+            "rapbench.Model(module, mean=, std=), model.mean= and model.std="
+        )
     mean, std = (values.to(images).view(1, -1, *[1] * (images.dim() - 2)) for values in normalisation)
     return mean, std

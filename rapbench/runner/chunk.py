@@ -27,8 +27,8 @@ from rapbench.runner.evaluate import NotFinite, refuse_not_finite, table_of
 
 if TYPE_CHECKING:
     from rapbench.data._manifest import Row
+    from rapbench.model import Model
     from rapbench.store.heatmaps import Heatmaps, Tap
-    from rapbench.zoo._model import ZooModel
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Chunk:
     shared: what does not depend on the method, computed once: seeds, indices.
     """
 
-    model: "ZooModel"
+    model: "Model"
     forward: Forward
     number: int
     first: int
@@ -51,7 +51,7 @@ class Chunk:
     @classmethod
     def of(
         cls,
-        model: "ZooModel",
+        model: "Model",
         forward: Forward,
         number: int,
         chunk: int,
@@ -72,10 +72,10 @@ class Chunk:
         return torch.tensor([row.label for row in self.rows], device=self.images.device)
 
     @functools.cached_property
-    def normalisation(self) -> Normalisation:
-        """The channels' mean and standard deviation, (C,) each, on the device."""
-        mean, std = self.model.transform.normalisation
-        return mean.to(self.images.device), std.to(self.images.device)
+    def normalisation(self) -> Normalisation | None:
+        """The channels' mean and standard deviation, (C,) each, on the device; None where they are not known."""
+        known = self.model.normalisation
+        return known and (known[0].to(self.images.device), known[1].to(self.images.device))
 
     @functools.cached_property
     def clean(self) -> Tensor:

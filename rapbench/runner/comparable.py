@@ -8,17 +8,18 @@ from omegaconf import DictConfig
 from rapbench.config import Paper
 from rapbench.data._dataset import UNLABELLED, Dataset
 from rapbench.data._synsets import CLASSES
+from rapbench.model import Model
 from rapbench.report.layouts import PERTURBATION, layout_of
 from rapbench.results.info import ProtocolInfo
 from rapbench.runner.choice import Choice
-from rapbench.zoo._model import ZooModel
+from rapbench.runner.input_shape import input_shape, said
 
-SIDE = 224  # pixels, of the paper's VGG-16: a K is another share of a larger or smaller image
+SPACE = (224, 224)  # pixels, of the paper's VGG-16: a K is another share of a larger or smaller image
 IMAGENET = ("imagenet", "samples")  # data sets
 
 
 def paper_beside(
-    config: DictConfig, model: ZooModel, dataset: Dataset, methods: Iterable[Choice], protocols: Iterable[Choice]
+    config: DictConfig, model: Model, dataset: Dataset, methods: Iterable[Choice], protocols: Iterable[Choice]
 ) -> dict[str, Any]:
     """Return what `report.about.Paper` holds, for a run's provenance.
 
@@ -48,12 +49,12 @@ def _options(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name != "k"}
 
 
-def _why_not(model: ZooModel, dataset: Dataset) -> str:
+def _why_not(model: Model, dataset: Dataset) -> str:
     if dataset.name not in IMAGENET or dataset.samples[0].label == UNLABELLED:
         return "they are of ImageNet's images with their own labels"
     if model.facts.classes != CLASSES:
-        return f"the network has {model.facts.classes:,} classes, not ImageNet's {CLASSES:,}"
-    if model.transform.crop != SIDE:
-        side = model.transform.crop
-        return f"their K are of {SIDE} x {SIDE} pixels, these images have {side} x {side}"
+        has = "is not known to be of" if model.facts.classes is None else f"has {model.facts.classes:,} classes, not"
+        return f"the network {has} ImageNet's {CLASSES:,}"
+    if (space := input_shape(model, dataset)[1:]) != SPACE:
+        return f"their K are of {said(SPACE)} pixels, these images have {said(space)}"
     return ""

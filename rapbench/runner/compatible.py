@@ -9,7 +9,8 @@ from rapbench.data._dataset import UNLABELLED, Dataset
 from rapbench.data._manifest import Subset
 from rapbench.errors import RapbenchError
 from rapbench.limits import out_of_memory
-from rapbench.zoo._model import ZooModel
+from rapbench.model import Model
+from rapbench.runner.input_shape import said
 
 ADVICE = {
     "folder": "use a network for the classes in data.root, data=imagenet where its folders are ImageNet's synsets "
@@ -20,12 +21,15 @@ ADVICE = {
 }
 
 
-def logits_of(model: ZooModel, device: torch.device) -> int:
-    """Return how many logits a model answers with. Raises RapbenchError where there are none to choose from."""
-    side, name = model.transform.crop, model.facts.name
+def logits_of(model: Model, shape: Sequence[int], device: torch.device) -> int:
+    """Return how many logits a model answers with; shape: (C, *space), of an input.
+
+    Raises RapbenchError where there are none to choose from, or not as many as the class names that it states.
+    """
+    name = model.facts.name
     with torch.inference_mode():
         try:
-            found = model(torch.zeros(1, 3, side, side, device=device))
+            found = model(torch.zeros(1, *shape, device=device))
         except Exception as error:
             if out_of_memory(error):  # which says nothing of the model
                 raise
@@ -34,7 +38,7 @@ def logits_of(model: ZooModel, device: torch.device) -> int:
                 why = reason or type(error).__name__
                 raise RapbenchError(f"memory runs out even with one image at a time ({why})") from error
             raise RapbenchError(
-                f"{name} cannot be asked for an image of 3 x {side} x {side} ({type(error).__name__}: {reason})"
+                f"{name} cannot be asked for an image of {said(shape)} ({type(error).__name__}: {reason})"
             ) from error
     if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != 1:
         what = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
@@ -45,6 +49,10 @@ def logits_of(model: ZooModel, device: torch.device) -> int:
         raise RapbenchError(
             f"{name} has one logit, which is the largest for every image, so that accuracy is 100 % at every K; use a "
             "network with a logit for each class, two for yes and no"
+        )
+    if len(model.class_names) not in (0, found.shape[1]):
+        raise RapbenchError(
+            f"class_names has {len(model.class_names):,} names, but {name} has {found.shape[1]:,} classes"
         )
     return found.shape[1]
 
@@ -71,7 +79,7 @@ def check_classes(models: Sequence[tuple[str, int]], dataset: Dataset) -> None:
         _check_range(name, logits, ((sample.file, sample.label) for sample in dataset.samples))
 
 
-def check_subset(model: ZooModel, logits: int, subset: Subset) -> None:
+def check_subset(model: Model, logits: int, subset: Subset) -> None:
     """Raise RapbenchError for labels beyond a model's classes, and for a model that gives one answer to all images."""
     name = model.facts.name
     _check_range(name, logits, ((row.file, row.label) for row in subset.rows))

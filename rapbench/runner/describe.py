@@ -10,8 +10,9 @@ from rapbench.data._dataset import UNLABELLED, Dataset
 from rapbench.data._manifest import Subset
 from rapbench.protocols import protocols
 from rapbench.runner.choice import choices
+from rapbench.runner.input_shape import input_shape, pixels_said
 from rapbench.runner.job import Job
-from rapbench.runner.k_limits import ks_of, side_of
+from rapbench.runner.k_limits import ks_of
 
 HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")  # no line of print holds a SHA-256
 
@@ -69,9 +70,9 @@ def _skipped_ks(config: DictConfig, job: Job) -> list[str]:
                 for sign, ks in asked[protocol.label].items() if ks != kept[sign]]  # fmt: skip
         if gone:
             found.setdefault("; ".join(gone), []).append(protocol.label)
-    side = side_of(job.model)
+    space = input_shape(job.model, job.dataset)[1:]
     return [
-        f"Skipped K of {', '.join(labels)}: {gone}. An image has {side} x {side} = {side**2:,} pixels."
+        f"Skipped K of {', '.join(labels)}: {gone}. An image has {pixels_said(space)}."
         for gone, labels in found.items()
     ]
 

@@ -57,7 +57,7 @@ class Finished:
         """Return (P, H, W, 3) pictures, as the network sees them, of the images at some places of the subset."""
         job = self.job
         singles = load_images(job.subset, job.dataset, job.model.transform, [slice(at, at + 1) for at in places])
-        return np.concatenate([seen(job.model.transform, pixels) for pixels in singles])
+        return np.concatenate([seen(job.model, pixels) for pixels in singles])
 
     def heatmaps(self, places: Sequence[int]) -> dict[str, NDArray[np.float32]]:
         """Return each method's (P, H, W) maps of the images at some places of the subset, as the run ranked them.
@@ -100,7 +100,7 @@ class Finished:
 
     @cached_property
     def _classes(self) -> list[str]:
-        return classes_of(self.job)
+        return classes_of(self.job.model, self.job.dataset)
 
 
 def _literal(value: Any) -> Any:

@@ -18,19 +18,19 @@ from rapbench.files import file_hash
 from rapbench.fingerprint import Code, code_of
 from rapbench.fingerprint.objects import OF_MODULES
 from rapbench.layout import placed
+from rapbench.model import Model, hash_weights
 from rapbench.protocols.rounding import restored, rounded
 from rapbench.registry import home_of
 from rapbench.runner.chosen import Choice
 from rapbench.runner.chunk import Chunk
 from rapbench.runner.evaluate import forward_of
 from rapbench.zoo import models
-from rapbench.zoo._model import ZooModel, hash_weights
 
 # What a model holds beside its network: names and sources, which move nothing, and what has an entry of its own.
-BESIDE = {"facts", "transform", "weights_sha256", "entry", "options", "key"}
+BESIDE = {"facts", "class_names", "transform", "weights_sha256", "entry", "options", "key"}
 
 
-def model_key(model: ZooModel) -> dict[str, Any]:
+def model_key(model: Model) -> dict[str, Any]:
     """Return what the answers of a model depend on: entry, options, weights, structure, preprocessing, and their code.
 
     Of a file that an option names the content counts, not the path. The network is looked at once, at the first call:
@@ -42,17 +42,18 @@ def model_key(model: ZooModel) -> dict[str, Any]:
     return joined(known, "preprocessing", code_of(model.transform))
 
 
-def _network_key(model: ZooModel) -> dict[str, Any]:
+def _network_key(model: Model) -> dict[str, Any]:
     entry, options = model.entry, model.options
-    if entry and home_of(entry.function).partition(".")[0] != rapbench.__name__:
+    if entry is None or home_of(entry.function).partition(".")[0] != rapbench.__name__:
         model.weights_sha256 = hash_weights(model.network)  # a user's code may have changed them since
     builders = [entry.function] if entry else []
     builders += [models[value].function for value in options.values() if isinstance(value, str) and value in models]
     state = {name: value for name, value in vars(model).items() if name not in BESIDE | OF_MODULES}
+    settings = {name: value for name, value in options.items() if name not in BESIDE}
     code = code_of(builders, type(model), dict(model.named_children()), state, types=types_of(model))
     name = entry.name if entry else model.facts.name
     return {
-        "model": {"name": name, "options": by_content(options), "weights": model.weights_sha256},
+        "model": {"name": name, "options": by_content(settings), "weights": model.weights_sha256},
         "code": {"model": code.key},
         "versions": code.versions,
     }
@@ -63,13 +64,13 @@ def types_of(model: nn.Module) -> set[type]:
     return {base for module in model.modules() for base in type(module).__mro__}
 
 
-def draw_key(model: ZooModel, device: torch.device) -> dict[str, Any]:
+def draw_key(model: Model, device: torch.device) -> dict[str, Any]:
     """Return what a model's answers in the draw of a subset depend on, but for the images and their order."""
     code = code_of(judge, draw_order, Verdict, decode_ahead, in_batches, placed)
     return joined(model_key(model) | {"machine": machine_kind(device)}, "draw", code)
 
 
-def evaluation_key(model: ZooModel, device: torch.device) -> dict[str, Any]:
+def evaluation_key(model: Model, device: torch.device) -> dict[str, Any]:
     """Return what every result of a model depends on, whatever the method and the protocol."""
     code = code_of(Chunk, forward_of, load_images, rounded, restored, placed)
     return joined(model_key(model) | {"machine": machine_kind(device)}, "evaluation", code)

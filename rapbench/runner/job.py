@@ -16,6 +16,7 @@ from rapbench.data._dataset import Dataset
 from rapbench.data._images import load_images
 from rapbench.data._manifest import Subset
 from rapbench.errors import MethodError, RapbenchError
+from rapbench.model import Model
 from rapbench.precision import Precision
 from rapbench.protocols.batch import Forward
 from rapbench.results.run import Run
@@ -30,7 +31,6 @@ from rapbench.say import say
 from rapbench.stop import check
 from rapbench.store.cell import Cell, Expected, digest_of
 from rapbench.store.heatmaps import GALLERY, Heatmaps, Tap
-from rapbench.zoo._model import ZooModel
 
 BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed} elapsed, {remaining} left"
 PATIENCE = 1.0  # seconds between two looks at what other processes are doing
@@ -50,7 +50,7 @@ class Job:
     def __init__(
         self,
         config: DictConfig,
-        model: ZooModel,
+        model: Model,
         dataset: Dataset,
         subset: Subset,
         device: torch.device,

@@ -1,18 +1,14 @@
 """K lists against the size of the images: more pixels than there are cannot be perturbed."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from rapbench.errors import RapbenchError
 from rapbench.runner.choice import Choice
-from rapbench.zoo._model import ZooModel
+from rapbench.runner.input_shape import pixels_said
 
 Ks = dict[str, list[int | str]]
-
-
-def side_of(model: ZooModel) -> int:
-    """Return the height and width of a model's input, in pixels."""
-    return model.transform.crop
 
 
 def ks_of(protocol: Choice) -> Ks:
@@ -20,8 +16,8 @@ def ks_of(protocol: Choice) -> Ks:
     return {sign: list(ks) for sign, ks in (protocol.set_to("k") if "k" in protocol.entry.options else {}).items()}
 
 
-def within(protocols: Sequence[Choice], side: int) -> list[Choice]:
-    """Return the protocols with K lists that fit square images of `side` pixels.
+def within(protocols: Sequence[Choice], space: Sequence[int]) -> list[Choice]:
+    """Return the protocols with K lists that fit inputs of a spatial shape.
 
     Of a default list the K beyond all pixels are dropped. Raises RapbenchError where a user's own list has one. A K
     beyond the pixels of one sign stays: a map that has fewer gives all it has, as in the paper.
@@ -29,18 +25,18 @@ def within(protocols: Sequence[Choice], side: int) -> list[Choice]:
     found = []
     for protocol in protocols:
         asked = ks_of(protocol)
-        fitting = {sign: _fitting(protocol, sign, ks, side) for sign, ks in asked.items()}
+        fitting = {sign: _fitting(protocol, sign, ks, space) for sign, ks in asked.items()}
         changed = fitting != asked
         found.append(replace(protocol, options=protocol.options | {"k": fitting}) if changed else protocol)
     return found
 
 
-def _fitting(protocol: Choice, sign: str, ks: list[int | str], side: int) -> list[int | str]:
-    beyond = [k for k in ks if isinstance(k, int) and k > side**2]
+def _fitting(protocol: Choice, sign: str, ks: list[int | str], space: Sequence[int]) -> list[int | str]:
+    beyond = [k for k in ks if isinstance(k, int) and k > math.prod(space)]
     fitting = [k for k in ks if k not in beyond]
     if beyond and (not fitting or ks != list(protocol.entry.options["k"].get(sign, ()))):
         raise RapbenchError(
-            f"protocol {protocol.label!r}: k.{sign} has {beyond[0]}, but an image has {side} x {side} = {side**2:,} "
-            "pixels; take fewer, or all"
+            f"protocol {protocol.label!r}: k.{sign} has {beyond[0]}, but an image has {pixels_said(space)}; "
+            "take fewer, or all"
         )
     return fitting

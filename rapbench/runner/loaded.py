@@ -7,12 +7,12 @@ from typing import Any
 from rapbench.data import load_data
 from rapbench.data._dataset import Dataset
 from rapbench.layout import placed
+from rapbench.model import Model
 from rapbench.runner.identity import model_key
 from rapbench.zoo import load_model
-from rapbench.zoo._model import ZooModel
 
 
-def loaded_model(settings: dict[str, Any], device: str) -> ZooModel:
+def loaded_model(settings: dict[str, Any], device: str) -> Model:
     """Return the model with a name and options, on the device, channels-last. Raises RapbenchError."""
     return _model(json.dumps(settings), device)
 
@@ -29,7 +29,7 @@ def forget() -> None:
 
 
 @functools.lru_cache(maxsize=2)
-def _model(settings: str, device: str) -> ZooModel:
+def _model(settings: str, device: str) -> Model:
     model = load_model(**json.loads(settings))
     model_key(model)  # before anything it computes can leave something in it
     return placed(model, device)

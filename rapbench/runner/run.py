@@ -19,6 +19,7 @@ from rapbench.data._verdicts import BATCH
 from rapbench.errors import RapbenchError
 from rapbench.files import remove_leftovers, write_whole
 from rapbench.methods import methods as METHODS
+from rapbench.model import Model
 from rapbench.paths import STORE
 from rapbench.protocols import protocols as PROTOCOLS
 from rapbench.report import write_report
@@ -32,13 +33,13 @@ from rapbench.runner.describe import described
 from rapbench.runner.device import default_batch, default_chunk, device_called
 from rapbench.runner.gallery import write_gallery
 from rapbench.runner.identity import draw_key, environment, git_state, machine_kind, model_key, processor
+from rapbench.runner.input_shape import input_shape
 from rapbench.runner.job import Job, Size
-from rapbench.runner.k_limits import side_of, within
+from rapbench.runner.k_limits import within
 from rapbench.runner.labels import check_labels, check_measures, is_control
 from rapbench.runner.loaded import loaded_data, loaded_model
 from rapbench.runner.memory import compute, halves, with_less
 from rapbench.values import named, options_of
-from rapbench.zoo._model import ZooModel
 
 
 def run(config: DictConfig) -> str:
@@ -74,12 +75,13 @@ def prepared(config: DictConfig) -> tuple[Callable[[Size], Job], Size]:
     device = device_called(config.device)
     dataset = loaded_data(_settings(config.data))
     model = loaded_model(_settings(config.model), str(device))
-    protocols = within(protocols, side_of(model))
-    check_space(protocols, (side_of(model), side_of(model)))
+    space = input_shape(model, dataset)[1:]
+    protocols = within(protocols, space)
+    check_space(protocols, space)
     methods = [with_files(choice, model) for choice in methods]
     store = Path(config.results) / STORE
     subset = _subset(config, model, dataset, device, store)
-    methods = [matched(choice, subset.rows, (side_of(model), side_of(model))) for choice in methods]
+    methods = [matched(choice, subset.rows, space) for choice in methods]
 
     def job_of(size: Size) -> Job:
         return Job(config, model, dataset, subset, device, store, methods, protocols, shard, size)
@@ -131,12 +133,12 @@ def _reasons(refused: dict[str, str]) -> str:
     return "; ".join(f"{label}: {reason}" for label, reason in refused.items())
 
 
-def _subset(config: DictConfig, model: ZooModel, dataset: Dataset, device: torch.device, store: Path) -> Subset:
+def _subset(config: DictConfig, model: Model, dataset: Dataset, device: torch.device, store: Path) -> Subset:
     manifest = load_manifest(Path(config.subset.manifest)) if config.subset.manifest else None
     require: Any = [] if manifest else OmegaConf.to_container(config.subset.require, resolve=True)
     required = [loaded_model(named(entry), str(device)) for entry in require]
     others = [other for other in required if model_key(other) != model_key(model)]
-    counts = [(each.facts.name, logits_of(each, device)) for each in (model, *others)]
+    counts = [(each.facts.name, logits_of(each, input_shape(each, dataset), device)) for each in (model, *others)]
     check_classes(counts, dataset)
     draws = Draws(store, functools.partial(draw_key, device=device))
     subset = manifest or with_less(

@@ -16,13 +16,13 @@ from rapbench.data._manifest import Row, Subset, load_manifest
 from rapbench.data._verdicts import BATCH
 from rapbench.errors import RapbenchError
 from rapbench.layout import channels_last, placed
+from rapbench.model import Model
 from rapbench.registry import allow_modules, names_from
 from rapbench.report.provenance import provenance_of
 from rapbench.runner.device import device_called
 from rapbench.say import say
 from rapbench.values import options_of
 from rapbench.zoo import load_model
-from rapbench.zoo._model import ZooModel
 
 # Relative; another machine or batch moves a logit in its last bits, another decoder or weight far more.
 TOLERANCE = 1e-3
@@ -94,20 +94,23 @@ def _tell(config: dict[str, Any], root: str | None, beside: Path) -> None:
         say(f"{beside} names what is read: {', '.join(paths)}")
 
 
-def _model(name: str, candidates: list[Any], manifest: Path, beside: Path) -> ZooModel:
+def _model(name: str, candidates: list[Any], manifest: Path, beside: Path) -> Model:
     """Return the model that a manifest names, with the options that its run gave it."""
     for settings in candidates:
         known = isinstance(settings, dict) and isinstance(settings.get("name"), str)
-        if known and name in (settings["name"], Path(str(settings.get("path") or "")).stem):
+        own = known and ":" in settings["name"]  # which is called as its code says
+        if known and (own or name in (settings["name"], Path(str(settings.get("path") or "")).stem)):
             with names_from(beside):
-                return load_model(settings["name"], **options_of(settings))
+                model = load_model(settings["name"], **options_of(settings))
+            if not own or name == model.facts.name:
+                return model
     with names_from(manifest):
         return load_model(name)
 
 
 @torch.inference_mode()
 def _check(
-    model: ZooModel, subset: Subset, dataset: Dataset, device: torch.device, problems: dict[str, list[str]]
+    model: Model, subset: Subset, dataset: Dataset, device: torch.device, problems: dict[str, list[str]]
 ) -> None:
     rows = iter(subset.rows)
     samples = [Sample(row.file, row.label) for row in subset.rows]
@@ -135,7 +138,7 @@ def _check(
             bar.update(len(batch))
 
 
-def _compare(model: ZooModel, row: Row, scores: torch.Tensor, problems: dict[str, list[str]]) -> None:
+def _compare(model: Model, row: Row, scores: torch.Tensor, problems: dict[str, list[str]]) -> None:
     if int(scores.argmax()) != row.label:
         problems[f"are classified otherwise by {model.facts.name}"].append(row.file)
     elif row.model == model.facts.name and abs(float(scores[row.label]) - row.logit) > TOLERANCE * abs(row.logit):

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from rapbench.errors import RapbenchError
 from rapbench.files import file_hash
+from rapbench.model import OWN, Facts
 from rapbench.paths import cache_folder, user_path
+from rapbench.preprocessing import Preprocess
 from rapbench.zoo._hub import fetch
 from rapbench.zoo._match import refuse_mismatch
-from rapbench.zoo._model import Facts, Preprocess
 
 # Means of the Caffe models that Keras converted, blue first, on 0..255.
 CAFFE = Preprocess(mean=(103.939, 116.779, 123.68), std=(1.0, 1.0, 1.0), bgr=True)
@@ -150,7 +151,7 @@ def facts_of(facts: Facts, official: Official, file: Path, classes: int) -> Fact
     return replace(
         facts,
         source=f"{file.name} (not Keras' official file)",
-        licence="the user's own",
+        licence=OWN,
         classes=classes,
         top1=None,
         hash=f"SHA-256 of the file, {file_hash(file)}",

@@ -10,16 +10,18 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from rapbench.class_names import class_names_of
 from rapbench.errors import RapbenchError
 from rapbench.files import file_hash
+from rapbench.model import OWN, Facts, Model
 from rapbench.paths import user_path
+from rapbench.preprocessing import Preprocess, Stated, Transform, stated
 from rapbench.say import say
 from rapbench.zoo import models
 from rapbench.zoo._formats import STATE, foreign, is_safetensors
 from rapbench.zoo._match import refuse_mismatch
-from rapbench.zoo._model import Facts, Preprocess, Transform, ZooModel
 from rapbench.zoo._pth import refuse_repeated, refuse_unpacking
 
 # Where training scripts put the weights inside what they save.
@@ -41,12 +43,16 @@ def checkpoint(
     resize: int | None = None,
     crop: int | None = None,
     interpolation: Literal["bilinear", "bicubic", "nearest"] | None = None,
-) -> ZooModel:
+    size: int | list[int] | None = None,
+    class_names: list[str] | str | None = None,
+) -> Model:
     """Load weights into an architecture. Preprocessing is the architecture's own, unless one of its options is given.
 
-    architecture: a model of the zoo, such as resnet50 or timm/resnet18. path: the file. part: which of the weights in
-    it, such as model_ema; None: the usual one. mean, std: of each channel, on 0..1, red first. resize: of the short
-    side; crop: of the centre, both in pixels. interpolation: bilinear, bicubic.
+    architecture: a model of the zoo, such as resnet50 or timm/resnet18, or my_module:Net, a function or class of a
+    user's own. path: the file. part: which of the weights in it, such as model_ema; None: the usual one. mean, std: of
+    each channel, on 0..1, red first. resize: of the short side; crop: of the centre, both in pixels. interpolation:
+    bilinear, bicubic. size: of the inputs of an own architecture, in the place of resize and crop. class_names: a list,
+    or a text file with one a line.
     Raises RapbenchError for a file that does not fit, naming what is missing, too much, or of another shape.
     """
     if not architecture or not path:
@@ -54,12 +60,52 @@ def checkpoint(
             "the checkpoint model needs model.architecture=NAME and model.path=FILE (.pth, .safetensors)"
         )
     entry = models[architecture]
-    if "build" not in entry.facts:
+    given = {"mean": mean, "std": std, "resize": resize, "crop": crop, "interpolation": interpolation, "size": size}
+    own = ":" in architecture and "build" not in entry.facts
+    if not own and "build" not in entry.facts:
         raise RapbenchError(f"model.architecture={architecture} is not an architecture of the zoo, such as resnet50")
+    if own:
+        refuse_settings(given, ("resize", "crop", "interpolation"), f"{architecture} has model.size")
+    else:
+        refuse_settings(given, ("size",), f"{architecture} has model.resize and model.crop")
     file = user_path(path, "model.path")
-    build, unused = entry.facts["build"], entry.facts.get("unused", ())
     found, taken = read_tensors(file, part)
     where = f"{file}, as {architecture}"
+    names = class_names_of(class_names or ())
+    if own:
+        made: Model = entry.function()
+        transform: Transform = own_preprocessing(made, given)
+        name, network, names = made.facts.architecture, made.network, names or made.class_names
+        tensors = without_prefix(found, network.state_dict(), where)
+        check(network.state_dict(), tensors, where)
+        network.load_state_dict(tensors, strict=False)
+        classes = len(names) or None
+    else:
+        transform = preprocessing(entry.facts["transform"], given)
+        name = entry.facts["facts"].architecture
+        network, classes = filled(entry.facts, found, file, where)
+    facts = Facts(
+        name=file.stem,
+        architecture=name,
+        source=f"{file.name}{f', its {taken}' if taken else ''} (SHA-256 {file_hash(file)})",
+        licence=OWN,
+        asked=f"checkpoint --option architecture={architecture} --option path={file}"
+        + (f" --option part={part}" if part else ""),
+        classes=classes,
+    )
+    return Model(network, transform=transform, facts=facts, class_names=names)
+
+
+def refuse_settings(given: dict[str, Any], names: tuple[str, ...], instead: str) -> None:
+    """Raise RapbenchError for a setting that an architecture does not have."""
+    for name in names:
+        if given[name] is not None:
+            raise RapbenchError(f"model.{name} has no meaning here: {instead}")
+
+
+def filled(facts: Mapping[str, Any], found: dict[str, Tensor], file: Path, where: str) -> tuple[nn.Module, int]:
+    """Return an architecture of the zoo with the tensors of a file in it, and for how many classes they are."""
+    build, unused = facts["build"], facts.get("unused", ())
     with torch.device("meta"):
         shapes = build(1000).state_dict()
         classifier = [name for name, tensor in build(7).state_dict().items() if tensor.shape != shapes[name].shape]
@@ -73,17 +119,7 @@ def checkpoint(
         check(build(classes).state_dict(), tensors, where)
     network = build(classes)
     network.load_state_dict(tensors, strict=False)
-    facts = Facts(
-        name=file.stem,
-        architecture=entry.facts["facts"].architecture,
-        source=f"{file.name}{f', its {taken}' if taken else ''} (SHA-256 {file_hash(file)})",
-        licence="the user's own",
-        asked=f"checkpoint --option architecture={architecture} --option path={file}"
-        + (f" --option part={part}" if part else ""),
-        classes=classes,
-    )
-    given = {"mean": mean, "std": std, "resize": resize, "crop": crop, "interpolation": interpolation}
-    return ZooModel(network, preprocessing(entry.facts["transform"], given), facts)
+    return network, classes
 
 
 def read_tensors(file: Path, part: str | None = None) -> tuple[dict[str, Tensor], str]:
@@ -194,9 +230,22 @@ def check(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: st
             raise RapbenchError(f"{where}: {name} holds NaN or infinite values")
 
 
+def own_preprocessing(made: Model, given: dict[str, Any]) -> Transform:
+    """Return what an own architecture states of its inputs, or what is given in its place."""
+    mean, std, size = (given[name] for name in ("mean", "std", "size"))
+    if mean is None and std is None and size is None:
+        return made.transform
+    own = made.transform
+    if not isinstance(own, Stated) or own != Stated():
+        raise RapbenchError(
+            f"{made.facts.architecture} returns a Model, which states mean, std and size; set them there"
+        )
+    return stated(mean, std, size)
+
+
 def preprocessing(own: Transform, given: dict[str, Any]) -> Transform:
     """Return an architecture's transform, or one with the given parts in place of its own."""
-    changed = {key: value for key, value in given.items() if value is not None}
+    changed = {key: value for key, value in given.items() if value is not None and key != "size"}
     if not changed:
         return own
     bgr = isinstance(own, Preprocess) and own.bgr

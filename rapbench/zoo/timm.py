@@ -15,10 +15,11 @@ from torch import nn
 
 from rapbench.errors import RapbenchError
 from rapbench.files import file_hash
+from rapbench.model import Facts, Model
 from rapbench.paths import homely
+from rapbench.preprocessing import Borrowed
 from rapbench.zoo import models
 from rapbench.zoo._hub import hub_file, unreachable
-from rapbench.zoo._model import Borrowed, Facts, ZooModel
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -64,7 +65,7 @@ def facts(name: str) -> dict[str, Any]:
 
 
 @models.family("timm/<name>", known, facts)
-def from_timm(name: str) -> ZooModel:
+def from_timm(name: str) -> Model:
     """Load a timm model with its pretrained weights, which timm itself fits into the network.
 
     Raises RapbenchError when they cannot be had, or are not for ImageNet's 1,000 classes.
@@ -81,7 +82,7 @@ def from_timm(name: str) -> ZooModel:
         file = hub_file(config.url, name)
     overlay = {"file": str(file)}
     network = timm.create_model(name.removeprefix("timm/"), pretrained=True, pretrained_cfg_overlay=overlay)
-    return ZooModel(network, about["transform"], about["facts"])
+    return Model(network, transform=about["transform"], facts=about["facts"])
 
 
 def _config(name: str) -> PretrainedCfg:

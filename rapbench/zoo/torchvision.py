@@ -11,9 +11,10 @@ from torch import nn
 from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
 
 from rapbench.errors import RapbenchError
+from rapbench.model import Facts, Model
+from rapbench.preprocessing import Borrowed
 from rapbench.zoo import models
 from rapbench.zoo._hub import hub_file
-from rapbench.zoo._model import Borrowed, Facts, ZooModel
 
 # Heads that are only trained with; weights files hold them, `build` leaves them out.
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
@@ -61,7 +62,7 @@ def facts(name: str, weights: str = "DEFAULT") -> dict[str, Any]:
 
 
 @models.family("any of torchvision's classification models", known, facts)
-def from_torchvision(name: str, *, weights: str = "DEFAULT") -> ZooModel:
+def from_torchvision(name: str, *, weights: str = "DEFAULT") -> Model:
     """Load a torchvision model by its name there; `weights` names a member of its weights enum.
 
     The download is kept in torch.hub's folder. Raises RapbenchError when it cannot be had, or for unknown weights.
@@ -70,7 +71,7 @@ def from_torchvision(name: str, *, weights: str = "DEFAULT") -> ZooModel:
     tensors = torch.load(hub_file(entry.url, name), map_location="cpu", weights_only=True)
     network = build(name, about["facts"].classes)
     network.load_state_dict({key: value for key, value in tensors.items() if not key.startswith(AUXILIARY)})
-    return ZooModel(network, about["transform"], about["facts"])
+    return Model(network, transform=about["transform"], facts=about["facts"])
 
 
 def _weights(name: str, weights: str) -> WeightsEnum:
@@ -83,7 +84,7 @@ def _weights(name: str, weights: str) -> WeightsEnum:
 def _register(name: str, weights: str = "DEFAULT") -> None:
     """Give a model of the family an entry of its own, under its own default weights."""
 
-    def load(*, weights: str = weights) -> ZooModel:
+    def load(*, weights: str = weights) -> Model:
         return from_torchvision(name, weights=weights)
 
     models.register(name, **facts(name, weights))(load)

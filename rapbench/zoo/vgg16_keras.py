@@ -6,9 +6,9 @@ The weights are those of Oxford's Caffe model. The architecture is torchvision's
 from torch import nn
 from torchvision.models.vgg import VGG, vgg16
 
+from rapbench.model import Facts, Model
 from rapbench.zoo import models
 from rapbench.zoo._keras import CAFFE, Official, classes_in, download, facts_of, fill, find, read_layers
-from rapbench.zoo._model import Facts, ZooModel
 
 OFFICIAL = Official(
     file="vgg16_weights_tf_dim_ordering_tf_kernels.h5",
@@ -33,7 +33,7 @@ def keras_vgg16(classes: int = 1000) -> VGG:
 
 
 @models.register("vgg16_keras", facts=FACTS, build=keras_vgg16, transform=CAFFE)
-def vgg16_keras(*, path: str | None = None) -> ZooModel:
+def vgg16_keras(*, path: str | None = None) -> Model:
     """Load the model from `path`, from Keras' cache folder, or from Keras' download (553 MB).
 
     A file of one's own may have any number of classes. Raises RapbenchError when there is none or it does not fit.
@@ -43,7 +43,7 @@ def vgg16_keras(*, path: str | None = None) -> ZooModel:
     classes = classes_in(layers, "predictions", str(file))
     network = keras_vgg16(classes)
     fill(named_layers(network), layers, str(file), FLATTENED)
-    return ZooModel(network, CAFFE, facts_of(FACTS, OFFICIAL, file, classes))
+    return Model(network, transform=CAFFE, facts=facts_of(FACTS, OFFICIAL, file, classes))
 
 
 def named_layers(network: VGG) -> dict[str, nn.Module]:
