@@ -24,9 +24,11 @@ from rapbench.zoo import load_model, models
 
 if TYPE_CHECKING:
     from rapbench.data._dataset import Dataset
+    from rapbench.evaluation import evaluate
     from rapbench.model import Model
     from rapbench.protocols.batch import Answers, Batch
     from rapbench.protocols.protocol import Protocol
+    from rapbench.results.results import Results, load_results
 
 __all__ = [
     "Answers",
@@ -38,12 +40,15 @@ __all__ = [
     "Model",
     "Protocol",
     "RapbenchError",
+    "Results",
     "attribute",
+    "evaluate",
     "list_methods",
     "list_models",
     "list_protocols",
     "load_data",
     "load_model",
+    "load_results",
     "register_method",
 ]
 # What torch comes with is imported when it is first asked for: `rapbench --help` needs none of it.
@@ -51,6 +56,9 @@ _LATER = {
     "Answers": "rapbench.protocols.batch",
     "Batch": "rapbench.protocols.batch",
     "Dataset": "rapbench.data._dataset",
+    "Results": "rapbench.results.results",
+    "evaluate": "rapbench.evaluation",
+    "load_results": "rapbench.results.results",
     "Model": "rapbench.model",
     "Protocol": "rapbench.protocols.protocol",
 }

@@ -11,7 +11,6 @@ from omegaconf import OmegaConf
 from torch.utils.data import IterableDataset, TensorDataset
 
 import rapbench
-from rapbench.config import RunConfig
 from rapbench.data._dataset import UNLABELLED
 from rapbench.data._draw import select
 from rapbench.data._images import load_images
@@ -25,6 +24,7 @@ from rapbench.runner.compatible import check_classes, check_subset, logits_of
 from rapbench.runner.input_shape import input_shape
 from rapbench.runner.job import Job, Size
 from rapbench.runner.shard import Shard
+from rapbench.runner.spec import Spec
 from tests.test_model import SPACES, moments, network
 
 CPU = torch.device("cpu")
@@ -242,14 +242,13 @@ def test_inputs_that_the_model_cannot_take_are_one_line():
 
 
 def job(model, data, store, names=("rap", "random"), wanted=("removal", "shuffling", "distance"), **more) -> Job:
-    config = OmegaConf.merge(OmegaConf.structured(RunConfig), {"gallery": 0})
     settings = {name: {"name": name} | ({} if name == "regions" else {"k": {
         "positive": [0, 2, "all"], "negative": [0, 2, "all"]}}) | more.get(name, {}) for name in wanted}  # fmt: skip
     chosen = (choices(OmegaConf.create({name: {"name": name} for name in names}), methods),
               choices(OmegaConf.create(settings), protocols))  # fmt: skip
     subset = whole_subset(model, data, CPU)
     check_subset(model, logits_of(model, input_shape(model, data), CPU), subset)
-    return Job(config, model, data, subset, CPU, store, *chosen, Shard.called(None), Size(2, 3))
+    return Job(Spec(), model, data, subset, CPU, store, *chosen, Shard.called(None), Size(2, 3))
 
 
 def numbers(ran: Job) -> pd.DataFrame:

@@ -1,8 +1,9 @@
 """What an evaluation returns: the results of one run or several, to be looked at, compared and written."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -134,12 +135,31 @@ class Results:
             write_comparison(place, self)
             return place
         from rapbench.report import write_report
-        from rapbench.results.file import NAME, to_bytes
 
         (run,) = self.runs
-        _write(place / NAME, to_bytes(run))
         write_report(place, run, list(run.about.get("header", [f"{run.model} on {run.data}."])))
         return place
+
+    def save(self, folder: str | Path) -> Path:
+        """Write results, provenance and manifest into a folder, for `load_results`, and the report; return it.
+
+        Several runs get a folder each, named by model and number.
+        """
+        from rapbench.files import write_whole
+        from rapbench.results.file import NAME, to_bytes
+
+        place = Path(folder)
+        if len(self.runs) > 1:
+            for number, run in enumerate(self.runs):
+                Results([run]).save(place / f"{number}-{run.model.replace('/', '_')}")
+            return self.report(place)
+        (run,) = self.runs
+        write_whole(place / NAME, to_bytes(run))
+        if run.about:
+            write_whole(place / "provenance.json", json.dumps(dict(run.about), indent=1).encode())
+        if run.subset is not None:
+            run.subset.save(place / "manifest.csv")
+        return self.report(place)
 
     def _merged(self, paired: bool = False) -> Run:
         return self.runs[0] if len(self.runs) == 1 else merged(self.runs, paired=paired)
@@ -171,9 +191,3 @@ def load_results(*folders: str | Path) -> Results:
         for place in found:
             runs[place.resolve()] = read(place / NAME, provenance_of(place))
     return Results(list(runs.values()))
-
-
-def _write(path: Path, data: Any) -> None:
-    from rapbench.files import write_whole
-
-    write_whole(path, data)

@@ -3,13 +3,16 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from rapbench.results.info import MethodInfo, ProtocolInfo, option_text
 from rapbench.results.metric import Metric
+
+if TYPE_CHECKING:
+    from rapbench.data._manifest import Subset
 
 KEYS = ["input", "label", "method", "variant", "k"]  # of a protocol's table, before its metrics
 COLUMNS = ["model", "data", "input", "label", "method", "options", "protocol", "variant", "k", "metric", "value"]
@@ -35,6 +38,8 @@ class Run:
         A hash over the inputs and their labels, in order; empty where it is not known.
     about : mapping
         The run's provenance, as far as it is known.
+    subset : Subset, or None
+        The inputs, as a manifest names them.
     """
 
     model: str
@@ -45,6 +50,7 @@ class Run:
     numbers: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     inputs: str = ""
     about: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    subset: "Subset | None" = field(default=None, repr=False)
 
     @property
     def titles(self) -> dict[str, str]:

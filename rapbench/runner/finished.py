@@ -41,7 +41,7 @@ class Finished:
         config.subset.manifest, config.shard = str(folder / "manifest.csv"), None
         with names_from(folder / "provenance.json"):
             job_of, size = prepared(config)
-        self.folder, self.job = folder, job_of(size)
+        self.folder, self.config, self.job = folder, config, job_of(size)
         self.labels = [label for label in self.job.methods if label not in about["refused"]]
         self.rows = self.job.subset.rows
 

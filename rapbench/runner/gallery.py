@@ -35,7 +35,7 @@ def write_gallery(job: "Job", output: Path, refused: Collection[str]) -> None:
     Heatmaps come from the store. One that it lacks, because the cells were computed when no gallery was wanted, is
     computed again.
     """
-    count = min(job.config.gallery, len(job.subset.rows))
+    count = min(job.spec.gallery, len(job.subset.rows))
     labels = [label for label in job.methods if label not in refused]
     if not count or not labels or len(input_shape(job.model, job.dataset)) != 3:
         (output / FILE).unlink(missing_ok=True)

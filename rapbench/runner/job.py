@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from rapbench.data._dataset import Dataset
 from rapbench.data._images import load_images
@@ -27,6 +26,7 @@ from rapbench.runner.expected import expected_rows
 from rapbench.runner.identity import bf16_unit, code_of_choice, evaluation_key, identity_of, joined
 from rapbench.runner.results import results_of
 from rapbench.runner.shard import Shard
+from rapbench.runner.spec import Spec
 from rapbench.say import say
 from rapbench.stop import check
 from rapbench.store.cell import Cell, Expected, digest_of
@@ -49,7 +49,7 @@ class Job:
 
     def __init__(
         self,
-        config: DictConfig,
+        spec: Spec,
         model: Model,
         dataset: Dataset,
         subset: Subset,
@@ -60,7 +60,7 @@ class Job:
         shard: Shard,
         size: Size,
     ):
-        self.config, self.model, self.dataset, self.subset, self.device = config, model, dataset, subset, device
+        self.spec, self.model, self.dataset, self.subset, self.device = spec, model, dataset, subset, device
         self.methods, self.protocols = {method.label: method for method in methods}, protocols
         self.shard, self.size = shard, size
         rows = len(subset.rows)
@@ -68,18 +68,18 @@ class Job:
         common = evaluation_key(model, device) | {
             "subset": subset.identity,
             "upright": dataset.upright,
-            "seed": config.seed,
+            "seed": spec.seed,
             "chunk": size.chunk,
         }
         self.codes = {kind: {choice.label: code_of_choice(choice, model) for choice in chosen}
                       for kind, chosen in (("method", methods), ("protocol", protocols))}  # fmt: skip
         keys = {label: self._with(common, "method", method) for label, method in self.methods.items()}
         self.store, self.keys = store, keys
-        self.kept = {label: Heatmaps(store, key, config.heatmaps.name) for label, key in keys.items()} if (
-            config.heatmaps) else {}  # fmt: skip
-        self.shown = {label: Heatmaps(store, key | {"images": config.gallery}, "float16", GALLERY)
+        self.kept = {label: Heatmaps(store, key, spec.heatmaps) for label, key in keys.items()} if (
+            spec.heatmaps) else {}  # fmt: skip
+        self.shown = {label: Heatmaps(store, key | {"images": spec.gallery}, "float16", GALLERY)
                       for label, key in keys.items()}  # fmt: skip
-        rounded = {"heatmaps": config.heatmaps.name} if self.kept and config.heatmaps.name != "float32" else {}
+        rounded = {"heatmaps": spec.heatmaps} if self.kept and spec.heatmaps != "float32" else {}
         about = {"model": model.facts.name, "data": dataset.name, "images": str(rows), "chunks": str(len(self.slices))}
         self.cells = {
             (label, protocol.label): Cell(
@@ -110,7 +110,7 @@ class Job:
             missing = self._missing(refused)
             if not missing:
                 return refused
-            forward = forward or forward_of(self.model, self.config.precision)
+            forward = forward or forward_of(self.model, self.spec.precision)
             if free := self._free(missing):
                 self._pass(free, forward, refused)
             else:
@@ -156,7 +156,7 @@ class Job:
 
     def chunk(self, number: int, pixels: torch.Tensor, forward: Forward) -> Chunk:
         """Return a chunk, or its first images, on the device. pixels: (N, C, *space), preprocessed."""
-        model, rows, seed, size = self.model, self.subset.rows, self.config.seed, self.size
+        model, rows, seed, size = self.model, self.subset.rows, self.spec.seed, self.size
         return Chunk.of(model, forward, number, size.chunk, rows, pixels, self.device, seed, size.batch)
 
     def _expected(self, method: Choice, protocol: Choice, number: int) -> Expected:
@@ -235,7 +235,7 @@ class Job:
                         mine.append(protocol)
             if not mine:
                 return
-            kept, count = self.kept.get(label), self.config.gallery - chunk.first
+            kept, count = self.kept.get(label), self.spec.gallery - chunk.first
             tapped = Tap(kept, self.shown[label], count) if count > 0 else kept
             for protocol, columns in chunk.evaluate(self.methods[label], mine, tapped):
                 self.cells[label, protocol.label].write(chunk.number, columns)
@@ -244,8 +244,8 @@ class Job:
         key = self._with(key, "protocol", protocol)
         if not protocol.protocol.asked(("positive", "negative")):
             return key
-        unit = {"unit": bf16_unit(self.device)} if self.config.precision is Precision.bf16 else {}
-        return key | {"precision": self.config.precision.name, "batch": self.size.batch} | unit
+        unit = {"unit": bf16_unit(self.device)} if self.spec.precision is Precision.bf16 else {}
+        return key | {"precision": self.spec.precision.name, "batch": self.size.batch} | unit
 
     def _with(self, key: dict[str, Any], kind: str, choice: Choice) -> dict[str, Any]:
         return joined(key | {kind: identity_of(choice)}, kind, self.codes[kind][choice.label])

@@ -39,7 +39,7 @@ def draw_heatmaps(folders: Sequence[Path], look: Look) -> str:
         if run.job.subset.identity != first.job.subset.identity:
             raise RapbenchError(f"{run.folder} and {first.folder} are of different images; see subset.require")
     names = [run.job.model.facts.name.replace("/", "_") for run in runs]
-    config = first.job.config
+    config = first.config
     place = first.folder if len(runs) == 1 else Path(config.results, config.name, "+".join(names))
     with titled(shown):
         return _written(place, "heatmaps", heatmap_sheets([_block(run) for run in runs], look))

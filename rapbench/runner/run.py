@@ -1,6 +1,5 @@
 """One run: model, data and subset, the job that fills the store, and what is written from it."""
 
-import functools
 import json
 import os
 import time
@@ -13,9 +12,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from rapbench.data._dataset import Dataset
-from rapbench.data._draw import Draws, select
 from rapbench.data._manifest import Subset, load_manifest
-from rapbench.data._verdicts import BATCH
 from rapbench.errors import RapbenchError
 from rapbench.files import remove_leftovers, write_whole
 from rapbench.methods import methods as METHODS
@@ -31,14 +28,17 @@ from rapbench.runner.comparable import paper_beside
 from rapbench.runner.compatible import check_classes, check_subset, logits_of
 from rapbench.runner.describe import described
 from rapbench.runner.device import default_batch, default_chunk, device_called
+from rapbench.runner.draw import drawn
 from rapbench.runner.gallery import write_gallery
-from rapbench.runner.identity import draw_key, environment, git_state, machine_kind, model_key, processor
+from rapbench.runner.identity import model_key
 from rapbench.runner.input_shape import input_shape
 from rapbench.runner.job import Job, Size
 from rapbench.runner.k_limits import within
-from rapbench.runner.labels import check_labels, check_measures, is_control
+from rapbench.runner.labels import check_labels, check_measures
 from rapbench.runner.loaded import loaded_data, loaded_model
-from rapbench.runner.memory import compute, halves, with_less
+from rapbench.runner.memory import compute
+from rapbench.runner.provenance import provenance_of_job
+from rapbench.runner.spec import Spec
 from rapbench.values import named, options_of
 
 
@@ -84,14 +84,14 @@ def prepared(config: DictConfig) -> tuple[Callable[[Size], Job], Size]:
     methods = [matched(choice, subset.rows, space) for choice in methods]
 
     def job_of(size: Size) -> Job:
-        return Job(config, model, dataset, subset, device, store, methods, protocols, shard, size)
+        return Job(Spec.of(config), model, dataset, subset, device, store, methods, protocols, shard, size)
 
     return job_of, Size(config.chunk or default_chunk(device), config.batch or default_batch(device))
 
 
 def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datetime, seconds: float) -> str:
     """Write a whole job's results, tables and plots, and where they come from; return the text to show."""
-    model, dataset, subset, device = job.model, job.dataset, job.subset, job.device
+    subset = job.subset
     output = Path(os.path.relpath(config.output))  # a path of this machine says nothing to a reader of the results
     remove_leftovers(output)
     header, caption, hints = described(config, job, refused)
@@ -99,21 +99,9 @@ def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datet
     provenance = {
         "header": header,
         "caption": caption,
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": round(seconds, 1),
-        "versions": environment() | job.versions,
-        "git": git_state(),
-        "machine": machine_kind(device) | {"processor": processor(), "torch_threads": torch.get_num_threads()},
-        "model": vars(model.facts) | {"preprocessing": repr(model.transform), "weights_sha256": model.weights_sha256},
-        "data": {"description": dataset.description, "sha256": dataset.identity},
-        "subset": {"n": len(subset.rows), "sha256": subset.identity, "drawn": subset.drawn, "broken": subset.broken},
+        **provenance_of_job(job, refused, started, seconds),
         "seeds": {"run": config.seed, "subset": config.subset.seed},
-        "methods": job.identities("method"),
-        "protocols": job.identities("protocol"),
-        "code": job.code,
-        "controls": [label for label, method in job.methods.items() if is_control(method)],
-        "refused": refused,
-        "paper": paper_beside(config, model, dataset, job.methods.values(), job.protocols),
+        "paper": paper_beside(config, job.model, job.dataset, job.methods.values(), job.protocols),
         "config": settings | {"output": str(output)} | vars(job.size),
     }
     made_of = written.made_of(provenance, [job.files(refused), [vars(row) for row in subset.rows]])
@@ -140,12 +128,7 @@ def _subset(config: DictConfig, model: Model, dataset: Dataset, device: torch.de
     others = [other for other in required if model_key(other) != model_key(model)]
     counts = [(each.facts.name, logits_of(each, input_shape(each, dataset), device)) for each in (model, *others)]
     check_classes(counts, dataset)
-    draws = Draws(store, functools.partial(draw_key, device=device))
-    subset = manifest or with_less(
-        lambda batch: select([model, *others], dataset, config.subset.n, config.subset.seed, device, draws, batch),
-        halves(BATCH),
-        f"with {BATCH} images in one pass, to choose the subset",
-    )
+    subset = manifest or drawn([model, *others], dataset, config.subset.n, config.subset.seed, device, store)
     check_subset(model, counts[0][1], subset)
     return subset
 

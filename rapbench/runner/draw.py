@@ -1,0 +1,28 @@
+"""The draw of a run's subset, with less memory where it does not suffice."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from rapbench.data._dataset import Dataset
+from rapbench.data._draw import Draws, select
+from rapbench.data._manifest import Subset
+from rapbench.data._verdicts import BATCH
+from rapbench.model import Model
+from rapbench.runner.identity import draw_key
+from rapbench.runner.memory import halves, with_less
+
+
+def drawn(models: Sequence[Model], dataset: Dataset, n: int, seed: int, device: torch.device, store: Path) -> Subset:
+    """Return n inputs that all of the models classify correctly, drawn by a seed; models' answers are kept in `store`.
+
+    Raises RapbenchError as `select` does, and where memory does not suffice for one input.
+    """
+    draws = Draws(store, functools.partial(draw_key, device=device))
+    return with_less(
+        lambda batch: select(list(models), dataset, n, seed, device, draws, batch),
+        halves(BATCH),
+        f"with {BATCH} images in one pass, to choose the subset",
+    )
