@@ -1,5 +1,6 @@
 """`rapbench.evaluate`: attribution methods through evaluation protocols, from Python."""
 
+import copy
 import tempfile
 import time
 from collections.abc import Mapping
@@ -120,7 +121,7 @@ def evaluate(
     network, dataset = _model(model, place), _dataset(inputs, labels)
     shape = input_shape(network, dataset)
     asked = within(asked, shape[1:])
-    check_space(asked, shape[1:])
+    check_space(asked, shape[1:], network)
     classes = logits_of(network, shape, place)
     check_classes([(network.facts.name, classes)], dataset)
     chosen = [with_files(choice, network) for choice in chosen]
@@ -155,7 +156,7 @@ def _model(given: Any, device: torch.device) -> Model:
     if isinstance(given, str):
         model = load_model(given)
     elif isinstance(given, Model):
-        model = given
+        model = copy.deepcopy(given)  # which may be laid out otherwise, or go to another device
     else:
         model = Model(given)
     return placed(model, device)

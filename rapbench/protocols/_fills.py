@@ -8,6 +8,11 @@ from rapbench.errors import RapbenchError
 
 Fill = Literal["image_min", "channel_min", "pixel_space_min", "mean", "zero"]
 Normalisation = tuple[Tensor, Tensor]
+MOMENTS = (
+    "the mean and std of the model's channels, which are not known; state them: rapbench.Model(module, mean=, std=), "
+    "model.mean= and model.std="
+)
+NORMALISED = ("pixel_space_min", "uniform")  # fills that need the mean and std of the channels
 
 
 def fill_values(images: Tensor, fill: Fill, normalisation: Normalisation | None) -> Tensor:
@@ -34,9 +39,6 @@ def fill_values(images: Tensor, fill: Fill, normalisation: Normalisation | None)
 def moments(images: Tensor, normalisation: Normalisation | None, fill: str) -> Normalisation:
     """Return the channels' mean and deviation, (1, C, 1, ...), as `images`. Raises RapbenchError when not given."""
     if normalisation is None:
-        raise RapbenchError(
-            f"fill={fill} needs the mean and std of the model's channels, which are not known; state them: "
-            "rapbench.Model(module, mean=, std=), model.mean= and model.std="
-        )
+        raise RapbenchError(f"fill={fill} needs {MOMENTS}")
     mean, std = (values.to(images).view(1, -1, *[1] * (images.dim() - 2)) for values in normalisation)
     return mean, std

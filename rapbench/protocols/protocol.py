@@ -61,6 +61,11 @@ class Protocol(ABC):
         """Return how many answers of the model an input costs, for the progress bar."""
         return sum(step != 0 for steps in self.variants(signs).values() for step in steps)
 
+    @property
+    def needs_normalisation(self) -> bool:
+        """Whether it needs the mean and standard deviation of the model's channels."""
+        return False
+
     def check(self, space: Sequence[int]) -> None:  # noqa: B027  most take any
         """Raise RapbenchError where inputs with these spatial dimensions cannot be evaluated."""
 

@@ -19,7 +19,7 @@ from rapbench.draws import random_keys, random_uniform
 from rapbench.errors import RapbenchError
 from rapbench.layout import channels_last
 from rapbench.protocols import protocols
-from rapbench.protocols._fills import Fill, Normalisation, fill_values, moments
+from rapbench.protocols._fills import NORMALISED, Fill, Normalisation, fill_values, moments
 from rapbench.protocols.batch import Batch, Step
 from rapbench.protocols.protocol import Protocol
 from rapbench.results.metric import Better, Metric
@@ -91,6 +91,11 @@ class RegionPerturbation(Protocol):
         seeds = batch.seeds("regions")
         return regions(batch.inputs, batch.heatmaps, seeds, size=self.size, steps=self.steps, fill=self.fill,
                        normalisation=batch.normalisation)  # fmt: skip
+
+    @property
+    def needs_normalisation(self) -> bool:
+        """Whether the fill does."""
+        return self.fill in NORMALISED
 
     def check(self, space: Sequence[int]) -> None:
         """Raise RapbenchError when inputs have fewer regions than are to be replaced."""

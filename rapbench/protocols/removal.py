@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rapbench.protocols import protocols
-from rapbench.protocols._fills import Fill, Normalisation, fill_values
+from rapbench.protocols._fills import NORMALISED, Fill, Normalisation, fill_values
 from rapbench.protocols._pixels import ranked_pixels
 from rapbench.protocols.perturbation import Perturbation
 
@@ -16,6 +16,11 @@ class Removal(Perturbation):
     """fill: what the pixels become: image_min, channel_min, pixel_space_min, mean, zero."""
 
     fill: Fill = "image_min"
+
+    @property
+    def needs_normalisation(self) -> bool:
+        """Whether the fill does."""
+        return self.fill in NORMALISED
 
     def perturbed(
         self, images: Tensor, order: Tensor, counts: Tensor, seeds: Tensor, normalisation: Normalisation | None = None

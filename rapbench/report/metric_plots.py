@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rapbench.report import escape
 from rapbench.report.means import Measured
 from rapbench.report.metric_tables import direction
-from rapbench.report.plots import k_axis, method_styles, panel_grid, with_legend
+from rapbench.report.plots import broken, k_axis, method_styles, panel_grid, with_legend
 from rapbench.report.tables import NAMES, ordered
 from rapbench.results.metric import Metric
 
@@ -47,10 +47,14 @@ def _curves(panel: Axes, part: pd.DataFrame, metric: Metric, steps: str, styles:
     if metric.axis == "log" and all(places[k] > 0 for k in ks):
         panel.set_xscale("log")
     every = max(1, len(ks) // POINTS)
-    for method, line in part.groupby("method", sort=False):
-        style, x = styles[str(method)], line["k"].map(places)
-        panel.plot(x, line["value"], markevery=every, **style)
-        panel.fill_between(x, line["low"], line["high"], color=style["color"], alpha=0.15, linewidth=0)
+    for method, whole in part.groupby("method", sort=False):
+        style = styles[str(method)]
+        for line in broken(whole):
+            x = line["k"].map(places)
+            panel.plot(x, line["value"], markevery=every, **style)
+            panel.fill_between(x, line["low"], line["high"], color=style["color"], alpha=0.15, linewidth=0)
+            if len(line) == 1:  # of which a band shows nothing
+                panel.vlines(x, line["low"], line["high"], color=style["color"], alpha=0.5)
     panel.set(xlabel=escape.figure(steps), ylabel=escape.figure(metric.heading))
 
 

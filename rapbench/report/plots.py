@@ -34,7 +34,7 @@ def curves(table: pd.DataFrame, title: str) -> Figure:
             for names, whole in part.groupby(["method", "perturbation"], sort=False):
                 method, perturbation = map(str, names)
                 style = styles[method] | _stroke(perturbation, perturbations)
-                for line in _broken(whole):
+                for line in broken(whole):
                     panel.plot(line["k"].map(places), line["value"], **style)
             panel.set(title=f"{sign} attributions", xlabel=PIXELS, ylabel=METRIC_NAMES.get(metric, metric))
     strokes = [
@@ -54,7 +54,7 @@ def distance_curves(table: pd.DataFrame, title: str) -> Figure:
         places = k_axis(panel, ordered("k", part["k"]))
         for name, whole in part.groupby("method", sort=False):
             style = styles[str(name)]
-            for line in _broken(whole):
+            for line in broken(whole):
                 x, error = line["k"].map(places), line["std"] / np.sqrt(line["n"])
                 low, high = line["mean"] - error, line["mean"] + error
                 panel.plot(x, line["mean"], **style)
@@ -86,7 +86,7 @@ def _stroke(perturbation: str, perturbations: list[str]) -> dict:
     return {"linestyle": DASHES.get(perturbation, "dotted"), **size}
 
 
-def _broken(line: pd.DataFrame) -> list[pd.DataFrame]:
+def broken(line: pd.DataFrame) -> list[pd.DataFrame]:
     """Split a line's rows before 'all', which is no place on the scale of K and so is not joined to it."""
     last = line["k"] == "all"
     return [part for part in (line[~last], line[last]) if not part.empty]

@@ -12,7 +12,9 @@ from rapbench.errors import RapbenchError
 from rapbench.files import file_hash
 from rapbench.methods import methods
 from rapbench.methods.heatmaps import ReadyMade
+from rapbench.model import Model
 from rapbench.protocols import protocols
+from rapbench.protocols._fills import MOMENTS
 from rapbench.registry import Registry
 from rapbench.runner.chosen import Choice
 from rapbench.runner.shard import Shard
@@ -71,11 +73,13 @@ def matched(choice: Choice, rows: Sequence[Row], space: Sequence[int]) -> Choice
     return replace(choice, entry=entry, options={"signs": list(known.signs)}, files={"heatmaps": known.sha256})
 
 
-def check_space(protocols: list[Choice], space: Sequence[int]) -> None:
-    """Raise RapbenchError for a protocol that cannot evaluate inputs with these spatial dimensions."""
+def check_space(protocols: list[Choice], space: Sequence[int], model: Model) -> None:
+    """Raise RapbenchError for a protocol that cannot evaluate a model's inputs with these spatial dimensions."""
     for choice in protocols:
         try:
             choice.protocol.check(space)
+            if choice.protocol.needs_normalisation and model.normalisation is None:
+                raise RapbenchError(f"it needs {MOMENTS}")
         except RapbenchError as error:
             raise RapbenchError(f"protocol {choice.label!r}: {error}") from error
 

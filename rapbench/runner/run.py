@@ -77,7 +77,7 @@ def prepared(config: DictConfig) -> tuple[Callable[[Size], Job], Size]:
     model = loaded_model(_settings(config.model), str(device))
     space = input_shape(model, dataset)[1:]
     protocols = within(protocols, space)
-    check_space(protocols, space)
+    check_space(protocols, space, model)
     methods = [with_files(choice, model) for choice in methods]
     store = Path(config.results) / STORE
     subset = _subset(config, model, dataset, device, store)
