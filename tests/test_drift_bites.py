@@ -133,7 +133,7 @@ SAID = {
     "preprocessing: another filter, as the model states it": "preprocessing: ",
     "preprocessing: another deviation, as the model states it": "preprocessing: ",
     "a default: residual connections": "methods.rap.options.residual: proportional in the baseline, absolute here",
-    "chunks: every chunk begins at the first image": "twice",
+    "chunks: every chunk begins at the first image": "is not the folder of a whole run",
     "LRP: norms folded with twice their eps": "is not the folder of a whole run",
 }
 # Those that the run itself refuses, and what it says: its report, or, before any relevance is handed out, the check
