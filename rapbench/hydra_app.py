@@ -64,7 +64,6 @@ def run_hydra(overrides: list[str]) -> str:
 
     Returns what is to be said at the end. Raises RapbenchError.
     """
-    multirun = any(override in ("-m", "--multirun") for override in overrides)
     # Hydra would print a trace of its own and exit with 1; with this it raises, and the line is ours.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sweep.begin()
@@ -72,13 +71,12 @@ def run_hydra(overrides: list[str]) -> str:
         loaded.forget()
     parser = get_args_parser()
     parser.error = _wrong_words  # type: ignore[method-assign]
-    words = parser.parse_args(overrides)
+    words = parser.parse_intermixed_args(overrides)
     for folder in filter(None, (words.config_dir, words.config_path)):
         _check_aliases(Path(folder))
-    # Hydra wants flags and overrides apart.
-    flags = ["-m"] if multirun else []
-    others = [override for override in overrides if override not in ("-m", "--multirun")]
-    given, sys.argv = sys.argv, ["rapbench run", *flags, *others]
+    # Hydra wants flags and overrides apart; the flags last, where the value that one may lack is not an override.
+    flags = [word for word in overrides if word not in words.overrides]
+    given, sys.argv = sys.argv, ["rapbench run", *words.overrides, *flags]
     try:
         with _in_one_line():
             hydra.main(version_base="1.3", config_path=str(resource("configs")), config_name="run")(job)()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 import rapbench
 from rapbench import reading
@@ -626,6 +627,16 @@ def test_a_reader_that_has_gone_is_no_error(words, tmp_path):
     os.close(into)
     assert done.stderr == ""
     assert done.returncode in (0, 128 + signal.SIGPIPE)
+
+
+@pytest.mark.parametrize("flags", [["--cfg", "job"], ["-c=job"], ["--config-dir", "own", "--cfg", "job"]])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_flags_stand_before_between_or_after_the_overrides(flags, place, capsys):
+    Path("own").mkdir()
+    overrides = ["seed=3", "chunk=5"]
+    assert main(["run", *overrides[:place], *flags, *overrides[place:]]) == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert (config["seed"], config["chunk"]) == (3, 5)
 
 
 @pytest.mark.parametrize("words", [["list"], ["run", "--cfg", "job"]])
