@@ -277,7 +277,7 @@ def test_without_such_an_image_those_are_taken_that_most_others_fail_on():
         (outcomes(lrp_a2b1="+++++", gradient_x_input="-----"), "images are chosen by rap and others"),
         (after("rap", "+", k="8000"), "no removal of 10000 negative pixels; its K: 8000"),
         (after("rap", "+", sign="positive"), "no removal of 10000 negative pixels; its K: none"),
-        (pd.DataFrame(), "no removal of 10000 negative pixels; its K: none"),
+        (pd.DataFrame(), "no perturbation of 10000 negative pixels; its K: none"),
     ],
 )
 def test_results_that_do_not_tell_are_refused(images, says):

@@ -189,9 +189,9 @@ def test_each_control_is_a_family_of_its_own_and_is_not_judged():
     ]
     assert table["score_p_holm"].tolist() == pytest.approx([4 / 2**N] * 3)
     text = terminal_verdict(table)
-    assert "removing positive pixels, against Random\n  ✓ better: RAP\n" in text
-    assert "removing positive pixels, against Edges\n  ✗ worse: RAP\n" in text
-    assert "removing negative pixels, against Random\n  ✓ better: RAP\n" in text
+    assert "removal of positive pixels, against Random\n  ✓ better: RAP\n" in text
+    assert "removal of positive pixels, against Edges\n  ✗ worse: RAP\n" in text
+    assert "removal of negative pixels, against Random\n  ✓ better: RAP\n" in text
 
 
 def test_without_a_control_there_is_no_verdict():

@@ -23,15 +23,20 @@ KS: Ks = {
 class Distance(Ranked):
     """norm: euclidean, as the text and the figure's scale say, or squared, as the equation is printed."""
 
-    metrics: ClassVar[Sequence[Metric]] = (
-        Metric("selected", title="pixels", kind="count", decimals=0, detail=True),
-        Metric("distance", title="distance D_K", unit="pixels"),
-    )
-
     table: ClassVar[str] = "D_K"
 
     k: Ks = field(default_factory=lambda: KS)
     norm: Literal["euclidean", "squared"] = "euclidean"
+
+    @property
+    def metrics(self) -> Sequence[Metric]:  # type: ignore[override]
+        """How many pixels, and D_K."""
+        squared = self.norm == "squared"
+        title, unit = ("squared distance D_K", "pixels²") if squared else ("distance D_K", "pixels")
+        return (
+            Metric("selected", title="pixels", kind="count", decimals=0, detail=True),
+            Metric("distance", title=title, unit=unit),
+        )
 
     def evaluate(self, batch: Batch, variant: str, steps: list[Step]) -> dict[str, Tensor]:
         """Return selected and distance, NaN where there is no pixel, (N, number of K) each."""

@@ -12,7 +12,7 @@ from rapbench.report.about import About
 from rapbench.report.canvas import figure_files
 from rapbench.report.gallery import load_gallery
 from rapbench.report.intervals import intervals_latex, intervals_markdown
-from rapbench.report.layouts import DISTANCE, PERTURBATION, REGIONS, laid_out
+from rapbench.report.layouts import DISTANCE, PERTURBATION, REGIONS, distance_metric, laid_out
 from rapbench.report.metric_files import stale, told
 from rapbench.report.page.build import page
 from rapbench.report.pairs import pair_tests
@@ -89,7 +89,7 @@ def _written(folder: Path, run: Run, header: list[str], about: About | None) -> 
             shown |= {"table": table, "paper": cells, "images": images, "remarks": remarks}
             shown |= {"why": why, "aside": about.paper.reason}
         if not distances.empty:
-            means = done(tables.distance_table(distances, about.distance))
+            means = done(tables.distance_table(distances, distance_metric(run)))
             files["distance.csv"] = csv_text(means)
             named = f"{title} {tables.counts(means['n'])}"
             files |= done(figure_files(plots.distance_curves(means, named), "distance"))

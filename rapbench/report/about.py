@@ -33,27 +33,20 @@ class Paper:
 
 @dataclass(frozen=True)
 class About:
-    """caption: sentences on the run for print. controls: the labels of methods that look at no model.
-
-    distance: what D_K measures, a metric's name.
-    """
+    """caption: sentences on the run for print. controls: the labels of methods that look at no model."""
 
     caption: tuple[str, ...] = ()
     controls: tuple[str, ...] = CONTROLS
     paper: Paper = Paper()
-    distance: str = "distance"
 
     @classmethod
     def of(cls, provenance: Mapping[str, Any]) -> "About":
         """Return what a provenance tells; of an older one, or none, what holds of every run."""
         paper = provenance.get("paper")
-        protocols = provenance.get("protocols", {}).values()
-        norms = {found["options"].get("norm") for found in protocols if found["name"] == "distance"}
         return cls(
             caption=tuple(provenance.get("caption", provenance.get("header", [])[:1])),
             controls=tuple(provenance.get("controls", CONTROLS)),
             paper=cls.paper if paper is None else Paper(
                 paper["shown"], tuple(paper["methods"]), tuple(paper["perturbations"]), paper["reason"]
             ),
-            distance="squared_distance" if norms == {"squared"} else "distance",
         )  # fmt: skip

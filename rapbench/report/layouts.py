@@ -28,6 +28,12 @@ def layout_of(protocol: ProtocolInfo) -> str:
     return protocol.table if all(names & group for group in NEEDS.get(protocol.table, [set()])) else ""
 
 
+def distance_metric(run: Run) -> str:
+    """Return what a run's D_K measures, by its name in `tables.METRIC_NAMES`."""
+    units = {metric.unit for info in run.protocols.values() if layout_of(info) == DISTANCE for metric in info.shown}
+    return "squared_distance" if "pixels²" in units else "distance"
+
+
 def laid_out(run: Run, layout: str) -> pd.DataFrame:
     """Return the results of all protocols of a layout: a row for each input, method, protocol, sign or order, and K."""
     labels = [label for label, info in run.protocols.items() if layout_of(info) == layout and label in run.tables]

@@ -16,7 +16,7 @@ from rapbench.report.tables import FIRST, METRIC_NAMES, NAMES, ordered
 COLOURS = ["#88CCEE", "#999933", "#44AA99", "#DDCC77", "#117733", "#AA4499", "#CC6677", "#882255", "#332288", "#000000"]
 MARKERS = "os^vDPX<>*h"
 RANDOM = {"color": "#777777", "marker": "p"}
-DASHES = {"removal": "solid", "shuffling": "dashed"}
+DASHES = ("solid", "dashed", "dotted")  # of the first perturbation, the second, and all others
 PIXELS = "pixels perturbed (K)"
 
 
@@ -80,10 +80,11 @@ def method_styles(methods: pd.Series) -> dict[str, dict]:
 
 
 def _stroke(perturbation: str, perturbations: list[str]) -> dict:
-    """Solid for removal, dashed for shuffling, dotted for others; thinner for all but the first of several."""
-    main = perturbation == perturbations[0]
+    """Return the first perturbation's lines as solid, the others' thinner and broken."""
+    place = perturbations.index(perturbation)
+    main = place == 0
     size = {"linewidth": 1.6, "markersize": 5} if main else {"linewidth": 0.8, "markersize": 2.5}
-    return {"linestyle": DASHES.get(perturbation, "dotted"), **size}
+    return {"linestyle": DASHES[min(place, 2)], **size}
 
 
 def broken(line: pd.DataFrame) -> list[pd.DataFrame]:

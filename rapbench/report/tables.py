@@ -14,6 +14,7 @@ from rapbench.declared import declared_titles
 from rapbench.errors import RapbenchError
 from rapbench.report import escape
 from rapbench.report.escape import LATEX
+from rapbench.report.published import published_table1
 from rapbench.report.statistics import bootstrap_means, wilson
 
 KEYS = ["sign", "method", "metric", "perturbation", "k"]
@@ -34,7 +35,6 @@ FIRST = {
         "rap",
     ],
     "metric": ["accuracy", "score"],
-    "perturbation": ["removal", "shuffling"],
 }
 
 
@@ -83,7 +83,7 @@ def ordered(column: str, values: Iterable[str]) -> list[str]:
     seen = dict.fromkeys(values)
     if column == "k":
         return sorted(seen, key=lambda k: math.inf if k == "all" else float(k or -1))
-    first = FIRST.get(column, [])
+    first = list(published_table1()["perturbation"].unique()) if column == "perturbation" else FIRST.get(column, [])
     return sorted(seen, key=lambda name: first.index(name) if name in first else len(first) + (name == "random"))
 
 

@@ -19,7 +19,6 @@ CONTROLS = ("random", "edge")
 SIGNED: dict[str, Better] = {"positive": "lower", "negative": "higher"}
 BETTER, WORSE, NONE, MIXED = "better", "worse", "no difference shown", "mixed"
 SYMBOLS = {BETTER: "✓", WORSE: "✗", NONE: "≈", MIXED: "±"}
-DOING = {"removal": "removing", "shuffling": "shuffling"}
 KEYS = ["sign", "perturbation", "control", "method"]
 WHAT = ("gain", "p", "p_holm")  # of each metric
 LEGEND = (
@@ -136,7 +135,7 @@ def doing(sign: str, perturbation: str) -> str:
     """Return what is done to which pixels, in words."""
     if sign not in SIGNED:
         return f"{perturbation}, {sign}" if sign else perturbation
-    return f"{DOING.get(perturbation, f'{perturbation} of')} {sign} pixels"
+    return f"{perturbation} of {sign} pixels"
 
 
 def caution(table: pd.DataFrame) -> str:

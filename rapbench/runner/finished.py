@@ -47,7 +47,7 @@ class Finished:
 
     def results(self, layout: str) -> pd.DataFrame:
         """Return the per-image results of a layout's protocols, as `layouts.laid_out` returns them."""
-        return laid_out(self._results, layout)
+        return laid_out(self.run, layout)
 
     def class_name(self, index: int) -> str:
         """Return what a class is called, its number where that is not known."""
@@ -95,7 +95,8 @@ class Finished:
         return known
 
     @cached_property
-    def _results(self) -> Run:
+    def run(self) -> Run:
+        """Its results."""
         return self.job.results()
 
     @cached_property

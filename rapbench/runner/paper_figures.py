@@ -9,15 +9,13 @@ import matplotlib
 from rapbench.errors import RapbenchError
 from rapbench.files import write_whole
 from rapbench.protocols.ranking import Sign
-from rapbench.report.about import About
 from rapbench.report.canvas import KINDS, figure_files
-from rapbench.report.layouts import DISTANCE, PERTURBATION
+from rapbench.report.layouts import DISTANCE, PERTURBATION, distance_metric
 from rapbench.report.paper_figures.chosen import choose, removed
 from rapbench.report.paper_figures.heatmaps import Block, Look, heatmap_sheets
 from rapbench.report.paper_figures.masks import Example, Mask, fewer_sentence, mask_sheets, selected_pixels
 from rapbench.report.paper_figures.sheet import DPI, WIDTH, Sheet
 from rapbench.report.plots import distance_curves
-from rapbench.report.provenance import provenance_of
 from rapbench.report.tables import distance_table, titled
 from rapbench.runner.finished import Finished
 from rapbench.runner.labels import titles
@@ -76,9 +74,8 @@ def _figure7(run: Finished, ks: dict[Sign, str], count: int) -> str:
     text = _written(folder, "figure7a", mask_sheets(examples, ks, sentence))
     if distances.empty:
         return text
-    about = About.of(provenance_of(folder))
     with matplotlib.rc_context(PRINT):
-        figure = distance_curves(distance_table(distances, about.distance), "")
+        figure = distance_curves(distance_table(distances, distance_metric(run.run)), "")
         figure.set_size_inches(WIDTH, CURVES)
         for name, data in figure_files(figure, "figure7b", DPI).items():
             write_whole(folder / name, data)

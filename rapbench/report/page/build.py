@@ -102,7 +102,8 @@ def page(
     names = {"verdict": "Verdict", "table": "Table I", "distance": "D_K", "aopc": "AOPC", "paper": "Beside the paper",
              "tests": "Pairs", "gallery": "Gallery"}  # fmt: skip
     there = [(name, text) for name, text in names.items() if shown[name]]
-    there += [(one["id"], one["name"]) for one in shown["others"]]
+    before = next((place for place, (name, _) in enumerate(there) if name in ("paper", "tests", "gallery")), len(there))
+    there[before:before] = [(one["id"], one["name"]) for one in shown["others"]]
     template = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     ).get_template("page.html")

@@ -53,9 +53,12 @@ def choose(images: pd.DataFrame, k: str, count: int) -> Chosen:
 
 
 def removed(images: pd.DataFrame, sign: Sign, k: str) -> pd.DataFrame:
-    """Return the rows for the removal of K pixels of a sign. Raises RapbenchError where the run has none."""
-    part = images[(images["perturbation"] == "removal") & (images["sign"] == sign)] if len(images) else images
+    """Return the rows for the first perturbation of K pixels of a sign. Raises RapbenchError where the run has none."""
+    first = ordered("perturbation", images["perturbation"])[0] if len(images) else ""
+    part = images[(images["perturbation"] == first) & (images["sign"] == sign)] if len(images) else images
     known = ordered("k", part["k"]) if len(part) else []
     if k not in known:
-        raise RapbenchError(f"the run has no removal of {k} {sign} pixels; its K: {', '.join(known) or 'none'}")
+        raise RapbenchError(
+            f"the run has no {first or 'perturbation'} of {k} {sign} pixels; its K: {', '.join(known) or 'none'}"
+        )
     return part[part["k"] == k]
