@@ -605,7 +605,7 @@ def test_the_command_makes_what_the_methods_use(zoo, pictures, cache, capsys):
     path = cache / f"{model.weights_sha256}.safetensors"
     assert "Patterns of 3 layers from 109 images of 110 below " in printed
     assert f"Written to {path}\nUse them: rapbench run model=tiny_vgg method=[pattern_attribution]\n" in printed
-    assert "left out: deep/er/2.png cannot be decoded" in printed + progress
+    assert "skipped: deep/er/2.png cannot be decoded" in printed + progress
     assert "109/110" in progress
     good = [file for file in sorted(pictures.rglob("*.*")) if file.name not in ("2.png", "notes.txt")]
     want = estimate(model.network, [torch.stack([model.transform(Image.open(file)) for file in good])])

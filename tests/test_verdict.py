@@ -280,7 +280,7 @@ def test_misprints_and_missing_intervals_are_not_counted():
     known = cells[(cells["k"] != "0") & (cells["inside"] == "yes")]
     assert total["inside"] == len(known)
     assert f"in {len(known)} of 7 cells" in sentence(counted)
-    assert "2 misprinted cells are left out" in sentence(counted)
+    assert "2 misprinted cells are not counted" in sentence(counted)
     assert "| all " in markdown_paper(cells)
 
 

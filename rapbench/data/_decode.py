@@ -1,4 +1,4 @@
-"""Image files to network inputs, decoded ahead of the model in processes; broken ones are named and left out."""
+"""Image files to network inputs, decoded ahead of the model in processes; broken ones are named and skipped."""
 
 import hashlib
 import multiprocessing
@@ -137,7 +137,7 @@ def leave_out_broken(images: list[Decoded], broken: list[str]) -> list[Decoded]:
 def leave_out(file: str, reason: str, broken: list[str]) -> None:
     """Name a broken image on the terminal and add it to `broken`."""
     broken.append(file)
-    say(f"left out: {file} cannot be decoded ({reason})")
+    say(f"skipped: {file} cannot be decoded ({reason})")
 
 
 def refuse_broken(broken: list[str], looked_at: int, dataset: Dataset) -> None:

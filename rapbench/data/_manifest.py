@@ -44,7 +44,7 @@ NEEDED = [field.name for field in fields(Row) if field.name != "also"]
 
 @dataclass(frozen=True)
 class Subset:
-    """The images of a run, in the order of the draw. drawn: images looked at. broken: those left out."""
+    """The images of a run, in the order of the draw. drawn: images looked at. broken: those skipped."""
 
     rows: list[Row]
     drawn: int | None = None

@@ -29,7 +29,7 @@ def whole_subset(model: Model, dataset: Dataset, device: torch.device, batch: in
     Returns
     -------
     Subset
-        Its rows hold the label's logit. Files that cannot be decoded are left out, and named.
+        Its rows hold the label's logit. Files that cannot be decoded are skipped, and named.
 
     Raises
     ------

@@ -59,7 +59,7 @@ def sentence(counted: pd.DataFrame) -> str:
     """Say `totals` in one sentence."""
     total = counted.iloc[-1]
     left = int(total["misprints"])
-    out = f"; {left} misprinted cell{' is' if left == 1 else 's are'} left out" if left else ""
+    out = f"; {left} misprinted cell{' is' if left == 1 else 's are'} not counted" if left else ""
     if not total["cells"]:
         return f"No cell above K = 0 has both an interval here and a value in the paper{out}."
     return (

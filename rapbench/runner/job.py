@@ -219,7 +219,7 @@ class Job:
                             self._fill(chunk, label, wanted)
                         except MethodError as error:
                             refused[label] = str(error)
-                            say(f"left out: {label}: {error}")
+                            say(f"skipped: {label}: {error}")
                     done += cost[number, label]
                     bar.update(done - bar.n)  # attribution's share, and what another process did
             bar.set_description_str(f"{self.model.facts.name} · done")
