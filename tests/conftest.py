@@ -5,6 +5,8 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -78,9 +80,9 @@ def calibrated(network: nn.Module, size: int, seed: int = 0, shape: tuple[int, .
     return network.eval()
 
 
-@pytest.fixture(autouse=True)
-def nothing_entered_stays():
-    """Forget after each test what it has entered in a registry or in a table of rules, whatever test comes next."""
+@contextmanager
+def nothing_entered_stays() -> Iterator[None]:
+    """Forget at the end what has been entered in a registry or in a table of rules, whatever test comes next."""
     for registry in REGISTRIES.values():
         list(registry)  # loads it
     tables = [registry._entries for registry in REGISTRIES.values()]
@@ -91,6 +93,18 @@ def nothing_entered_stays():
         if table != entries:
             table.clear()
             table.update(entries)
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_a_test_stays():
+    with nothing_entered_stays():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_of_a_modules_fixtures_stays():
+    with nothing_entered_stays():
+        yield
 
 
 @pytest.fixture(params=NETWORKS)

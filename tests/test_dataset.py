@@ -19,6 +19,7 @@ from rapbench.data._whole import whole_subset
 from rapbench.layout import placed
 from rapbench.methods import methods
 from rapbench.protocols import protocols
+from rapbench.report.layouts import PERTURBATION, laid_out
 from rapbench.runner.choice import choices
 from rapbench.runner.compatible import check_classes, check_subset, logits_of
 from rapbench.runner.input_shape import input_shape
@@ -253,7 +254,7 @@ def job(model, data, store, names=("rap", "random"), wanted=("removal", "shuffli
 
 def numbers(ran: Job) -> pd.DataFrame:
     assert ran.compute() == {}
-    return ran.results("perturbation")
+    return laid_out(ran.results(), PERTURBATION)
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)

@@ -117,7 +117,8 @@ MUTATIONS = {
     "preprocessing: another filter, in the code": (
         "preprocessing.py", "InterpolationMode(self.interpolation)", 'InterpolationMode("bilinear")', "controls", 1),
     "preprocessing: a deviation 1 % too large, in the code": (
-        "preprocessing.py", "return (pixels - mean) / std", "return (pixels - mean) / (1.01 * std)", "controls", 1),
+        "preprocessing.py", "view(3, 1, 1) for values in (self.mean, self.std))",
+        "view(3, 1, 1) for values in (self.mean, [1.01 * value for value in self.std]))", "controls", 1),
     "preprocessing: the crop a pixel aside": (
         "preprocessing.py", "vision.center_crop(resized, [self.crop])",
         "vision.crop(resized, (resized.height - self.crop) // 2 + 1, (resized.width - self.crop) // 2, self.crop, "

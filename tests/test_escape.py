@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rapbench.data._manifest import Row, Subset, load_manifest
-from rapbench.report import escape, write_report
+from rapbench.report import escape
 from rapbench.spreadsheet import cell, csv_text, from_cell
+from tests.results import write_report
 
 NAMES = [
     "=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", " =1", "'=1", "''=1", "＝1+1",  # noqa: RUF001

@@ -52,7 +52,7 @@ def test_it_stops_with_what_it_has(limit, script):
     for column in range(3):
         costs = []
         for method in TABLE1:
-            asked = IMAGES * len(methods[method].facts["signs"])
+            asked = IMAGES * len(methods[method].facts.signs)
             costs.append((1, rows[method][column if column < 2 else 0]))
             costs += [(asked, rows["removal"][column]), (asked, rows["shuffling"][column]),
                       (1, rows["distance"][column])]  # fmt: skip

@@ -23,6 +23,8 @@ from rapbench.data import load_data
 from rapbench.data._manifest import load_manifest
 from rapbench.heatmaps import Heatmaps
 from rapbench.layout import channels_last
+from tests.results import distances as of_distances
+from tests.results import images as of_images
 
 SPACES = {"1-D": (6,), "2-D": (4, 5), "3-D": (2, 3, 4)}
 
@@ -322,7 +324,7 @@ def real(tmp_path, monkeypatch) -> Path:
 
 
 def frames(folder: Path, method: str) -> list[pd.DataFrame]:
-    both = [pd.read_parquet(folder / name) for name in ("images.parquet", "distances.parquet")]
+    both = [of(folder) for of in (of_images, of_distances)]
     return [frame[frame.method == method].drop(columns="method").reset_index(drop=True) for frame in both]
 
 
@@ -364,9 +366,7 @@ def test_signs_and_labels_are_set_as_any_option(real, capsys):
     assert main([*RUN, *wanted]) == 2
     assert "option signs=['up']" in capsys.readouterr().err
     assert main([*RUN, "+method.x={name: heatmaps:maps/random, signs: [negative]}", "protocol=[removal]"]) == 0
-    assert set(pd.read_parquet("results/run/efficientnet_lite0/images.parquet").query("method == 'x'").sign) == {
-        "negative"
-    }
+    assert set(of_images(Path("results/run/efficientnet_lite0")).query("method == 'x'").sign) == {"negative"}
 
 
 def test_two_of_one_name_and_one_that_is_not_there_are_refused(real, capsys):

@@ -381,8 +381,8 @@ def test_few_open_files_are_one_line(most):
 
 
 def test_another_chunk_size_moves_no_random_draw():
-    frames = [pd.read_parquet(run("method=[random]", f"results=chunk{size}", chunk=size).parents[2]
-              / f"chunk{size}/run/efficientnet_lite0/images.parquet") for size in (1, 3)]  # fmt: skip
+    frames = [of_images(run("method=[random]", f"results=chunk{size}", chunk=size).parents[2]
+              / f"chunk{size}/run/efficientnet_lite0") for size in (1, 3)]  # fmt: skip
     assert (frames[0].drop(columns="logit") == frames[1].drop(columns="logit")).all(axis=None)
     assert (frames[0].logit - frames[1].logit).abs().max() < 1e-3
 

@@ -79,7 +79,7 @@ def test_a_signal_ends_the_command_wherever_it_is_raised(place: Callable[[int], 
 
         def action() -> str:
             place(number)
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 30
             while time.monotonic() < deadline:  # as a run goes on to its next chunk
                 stop.check()
             return "went on"
@@ -87,7 +87,7 @@ def test_a_signal_ends_the_command_wherever_it_is_raised(place: Callable[[int], 
         os._exit(ended(action))
     started = time.monotonic()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + number
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize("place", PLACES[1:4])

@@ -48,5 +48,6 @@ def laid_out(run: Run, layout: str) -> pd.DataFrame:
         frame = frame.assign(k=frame["k"].astype("int32"), score=frame[outputs].bfill(axis=1).iloc[:, 0],
                              output=frame[outputs].notna().idxmax(axis=1)).drop(columns=outputs)  # fmt: skip
     frame = frame.rename(columns={"input": "image"} | NAMES[layout])
-    first = ["image", "label", "method", NAMES[layout]["variant"], "perturbation"]
+    first = ["image", "label", "method", NAMES[layout]["variant"], "perturbation",
+             *(["step", "output"] if layout == REGIONS else ["k"])]  # fmt: skip
     return frame[first + [name for name in frame if name not in first]]

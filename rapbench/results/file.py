@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
 from rapbench.errors import RapbenchError
+from rapbench.reading import is_text
 from rapbench.results.info import MethodInfo, ProtocolInfo
 from rapbench.results.run import COLUMNS, Run, tables_of
 
@@ -70,6 +71,8 @@ def read(path: Path, about: dict[str, Any] | None = None) -> Run:
         methods = TypeAdapter(dict[str, MethodInfo]).validate_python(facts["methods"])
         protocols = TypeAdapter(dict[str, ProtocolInfo]).validate_python(facts["protocols"])
         model, data, inputs = (TypeAdapter(str).validate_python(facts[name]) for name in ("model", "data", "inputs"))
+        if not all(map(is_text, (model, data, inputs, *methods, *protocols))):
+            raise _wrong(path, "it names something that is no text")
         frame = _frame(path, table)
         _check(path, frame, methods, protocols)
         tables, numbers = tables_of(frame, protocols)
