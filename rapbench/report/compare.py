@@ -26,28 +26,27 @@ from rapbench.spreadsheet import csv_text
 
 FILES = ("compare.csv", "compare.md", "compare.tex", "compare.png", "compare.pdf", "compare.html", "ranks.csv",
          "agreement.csv", "tests.csv")  # fmt: skip
-RANKS = (
-    "Rank of each method by its mean over the steps that all have, 1 the best. W: Kendall's coefficient of "
-    "concordance, how far the models agree on the order of the methods (1: wholly, 0: not at all)."
-)
+RANKS = "Rank of each method by its mean over the steps that all have, 1 the best."
+W = "W: Kendall's coefficient of concordance, how far the models agree on the order (1: wholly, 0: not at all)."
 
 
-def write_comparison(folder: Path, results: Results) -> str:
+def write_comparison(folder: Path, results: Results, missing: Sequence[str] = ()) -> str:
     """Write the comparison of several runs into a folder and return its text for a terminal.
 
     Files: compare.csv (tidy: model, data, method, options, protocol, variant, metric, k, value, n, low, high), .md,
     .tex, .png, .pdf and .html; ranks.csv and, of several models, agreement.csv; tests.csv where a model's runs are of
-    the same images. Those of an earlier comparison that are not written again go.
+    the same images. Those of an earlier comparison that are not written again go. missing: runs that should be there.
     """
     whole, found = merged(results.runs), places(results.runs)
     with titled({label: title for place in found for label, title in place.run.titles.items()}):
-        return _written(folder, results, whole, found)
+        return _written(folder, results, whole, found, missing)
 
 
-def _written(folder: Path, results: Results, whole: Run, found: Sequence[Place]) -> str:
+def _written(folder: Path, results: Results, whole: Run, found: Sequence[Place], missing: Sequence[str]) -> str:
     paired = [run for place in found if not place.unpaired for run in place.runs]
     pairs = Results(paired).compare() if paired else pd.DataFrame()
     header = _header(results, found, bool(len(pairs)))
+    header += [f"Missing, as they are not done: {', '.join(missing)}."] if missing else []
     plain = [escape.markdown(line) for line in header]
     with tqdm(total=3 + len(whole.tables), desc="comparison", delay=2, leave=False) as bar:
         measured = []
@@ -92,6 +91,8 @@ def _header(results: Results, found: Sequence[Place], tested: bool) -> list[str]
         header.append("Tests are paired, on the same images; of methods of the same model.")
     elif len(header) == 1:
         header.append("No paired tests: there are no two methods of one model.")
+    header += [f"Could not be used on {run.model}: {', '.join(run.about['refused'])}."
+               for run in results.runs if run.about.get("refused")]  # fmt: skip
     if len(found) > 1 and (apart := unpaired([place.run for place in found])):
         header.append(f"Between models or data sets compare with care: {apart}.")
     return header
@@ -103,7 +104,8 @@ def _ranks(ranked: pd.DataFrame, agreed: pd.DataFrame, style: str = "pipe") -> l
         return []
     models = list(dict.fromkeys(ranked["model"]))
     many = len(models) > 1
-    parts = [f"{'### ' if style == 'pipe' else ''}Ranks", RANKS]
+    said = f"{RANKS} {W}" if len(agreed) else RANKS
+    parts = [f"{'### ' if style == 'pipe' else ''}Ranks", said]
     for place, part in ranked.groupby(PLACE, sort=False):
         wide = part.pivot(index="method", columns="model", values="rank")
         known = agreed[(agreed[PLACE] == list(place)).all(axis=1)].set_index("method") if many else agreed

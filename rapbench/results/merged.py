@@ -150,9 +150,16 @@ def _joined(runs: Sequence[Run]) -> Run:
             if _same(run, other):
                 raise RapbenchError(
                     f"two of the runs hold the same results of {run.model} on {run.data} "
-                    f"({', '.join(run.methods)} by {', '.join(run.tables)}); name different runs"
+                    f"({', '.join(run.methods)} by {', '.join(run.tables)}{_written_to(other, run)}); name "
+                    "different runs"
                 )
     return _one([(run, names(run)) for run in runs])
+
+
+def _written_to(*runs: Run) -> str:
+    """Say where runs wrote their results, as far as that is known."""
+    outputs = [run.about.get("config", {}).get("output") for run in runs]
+    return f", in {' and '.join(outputs)}" if all(outputs) else ""
 
 
 def _same(one: Run, other: Run) -> bool:

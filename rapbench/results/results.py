@@ -65,10 +65,11 @@ class Results:
             model, data, method, options, protocol, variant, metric, k, value (of a share in per cent), n (inputs with a
             value), low, high, and better: which value is, `higher`, `lower` or nothing.
         """
-        return self._named_table().drop(columns="name")
+        return self._named_table.drop(columns="name")
 
+    @cached_property
     def _named_table(self) -> pd.DataFrame:
-        """Return `table` with what each row is called."""
+        """`table` with what each row is called."""
         from rapbench.report.means import means
 
         parts = []
@@ -117,7 +118,7 @@ class Results:
         """Return the rank of each method by each metric in each model; see `rapbench.results.ranks`."""
         from rapbench.results.ranks import ranks
 
-        table = self._named_table()
+        table = self._named_table
         return ranks(table.assign(method=table["name"]))
 
     def plot(self, protocol: str | None = None) -> "Figure":
