@@ -34,6 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     report = commands.add_parser("report", help="write a run's tables, plots and page again from per-image results")
     what = "a run's folder, such as results/table1/resnet50_keras, or one with several below it"
     report.add_argument("folders", nargs="*", metavar="folder", help=what)
+    compare = commands.add_parser("compare", help="compare runs: one table, figure and page, ranks, paired tests")
+    what = "runs' folders, or folders with several below them, such as results/run/sweep"
+    compare.add_argument("folders", nargs="+", type=Path, metavar="folder", help=what)
+    compare.add_argument("--output", type=Path, help="where it is written; default: the folders' common parent")
     listing = commands.add_parser("list", help="show the models, data sets, methods and protocols, or one of them")
     listing.add_argument("kind", nargs="?", choices=list(KINDS))
     listing.add_argument("name", nargs="?", help="what to show all facts of, such as vgg16 or timm/resnet18")
@@ -155,6 +159,13 @@ def report_again(folders: list[str]) -> str:
     return write_again(Path(folders[0]))
 
 
+def compare_runs(folders: list[Path], output: Path | None) -> str:
+    """Compare the runs in folders, or below them."""
+    from rapbench.report.compare_folders import common_parent, compare_folders
+
+    return compare_folders(folders, common_parent(folders) if output is None else output)
+
+
 def list_configs(kind: str | None, name: str | None) -> str:
     """Return the names of the config groups' options with their summaries, or all that is known of one."""
     if kind and name:
@@ -245,6 +256,7 @@ FAMILIES = {
 COMMANDS: dict[str, Callable[..., str]] = {
     "list": list_configs,
     "report": report_again,
+    "compare": compare_runs,
     "patterns": make_patterns,
     "subset": verify_manifest,
     "drift": check_drift,

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import rapbench.config  # noqa: F401  the schema registers itself, in whatever process a launcher runs a job
-from rapbench import settings, sweep
+from rapbench import job_folders, settings, sweep
 from rapbench.config_source import check_choices, has_no_file
 from rapbench.errors import RapbenchError, Refused
 from rapbench.paths import resource
@@ -33,11 +33,11 @@ def job(config: DictConfig) -> None:
     """Run one composed configuration; in a multirun, the sweep is told how it ends."""
     given = HydraConfig.get()
     if given.mode == RunMode.MULTIRUN:
-        with sweep.noted(Path(config.results), given.job.num, " ".join(given.overrides.task)):
-            _run(config)
+        with sweep.noted(Path(config.results), given.job.num, " ".join(given.overrides.task)) as note:
+            _run(config, note)
         return
     try:
-        _run(config)
+        _run(config, sweep.Note())
     except RapbenchError as error:
         raise Refused from error
     except Exception as error:
@@ -48,7 +48,7 @@ class Crashed(BaseException):
     """Carries an error of a run, not of its configuration, past Hydra."""
 
 
-def _run(config: DictConfig) -> None:
+def _run(config: DictConfig, note: sweep.Note) -> None:
     check_choices(HydraConfig.get().overrides.task)
     settings.check_names(config)
     check_values(config)
@@ -56,7 +56,11 @@ def _run(config: DictConfig) -> None:
     print(f"{what}: loading libraries and weights ...", file=sys.stderr)
     from rapbench.runner.run import run
 
-    tell(run(config))
+    ran = run(config)
+    note.output = ran.output
+    tell(ran.text)
+    if ran.refused:
+        raise RapbenchError(ran.refused)
 
 
 def run_hydra(overrides: list[str]) -> str:
@@ -76,7 +80,8 @@ def run_hydra(overrides: list[str]) -> str:
         _check_aliases(Path(folder))
     # Hydra wants flags and overrides apart; the flags last, where the value that one may lack is not an override.
     flags = [word for word in overrides if word not in words.overrides]
-    given, sys.argv = sys.argv, ["rapbench run", *words.overrides, *flags]
+    told = job_folders.for_some(words.overrides) if words.multirun else words.overrides
+    given, sys.argv = sys.argv, ["rapbench run", *told, *flags]
     try:
         with _in_one_line():
             hydra.main(version_base="1.3", config_path=str(resource("configs")), config_name="run")(job)()

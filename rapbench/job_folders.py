@@ -5,50 +5,161 @@ a hash; `index.json` beside the folders tells what each was run with.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from tqdm import tqdm
 
+from rapbench.config_source import LABELLED
 from rapbench.errors import RapbenchError
 from rapbench.files import open_regular, write_whole
+from rapbench.settings import SETTINGS, unknown
+from rapbench.values import check_values
 
 FOLDER = "sweep"  # below the run's
 INDEX = "index.json"
 SHARD = "shard"  # jobs that differ in it alone are parts of one run
 SWEPT = "RAPBENCH_SWEPT"
 LONGEST = 100
+HYDRAS = BasicSweeper.split_arguments
+OPTION = re.compile(rf"({'|'.join(LABELLED)})\.([^.@]+)\..+")
+OTHERS = {*SETTINGS, *SETTINGS[""], "launch", "hydra"} - {*LABELLED}  # what says nothing of methods and protocols
 UNFIT = re.compile(r"[^\w.,=+@:{}()\[\]~%^ -]")
 
 
-def split(overrides: list[Override]) -> list[list[str]]:
-    """Return each job's overrides, as Hydra's own sweeper makes them."""
-    return BasicSweeper.split_arguments(overrides, None)[0]
+def split(overrides: list[Override], config: DictConfig, loader: ConfigLoader) -> list[list[str]]:
+    """Return each job's overrides: every combination, those that differ in the shard alone one after another.
+
+    A method's or protocol's option, such as method.rap.residual, is for the jobs that have that method; others are not
+    made several times for it.
+
+    Parameters
+    ----------
+    overrides : list of Override
+        As the command line gives them.
+    config : DictConfig
+        Of the multirun.
+    loader : ConfigLoader
+        Hydra's, which composes a job's configuration.
+
+    Raises
+    ------
+    RapbenchError
+        For an option of which no job has the method or protocol.
+    """
+    lines: dict[str, list[str]] = {}
+    for override in overrides:
+        lines[override.get_key_element()] = _lines(override)
+    owners = _owners(overrides)
+    labels = _Labels(config, loader)
+    jobs: list[dict[str, int]] = []
+    shared = {key: range(len(values)) for key, values in lines.items() if key not in owners}
+    for numbers in itertools.product(*shared.values()):
+        chosen = dict(zip(shared, numbers, strict=True))
+        there = labels.of([lines[key][number] for key, number in chosen.items()]) if owners else set()
+        own = {key: range(len(lines[key])) for key, owner in owners.items() if owner in there}
+        jobs += [chosen | dict(zip(own, more, strict=True)) for more in itertools.product(*own.values())]
+    if unused := [key for key in owners if not any(key in job for job in jobs)]:
+        raise unknown(unused[0])
+    # As Hydra orders them, the last override varies fastest; but the shard faster still.
+    order = sorted(lines, key=lambda key: key == SHARD)
+    jobs.sort(key=lambda job: [job.get(key, 0) for key in order])
+    return [[lines[key][job[key]] for key in lines if key in job] for job in jobs]
+
+
+def hand_out(jobs: list[list[str]] | None) -> None:
+    """Have Hydra's sweeper launch these jobs, so that what is counted and checked is what is launched; None: its own.
+
+    A sweeper of one's own would have to be a package of its own, named hydra_plugins.
+    """
+
+    def batches(overrides: list[Override], most: int | None) -> list[list[list[str]]]:
+        return list(BasicSweeper.split_overrides_to_chunks(jobs or [], most))
+
+    made = HYDRAS if jobs is None else batches
+    # Hydra imports its plugins anew when it first looks for them, so this is not yet the class that is imported above.
+    name = f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"
+    sweeper: Any = Plugins.instance().class_name_to_class[name]
+    sweeper.split_arguments = staticmethod(made)
+
+
+def for_some(words: list[str]) -> list[str]:
+    """Return a multirun's command line with options of methods and protocols that only some jobs have as sweeps of one.
+
+    So Hydra does not look for them in the configuration that is not yet any job's.
+    """
+    try:
+        overrides = OverridesParser.create().parse_overrides(words)
+    except HydraException:
+        return words  # Hydra says what is wrong
+    owners = _owners(overrides)
+    return [
+        f"{override.get_key_element()}=choice({override.get_value_element_as_str()})"
+        if override.get_key_element() in owners and not override.is_sweep_override()
+        else word
+        for word, override in zip(words, overrides, strict=True)
+    ]
+
+
+def _owners(overrides: list[Override]) -> dict[str, tuple[str, str]]:
+    """Return the group and label of those whose options are set, where the sweep varies which there are."""
+    owners = {}
+    if any(override.is_sweep_override() and _chooses(override.get_key_element()) for override in overrides):
+        for override in overrides:
+            if found := OPTION.fullmatch(override.get_key_element()):
+                owners[override.get_key_element()] = (found[1], found[2])
+    return owners
+
+
+def _chooses(key: str) -> bool:
+    """Whether an override may say which methods and protocols there are."""
+    first = re.split(r"[.@]", key.lstrip("+~"))[0]
+    return not OPTION.fullmatch(key) and first not in OTHERS
+
+
+class _Labels:
+    """Which methods and protocols there are in a job, by what of its overrides says so."""
+
+    def __init__(self, config: DictConfig, loader: ConfigLoader):
+        self._config, self._loader = config, loader
+        self._known: dict[tuple[str, ...], set[tuple[str, str]]] = {}
+
+    def of(self, words: list[str]) -> set[tuple[str, str]]:
+        """Return their groups and labels."""
+        telling = tuple(word for word in words if _chooses(_key(word)))
+        if telling not in self._known:
+            job = self._loader.load_sweep_config(self._config, list(telling))
+            self._known[telling] = {(group, label) for group in LABELLED for label in job[group]}
+        return self._known[telling]
+
+
+def _lines(override: Override) -> list[str]:
+    """Return an override as each job is given it."""
+    return [line for (line,) in HYDRAS([override], None)[0]]
 
 
 def swept(overrides: list[Override], jobs: list[list[str]]) -> str:
-    """Return, as text, what the jobs' folders are named by: what the sweep varies, and where among it shards are.
+    """Return, as text, what the jobs' folders are named by: what the sweep varies, and how many shards there are.
 
-    Jobs that differ in the shard alone are `step` apart, and there are `shards` of them: "shards step key key ...".
+    Jobs that differ in the shard alone stand one after another: "shards key key ...".
     """
-    keys = dict.fromkeys(override.get_key_element() for override in overrides if override.is_sweep_override())
-    lines = [job[place] for job in jobs[:1] for place in range(len(job))]
-    places = {_key(line): place for place, line in enumerate(lines)}
-    counts = [len({job[place] for job in jobs}) for place in range(len(lines))]
-    shards, step = 1, 1
-    if SHARD in places:
-        shards = counts[places[SHARD]]
-        for count in counts[places[SHARD] + 1 :]:
-            step *= count
-    return " ".join([str(shards), str(step), *(key for key in keys if key != SHARD)])
+    varied = [override for override in overrides if len(_lines(override)) > 1]
+    shards = {line for job in jobs for line in job if _key(line) == SHARD}
+    keys = dict.fromkeys(override.get_key_element() for override in varied)
+    return " ".join([str(max(1, len(shards))), *(key for key in keys if key != SHARD)])
 
 
 def job_folder(number: int, overrides: Sequence[str], varied: str | None, otherwise: str) -> str:
@@ -56,13 +167,12 @@ def job_folder(number: int, overrides: Sequence[str], varied: str | None, otherw
 
     number: of the job. varied: as `swept` returns it. otherwise: the name where nothing but shards is swept.
     """
-    shards, step, *keys = (varied or "1 1").split(" ")
+    shards, *keys = (varied or "1").split(" ")
     lines = sorted(line for line in overrides if _key(line) in keys)
     name = ",".join(lines) or otherwise
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:8]
     if len(name.encode()) > LONGEST:
-        first = number // (int(shards) * int(step)) * int(step) + number % int(step)
-        return f"{first:04d}-{digest}"
+        return f"{number // int(shards):04d}-{digest}"
     return f"{UNFIT.sub('_', name)}-{digest}" if UNFIT.search(name) and lines else UNFIT.sub("_", name)
 
 
@@ -75,6 +185,7 @@ def check_folders(config: DictConfig, loader: ConfigLoader, jobs: list[list[str]
     folders: dict[Path, list[str]] = {}
     for number, overrides in enumerate(tqdm(jobs, desc="checking the jobs", unit="job", delay=2, leave=False)):
         composed = loader.load_sweep_config(config, list(overrides))
+        check_values(composed)
         place = _output(composed, number)
         others = [line for line in overrides if _key(line) != SHARD]
         before, same = taken.setdefault(os.path.realpath(place), (number, overrides))

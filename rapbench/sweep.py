@@ -8,13 +8,14 @@ import traceback
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from rapbench import job_folders
@@ -22,6 +23,7 @@ from rapbench.errors import RapbenchError, Refused
 from rapbench.files import write_whole
 from rapbench.limits import ran_out
 from rapbench.paths import STORE
+from rapbench.say import say, tell
 from rapbench.settings import check_names
 from rapbench.store.claim import Claim
 from rapbench.store.sealed import SWEEPS
@@ -51,10 +53,12 @@ class CountJobs(Callback):
             raise Refused from error
 
     def _begin(self, config: DictConfig) -> None:
-        given = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-        jobs = job_folders.split(given)
+        loader = GlobalHydra.instance().config_loader()
+        words: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)  # ${...} is of each job
+        given = OverridesParser.create(loader).parse_overrides(words)
         check_names(config)
         check_values(config)
+        jobs = job_folders.split(given, config, loader)
         from rapbench.runner.choice import checked
 
         checked(config)  # now rather than in every job
@@ -67,9 +71,13 @@ class CountJobs(Callback):
             for name, value in told.items():
                 config.hydra.overrides.hydra.append(f"++hydra.job.env_set.{name}={_quoted(value)}")
         # Only now, as the folders' names depend on what the jobs are told.
-        job_folders.write_indexes(job_folders.check_folders(config, GlobalHydra.instance().config_loader(), jobs))
+        folders = job_folders.check_folders(config, loader, jobs)
+        job_folders.write_indexes(folders)
+        job_folders.hand_out(jobs)
         results = Path(config.results)
-        _counted.update(jobs=len(jobs), results=results, claim=Claim.of(_folder(results) / "sweep.lock"))
+        together = Path(config.hydra.sweep.dir) / job_folders.FOLDER
+        _counted.update(jobs=len(jobs), results=results, folders=list(folders), together=together)
+        _counted.update(claim=Claim.of(_folder(results) / "sweep.lock"))
         if config.hydra.launcher._target_.endswith(".SlurmLauncher"):
             from rapbench.slurm import prepare
 
@@ -102,16 +110,24 @@ def end() -> None:
         with suppress(OSError):  # there are notes
             claim.path.parent.rmdir()
     _counted.clear()
+    job_folders.hand_out(None)
+
+
+@dataclass
+class Note:
+    """What a job notes beside how it ends. output: the folder in which its results are, once they are."""
+
+    output: Path | None = None
 
 
 @contextmanager
-def noted(results: Path, number: int, job: str) -> Iterator[None]:
+def noted(results: Path, number: int, job: str) -> Iterator[Note]:
     """Note how a job ends, for the sweep; an error is shown and goes no further, so that the other jobs run."""
     path = _folder(results) / f"{number:05d}.json"
-    write_whole(path, json.dumps([job, SILENT]).encode())
-    reason = ""
+    write_whole(path, json.dumps([job, SILENT, ""]).encode())
+    note, reason = Note(), ""
     try:
-        yield
+        yield note
     except RapbenchError as error:
         reason = " ".join(str(error).split())
         print(f"{job}: {reason}", file=sys.stderr)
@@ -121,7 +137,8 @@ def noted(results: Path, number: int, job: str) -> Iterator[None]:
             print(f"{job}: {reason}", file=sys.stderr)
         else:
             traceback.print_exc()
-    write_whole(path, json.dumps([job, reason]).encode())
+    output = "" if note.output is None else os.path.abspath(note.output)
+    write_whole(path, json.dumps([job, reason, output]).encode())
 
 
 def begun() -> bool:
@@ -130,14 +147,15 @@ def begun() -> bool:
 
 
 def summary(lost: str = "") -> str:
-    """Return that all jobs of this process' sweep are done. Raises RapbenchError that says which failed, and why.
+    """Compare the jobs of this process' sweep that are done, show that, and return that all are.
 
-    lost: what a launcher said of jobs that it lost.
+    lost: what a launcher said of jobs that it lost. Raises RapbenchError that says which failed, and why.
     """
     folder = _folder(_counted["results"])
     notes = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     shutil.rmtree(folder, ignore_errors=True)
-    failed = [f"{job}: {reason}" for job, reason in notes if reason]
+    _compare({output for _, _, output in notes if output})
+    failed = [f"{job}: {reason}" for job, reason, _ in notes if reason]
     count = len(failed)
     if silent := _counted["jobs"] - len(notes):
         failed.append(f"{silent} never began")
@@ -146,6 +164,24 @@ def summary(lost: str = "") -> str:
         count += silent
         raise RapbenchError(f"{count} of {_counted['jobs']} jobs failed ({AGAIN}): {' | '.join(failed)}")
     return f"All {len(notes)} jobs are done."
+
+
+def _compare(outputs: set[str]) -> None:
+    """Write the comparison of a sweep's runs whose results are in these folders, and show it; of one there is none."""
+    every = [os.path.abspath(folder) for folder in _counted.get("folders", ())]
+    done = [folder for folder in every if folder in outputs]
+    if len(every) < 2 or len(done) < 2:
+        return
+    parents = {os.path.dirname(folder) for folder in every}
+    place = Path(os.path.relpath(parents.pop())) if len(parents) == 1 else _counted["together"]
+    if place == Path():  # nobody asked for files there
+        place = _counted["together"]
+    from rapbench.report.compare_folders import compare_folders
+
+    try:
+        tell(compare_folders(done, place, [os.path.relpath(folder) for folder in every if folder not in outputs]))
+    except RapbenchError as error:
+        say(f"No comparison of the jobs: {error}")
 
 
 def _folder(results: Path) -> Path:

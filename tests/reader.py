@@ -14,11 +14,11 @@ from unittest.mock import patch
 import torch
 import torchvision
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import rapbench.config  # noqa: F401  registers the schema and the sources that compose needs
-from rapbench import cli
+from rapbench import cli, job_folders
 from rapbench.data.samples import samples
 from rapbench.paths import resource
 from rapbench.runner.choice import checked
@@ -160,7 +160,11 @@ def jobs(given: list[str]) -> Iterator[list[str]]:
     if not set(flags) & set(given):
         yield plain
         return
-    yield from BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(plain), None)[0]
+    parsed = OverridesParser.create().parse_overrides(job_folders.for_some(plain))
+    with initialize_config_dir(str(resource("configs")), version_base="1.3"):
+        config = compose("run", return_hydra_config=True)
+        found = job_folders.split(parsed, config, GlobalHydra.instance().config_loader())
+    yield from found
 
 
 def follow(command: str, home: Path, quick: bool = False) -> None:

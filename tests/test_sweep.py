@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -324,6 +325,25 @@ def test_the_images_of_the_whole_are_as_many_as_asked(whole):
     assert pd.read_parquet(io.BytesIO(whole["results.parquet"])).input.nunique() == 7
 
 
+@pytest.mark.parametrize(("words", "says"), [
+    ("method=rap,random method.rap.residul=absolute,proportional", "no setting 'method.rap.residul' (did you mean 're"),
+    ("method=rap,random method.rap.residul=absolute", "there is no setting 'method.rap.residul' (did you mean 'residu"),
+    ("method=edge,random method.rap.residual=absolute,proportional", "setting 'method.rap.residual' has no meaning he"),
+    ("method=edge,random method.rap.residual=absolute", "'method.rap.residual' has no meaning here: rap is not among"),
+    ("method=edge,random method.rip.residual=absolute", "there is no setting 'method.rip.residual'"),
+    ("method=rap,random method.rap.residual=absolut", "'rap': option residual='absolut'"),
+    ("method=rap,random method.rap.residual=absolute,absolut", "'rap': option residual='absolut'"),
+    ("method=rap,random method.rap.residual=absolute,absolute", "jobs 0 and 1 of the sweep are the same (model=effic"),
+    ("protocol=regions,distance protocol.regions.stps=5", "there is no setting 'protocol.regions.stps' (did you mean"),
+])  # fmt: skip
+def test_an_option_that_no_job_has_is_refused_before_the_first(words, says, capsys):
+    assert main(["run", "-m", "model=efficientnet_lite0", *words.split()]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+    assert not Path("results/store").exists()
+
+
 @pytest.mark.parametrize("override", ["k.positive=[0,500,250]", "method.rap.flow=up", "chunk=0", "shard=9", "modle=x"])
 def test_a_sweep_that_makes_no_sense_is_refused_before_its_first_job(override, capsys):
     assert main(["run", "-m", "model=efficientnet_lite0", "seed=0,1", override]) == 2
@@ -334,7 +354,7 @@ def test_a_sweep_that_makes_no_sense_is_refused_before_its_first_job(override, c
 
 
 @pytest.mark.parametrize(("line", "words"), [
-    ("rapbench ", "drift list patterns report run store subset"),
+    ("rapbench ", "compare drift list patterns report run store subset"),
     ("rapbench run model=eff", "model=efficientnet_lite0"),
     ("rapbench run model=efficientnet_lite0 protocol=s", "protocol=shuffling"),
 ])  # fmt: skip
@@ -359,16 +379,20 @@ def test_gc_beside_live_runs_harms_neither(whole):
     assert {name: (folder / name).read_bytes() for name in TABLES} == whole
 
 
-def folders(*words: str) -> list[str]:
-    """Return where each job of a multirun would write, as it is checked before the first."""
+def jobs_and_folders(*words: str) -> tuple[list[list[str]], list[str]]:
+    """Return what each job of a multirun is run with, and where it would write, as it is checked before the first."""
+    given = job_folders.for_some(list(words))
     with hydra.initialize_config_dir(str(resource("configs")), version_base="1.3"):
-        parsed = OverridesParser.create().parse_overrides(list(words))
-        jobs = job_folders.split(parsed)
-        config = hydra.compose("run", return_hydra_config=True)
+        parsed = OverridesParser.create().parse_overrides(given)
+        config, loader = hydra.compose("run", return_hydra_config=True), GlobalHydra.instance().config_loader()
+        jobs = job_folders.split(parsed, config, loader)
         told = f"++hydra.job.env_set.{job_folders.SWEPT}='{job_folders.swept(parsed, jobs)}'"
         config.hydra.overrides.hydra = [told]
-        loader = GlobalHydra.instance().config_loader()
-        return [str(path) for path in job_folders.check_folders(config, loader, jobs)]
+        return jobs, [str(path) for path in job_folders.check_folders(config, loader, jobs)]
+
+
+def folders(*words: str) -> list[str]:
+    return jobs_and_folders(*words)[1]
 
 
 SWEPT = {
@@ -382,7 +406,7 @@ SWEPT = {
     "method=rap,[random,edge] seed=1,2": [
         "method=[random,edge],seed=1", "method=[random,edge],seed=2", "method=rap,seed=1", "method=rap,seed=2",
     ],
-    "+method.random.seed=1,2": ["+method.random.seed=1", "+method.random.seed=2"],
+    "+method.other.name=edge,random": ["+method.other.name=edge", "+method.other.name=random"],
     "subset.n=range(1,4)": ["subset.n=1", "subset.n=2", "subset.n=3"],
     "shard=1/2,2/2": ["resnet50_keras"],
     "seed=0,1 shard=1/2,2/2 gallery=0,1": [
@@ -394,12 +418,44 @@ SWEPT = {
 @pytest.mark.parametrize("words", SWEPT)
 def test_each_job_has_a_folder_named_by_what_is_swept(words):
     given = ["data=imagenet", *words.split()] if "data" in words else words.split()
-    found = folders(*given)
+    jobs, found = jobs_and_folders(*given)
     shards = 2 if "shard" in words else 1
-    assert len(found) == len(job_folders.split(OverridesParser.create().parse_overrides(given))) // shards
+    assert len(found) == len(jobs) // shards
     if SWEPT[words]:
         assert sorted(found) == [f"results/run/sweep/{name}" for name in SWEPT[words]]
     assert folders(*given) == found  # when the sweep is started again
+
+
+FOR_SOME = {
+    "method=rap,random method.rap.residual=proportional,absolute": [
+        "method=rap method.rap.residual=proportional", "method=rap method.rap.residual=absolute", "method=random"],
+    "method.rap.residual=absolute,proportional method=random,rap": [  # in the order of all combinations
+        "method=random", "method.rap.residual=absolute method=rap", "method.rap.residual=proportional method=rap"],
+    "method=smoothgrad,random method.smoothgrad.samples=3": [
+        "method=smoothgrad method.smoothgrad.samples=3", "method=random"],
+    "method=[rap,random],edge method.rap.flow=normal,inversion seed=1,2": [
+        *(f"method=[rap,random] method.rap.flow={flow} seed={seed}" for flow in ("normal", "inversion")
+          for seed in (1, 2)), "method=edge seed=1", "method=edge seed=2"],
+    "method=rap,smoothgrad method.rap.residual=absolute,proportional method.smoothgrad.samples=2,3": [
+        "method=rap method.rap.residual=absolute", "method=rap method.rap.residual=proportional",
+        "method=smoothgrad method.smoothgrad.samples=2", "method=smoothgrad method.smoothgrad.samples=3"],
+    "protocol=regions,distance protocol.regions.steps=5,7": [
+        "protocol=regions protocol.regions.steps=5", "protocol=regions protocol.regions.steps=7", "protocol=distance"],
+    "method=[rap/normal],random method.rap_normal.residual=absolute,proportional": [
+        "method=[rap/normal] method.rap_normal.residual=absolute",
+        "method=[rap/normal] method.rap_normal.residual=proportional", "method=random"],
+    "method=rap,random method.rap.residual=absolute,proportional shard=1/2,2/2": [
+        f"{job} shard={shard}/2" for job in ("method=rap method.rap.residual=absolute",
+                                             "method=rap method.rap.residual=proportional", "method=random")
+        for shard in (1, 2)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", FOR_SOME)
+def test_an_option_is_for_the_jobs_that_have_its_method_or_protocol(words):
+    jobs, found = jobs_and_folders(*words.split())
+    assert [" ".join(job) for job in jobs] == FOR_SOME[words]
+    assert len(set(found)) == len(jobs) // (2 if "shard" in words else 1)
 
 
 HARD = ["/data/a", "/data/b", "//data/a", "../x", "a b", "a;b", "a\tb", "data", "x" * 99, "x" * 100, "x" * 300,
@@ -407,7 +463,7 @@ HARD = ["/data/a", "/data/b", "//data/a", "../x", "a b", "a;b", "a\tb", "data", 
 
 
 def test_names_of_folders_are_short_safe_and_never_the_same():
-    names = [job_folders.job_folder(number, ["model=a", f"data.root={value}"], "1 1 data.root", "x")
+    names = [job_folders.job_folder(number, ["model=a", f"data.root={value}"], "1 data.root", "x")
              for number, value in enumerate(HARD)]  # fmt: skip
     assert len({name.casefold() for name in names}) == len(HARD)
     for name in names:
@@ -424,9 +480,9 @@ def test_the_number_in_a_long_name_does_not_depend_on_shards(shards, first):
     long = ["x" * 120, "y" * 120]
     part = ["shard=" + ",".join(f"{i + 1}/{shards}" for i in range(shards))]
     swept = [f"name={','.join(long)}", *([] if first else part), "seed=0,1,2"]
-    parsed = OverridesParser.create().parse_overrides([*part, *swept] if first else swept)
-    jobs = job_folders.split(parsed)
-    told = job_folders.swept(parsed, jobs)
+    given = [*part, *swept] if first else swept
+    jobs, _ = jobs_and_folders(*given)
+    told = job_folders.swept(OverridesParser.create().parse_overrides(given), jobs)
     found = [job_folders.job_folder(number, job, told, "x") for number, job in enumerate(jobs)]
     by_job = {}
     for job, name in zip(jobs, found, strict=True):
@@ -470,6 +526,155 @@ def test_a_sweep_over_anything_keeps_every_job_and_tells_of_each(capsys):
     assert {path: path.stat().st_ino for path in Path().rglob("*.parquet")} == before
 
 
+FEW = ["model=efficientnet_lite0", "subset.n=4", "protocol=[removal,distance]", "k.positive=[0,250]",
+       "k.negative=[0,2000]"]  # fmt: skip
+SWEEP_FOLDER = Path("results/run/sweep")
+ANSWER = ("compare.csv", "compare.md", "compare.tex", "compare.png", "compare.pdf", "compare.html", "ranks.csv",
+          "tests.csv")  # fmt: skip
+
+
+def answer(folder: Path = SWEEP_FOLDER) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "index.json"}
+
+
+def test_a_sweep_has_one_answer_and_the_command_line_gives_it_again(capsys):
+    """An option of one of the methods makes no copies of the other, and all are one table, figure and page."""
+    words = ["method=rap,random", "method.rap.residual=proportional,absolute"]
+    assert main(["run", "-m", *FEW, *words]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith("\nThe comparison is written to results/run/sweep/\nAll 3 jobs are done.\n")
+    assert out.count("Comparison of 3 runs: efficientnet_lite0.\n") == 1
+    assert {path.name for path in SWEEP_FOLDER.iterdir() if path.is_dir()} == {
+        "method.rap.residual=proportional,method=rap", "method.rap.residual=absolute,method=rap",
+        "method=random"}  # fmt: skip
+    first = answer()
+    assert first.keys() == set(ANSWER)
+    table = pd.read_csv(SWEEP_FOLDER / "compare.csv", keep_default_na=False)
+    assert set(zip(table["method"], table["options"], strict=True)) == {
+        ("rap", ""), ("rap", "residual=absolute"), ("random", "")}  # fmt: skip
+    assert "RAP (residual absolute)" in first["compare.html"].decode()
+
+    assert main(["compare", str(SWEEP_FOLDER)]) == 0
+    assert capsys.readouterr().out.endswith("\nThe comparison is written to results/run/sweep/\n")
+    assert {name: table.split() for name, table in _tables(answer()).items()} == {
+        name: table.split() for name, table in _tables(first).items()}  # fmt: skip
+    assert main(["run", "-m", *FEW, *words]) == 0  # nothing is computed, and the answer is the same
+    assert answer() == first
+
+    # The same methods in one run, and those of the sweep: the same tests.
+    assert main(["run", *FEW, "method=[rap,random]", "name=one"]) == 0
+    one = rapbench.load_results("results/one").compare()
+    two = rapbench.load_results(*(SWEEP_FOLDER / name for name in ("method.rap.residual=proportional,method=rap",
+                                                                   "method=random"))).compare()  # fmt: skip
+    pd.testing.assert_frame_equal(two, one)
+
+
+def _tables(files: dict[str, bytes]) -> dict[str, str]:
+    """Return each table's rows, in whatever order the runs were named."""
+    return {name: "\n".join(sorted(content.decode().splitlines())) for name, content in files.items()
+            if name == "compare.csv"}  # fmt: skip
+
+
+def test_the_answer_is_of_the_jobs_that_are_done_and_names_the_others(capsys):
+    words = ["method=random,pattern_net,sensitivity", "gallery=0"]
+    assert main(["run", "-m", *FEW, *words]) == 2
+    said = capsys.readouterr()
+    assert "Comparison of 2 runs: efficientnet_lite0." in said.out
+    missing = "Missing, as they are not done: results/run/sweep/method=pattern_net."
+    assert missing in said.out
+    assert missing in (SWEEP_FOLDER / "compare.html").read_text()
+    assert said.err.splitlines()[-1].startswith("rapbench: 1 of 3 jobs failed")
+    assert set(pd.read_csv(SWEEP_FOLDER / "compare.csv")["method"]) == {"random", "sensitivity"}
+
+
+def test_a_method_that_cannot_be_used_leaves_the_others_in_the_answer(capsys):
+
+    @methods.register("broken", signs=("positive",), passes=1)
+    def broken(model, inputs, targets):
+        raise ValueError("no")
+
+    assert main(["run", "-m", *FEW, "method=[random]", "+method.broken.name=broken", "gallery=0", "seed=0,1"]) == 2
+    said = capsys.readouterr()
+    assert "Comparison of 2 runs" in said.out
+    assert "Could not be used on efficientnet_lite0: broken." in said.out
+    assert "Missing" not in said.out
+    table = pd.read_csv(SWEEP_FOLDER / "compare.csv")
+    assert set(zip(table["method"], table["options"], strict=True)) == {("random", "seed=0"), ("random", "seed=1")}
+
+
+def test_what_an_earlier_sweep_left_in_a_failed_jobs_folder_is_no_answer(monkeypatch, capsys):
+    """Nor what lies in the folder of shards that are not all done."""
+    assert main(["run", "-m", *FEW, "method=random,edge,sensitivity", "gallery=0"]) == 0
+    monkeypatch.setitem(methods._entries, "edge", methods["pattern_net"])
+    assert main(["run", "-m", *FEW, "method=random,edge,sensitivity", "gallery=0", "chunk=3"]) == 2
+    assert (SWEEP_FOLDER / "method=edge/results.parquet").exists()
+    assert set(pd.read_csv(SWEEP_FOLDER / "compare.csv")["method"]) == {"random", "sensitivity"}
+    monkeypatch.undo()
+
+
+def test_shards_of_one_run_are_one_run(capsys, tmp_path):
+    assert main(["run", "-m", *FEW, "method=random", "gallery=0", "chunk=2", "shard=1/2,2/2"]) == 0
+    assert "Comparison" not in capsys.readouterr().out
+    assert main(["run", "-m", *FEW, "method=random,edge", "gallery=0", "chunk=2", "shard=1/2,2/2"]) == 0
+    assert "Comparison of 2 runs: efficientnet_lite0." in capsys.readouterr().out
+    kept = answer()
+    assert main(["run", "-m", *FEW, "method=random,edge", "gallery=0", "chunk=2", "shard=1/2", "seed=3"]) == 0
+    assert "Comparison" not in capsys.readouterr().out  # other shards owe chunks of both
+    assert answer() == kept
+
+
+def test_a_sweep_of_one_job_or_of_the_same_results_has_no_comparison(capsys):
+    assert main(["run", "-m", *FEW, "method=random", "gallery=0"]) == 0
+    said = capsys.readouterr()
+    assert "omparison" not in said.out + said.err
+    assert main(["run", "-m", *FEW, "method=random", "gallery=0,1"]) == 0
+    said = capsys.readouterr()
+    assert said.out.endswith("All 2 jobs are done.\n")
+    assert "No comparison of the jobs: two of the runs hold the same results of efficientnet_lite0 on " in said.err
+    assert "(random by removal, distance, in results/run/sweep/gallery=0 and results/run/sweep/gallery=1)" in said.err
+    assert not answer()
+
+
+def test_the_comparison_of_jobs_in_several_folders_lies_in_the_sweeps_own(capsys):
+    assert main(["run", "-m", *FEW, "method=random,edge", "gallery=0", "name=a,b"]) == 0
+    said = capsys.readouterr()
+    assert "No comparison of the jobs: two of the runs hold the same results" in said.err  # of a and of b
+    assert main(["run", "-m", *FEW, "method=random", "gallery=0", "seed=1,2", "output=here/${seed}/x"]) == 0
+    assert capsys.readouterr().out.endswith("\nThe comparison is written to results/run/sweep/\nAll 2 jobs are done.\n")
+    assert main(["run", "-m", *FEW, "method=random", "gallery=0", "seed=1,2", "output=here/${seed}"]) == 0
+    assert capsys.readouterr().out.endswith("\nThe comparison is written to here/\nAll 2 jobs are done.\n")
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (["nowhere"], "nowhere holds no results.parquet; name the folder that a run wrote, or one above it"),
+    (["results/a"], "a comparison takes two runs at least, and results/a holds one; name more folders"),
+    (["results/a", "results/a"], "a comparison takes two runs at least, and results/a, results/a holds one; name more"),
+    (["results", "--output", "results/a/efficientnet_lite0"], "results/a/efficientnet_lite0 is a run's own folder; na"),
+    (["results/a/efficientnet_lite0", "results/a/efficientnet_lite0/copy"], "is a run's own folder; name another for"),
+    (["results/a", "/"], "the folders have no common parent; name a folder for the comparison with --output"),
+    (["results/a", "results/copy"], "two of the runs hold the same results of efficientnet_lite0 on "),
+    ([], "the following arguments are required: folder; see rapbench compare --help"),
+])  # fmt: skip
+def test_runs_that_cannot_be_compared_are_refused_in_one_line(words, says, capsys):
+    assert main(["run", *FEW, "method=random", "name=a", "gallery=0"]) == 0
+    shutil.copytree("results/a", "results/copy")
+    capsys.readouterr()
+    assert main(["compare", *words]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_compare_writes_where_it_is_told(capsys):
+    for name in ("random", "edge"):
+        assert main(["run", *FEW, f"method={name}", f"name={name}", "gallery=0"]) == 0
+    assert main(["compare", "results/random", "results/edge", "--output", "to/here"]) == 0
+    assert capsys.readouterr().out.endswith("\nThe comparison is written to to/here/\n")
+    assert answer(Path("to/here")).keys() == set(ANSWER)
+    assert main(["compare", "results/random", "results/edge"]) == 0
+    assert answer(Path("results")).keys() == set(ANSWER)
+
+
 def test_a_launcher_that_is_not_installed_is_named_with_its_extra(capsys):
     assert main(["run", "-m", "launch=ray", "seed=0,1"]) == 2
     assert capsys.readouterr().err == "rapbench: launcher 'ray' is not installed: pip install 'rapbench[ray]'\n"
@@ -482,4 +687,6 @@ def test_jobs_side_by_side_on_the_cores(launch, capfd):
     assert main(["run", "-m", f"launch={launch}", "model=efficientnet_lite0", "method=random,edge", "subset.n=2",
                  "protocol=distance"]) == 0  # fmt: skip
     assert len(list(Path("results/run/sweep").glob("*/results.parquet"))) == 2
-    assert capfd.readouterr().out.endswith("All 2 jobs are done.\n")
+    out = capfd.readouterr().out
+    assert "Comparison of 2 runs: efficientnet_lite0." in out
+    assert out.endswith("The comparison is written to results/run/sweep/\nAll 2 jobs are done.\n")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from tabulate import tabulate
@@ -17,32 +17,36 @@ from rapbench.report.metric_plots import metrics_figure
 from rapbench.report.metric_tables import metric_blocks
 from rapbench.report.page.build import page
 from rapbench.report.published import published_table1
-from rapbench.report.tables import MINUS, NAMES, latex_blocks, markdown_blocks, terminal_blocks
-from rapbench.results.merged import merged, unpaired
+from rapbench.report.tables import MINUS, NAMES, latex_blocks, markdown_blocks, terminal_blocks, titled
+from rapbench.results.merged import Place, merged, places, unpaired
 from rapbench.results.ranks import PLACE, agreement
+from rapbench.results.results import Results
+from rapbench.results.run import Run
 from rapbench.spreadsheet import csv_text
-
-if TYPE_CHECKING:
-    from rapbench.results.results import Results
 
 FILES = ("compare.csv", "compare.md", "compare.tex", "compare.png", "compare.pdf", "compare.html", "ranks.csv",
          "agreement.csv", "tests.csv")  # fmt: skip
-RANKS = (
-    "Rank of each method by its mean over the steps, 1 the best. W: Kendall's coefficient of concordance, how far the "
-    "models agree on the order of the methods (1: wholly, 0: not at all)."
-)
+RANKS = "Rank of each method by its mean over the steps that all have, 1 the best."
+W = "W: Kendall's coefficient of concordance, how far the models agree on the order (1: wholly, 0: not at all)."
 
 
-def write_comparison(folder: Path, results: "Results") -> str:
+def write_comparison(folder: Path, results: Results, missing: Sequence[str] = ()) -> str:
     """Write the comparison of several runs into a folder and return its text for a terminal.
 
     Files: compare.csv (tidy: model, data, method, options, protocol, variant, metric, k, value, n, low, high), .md,
-    .tex, .png, .pdf and .html; ranks.csv and, of several models, agreement.csv; tests.csv where the runs are of the
-    same images. Those of an earlier comparison that are not written again go.
+    .tex, .png, .pdf and .html; ranks.csv and, of several models, agreement.csv; tests.csv where a model's runs are of
+    the same images. Those of an earlier comparison that are not written again go. missing: runs that should be there.
     """
-    whole = merged(results.runs)
-    why = unpaired(results.runs)
-    header = _header(results, why)
+    whole, found = merged(results.runs), places(results.runs)
+    with titled({label: title for place in found for label, title in place.run.titles.items()}):
+        return _written(folder, results, whole, found, missing)
+
+
+def _written(folder: Path, results: Results, whole: Run, found: Sequence[Place], missing: Sequence[str]) -> str:
+    paired = [run for place in found if not place.unpaired for run in place.runs]
+    pairs = Results(paired).compare() if paired else pd.DataFrame()
+    header = _header(results, found, bool(len(pairs)))
+    header += [f"Missing, as they are not done: {', '.join(missing)}."] if missing else []
     plain = [escape.markdown(line) for line in header]
     with tqdm(total=3 + len(whole.tables), desc="comparison", delay=2, leave=False) as bar:
         measured = []
@@ -54,7 +58,6 @@ def write_comparison(folder: Path, results: "Results") -> str:
         blocks = [block for one in measured for block in metric_blocks(one.means, one.protocol, one.info)]
         ranked = results.ranks()
         agreed = agreement(ranked)
-        pairs = pd.DataFrame() if why else results.compare()
         bar.update()
         files: dict[str, str | bytes] = {
             "compare.csv": csv_text(results.table().drop(columns="better")),
@@ -64,7 +67,8 @@ def write_comparison(folder: Path, results: "Results") -> str:
         }
         files |= {name: csv_text(table) for name, table in (("agreement.csv", agreed), ("tests.csv", pairs))
                   if len(table)}  # fmt: skip
-        files |= figure_files(metrics_figure(measured, header[0]), "compare")
+        title = header[0] if len(measured) > 1 else f"{measured[0].protocol}: {header[0][0].lower()}{header[0][1:]}"
+        files |= figure_files(metrics_figure(measured, title), "compare")
         bar.update()
         files["compare.html"] = _page(header, measured)
     for name, content in files.items():
@@ -75,10 +79,22 @@ def write_comparison(folder: Path, results: "Results") -> str:
     return "\n".join(escape.visible(line) for line in text.split("\n"))
 
 
-def _header(results: "Results", why: str) -> list[str]:
+def _header(results: Results, found: Sequence[Place], tested: bool) -> list[str]:
+    """Say what is compared, which methods are tested in pairs, and whether the models see the same images."""
     models = list(dict.fromkeys(run.model for run in results.runs))
     header = [f"Comparison of {len(results.runs)} runs: {', '.join(models)}."]
-    header.append("Tests are paired, on the same images." if not why else f"No paired tests: {why}.")
+    for place in found:
+        if place.unpaired:
+            where = f" of {place.run.model} on {place.run.data}" if len(found) > 1 else ""
+            header.append(f"No paired tests{where}: {place.unpaired}.")
+    if tested:
+        header.append("Tests are paired, on the same images; of methods of the same model.")
+    elif len(header) == 1:
+        header.append("No paired tests: there are no two methods of one model.")
+    header += [f"Could not be used on {run.model}: {', '.join(run.about['refused'])}."
+               for run in results.runs if run.about.get("refused")]  # fmt: skip
+    if len(found) > 1 and (apart := unpaired([place.run for place in found])):
+        header.append(f"Between models or data sets compare with care: {apart}.")
     return header
 
 
@@ -88,7 +104,8 @@ def _ranks(ranked: pd.DataFrame, agreed: pd.DataFrame, style: str = "pipe") -> l
         return []
     models = list(dict.fromkeys(ranked["model"]))
     many = len(models) > 1
-    parts = [f"{'### ' if style == 'pipe' else ''}Ranks", RANKS]
+    said = f"{RANKS} {W}" if len(agreed) else RANKS
+    parts = [f"{'### ' if style == 'pipe' else ''}Ranks", said]
     for place, part in ranked.groupby(PLACE, sort=False):
         wide = part.pivot(index="method", columns="model", values="rank")
         known = agreed[(agreed[PLACE] == list(place)).all(axis=1)].set_index("method") if many else agreed
@@ -114,5 +131,5 @@ def _rank(value: Any) -> str:
 def _page(header: Sequence[str], measured: Sequence[Measured]) -> str:
     nothing: Mapping[str, Any] = dict.fromkeys(("table", "paper", "pairs", "verdict", "distance", "aopc", "images",
                                                 "gallery"))  # fmt: skip
-    return page("Comparison", list(header), published=published_table1()[:0], provenance={}, why="", remarks={},
+    return page("Comparison", list(header), published=published_table1()[:0], provenance=None, why="", remarks={},
                 distance_remarks={}, aside="", others=measured, **nothing)  # fmt: skip

@@ -120,8 +120,13 @@ def k_axis(panel: Axes, ks: list[str]) -> dict[str, float]:
 
 
 def with_legend(figure: Figure, styles: dict[str, dict], strokes: list[Line2D]) -> Figure:
-    """Add the legend below the panels."""
+    """Add the legend below the panels, in as many columns as fit."""
     methods = [Line2D([], [], label=escape.figure(NAMES.get(name, name)), **style) for name, style in styles.items()]
-    columns = 3 if len(figure.axes) == 1 else 6
-    figure.legend(handles=methods + strokes, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
+    for columns in range(3 if len(figure.axes) == 1 else 6, 0, -1):
+        legend = figure.legend(
+            handles=methods + strokes, loc="outside lower center", ncols=columns, frameon=False, fontsize="small"
+        )
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
     return figure

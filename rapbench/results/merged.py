@@ -1,52 +1,69 @@
 """Several runs as one, whose rows are named by what they differ in."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from rapbench.errors import RapbenchError
 from rapbench.results.info import MethodInfo, ProtocolInfo, option_text
-from rapbench.results.run import Run
+from rapbench.results.run import KEYS, Run
 
-# Of a configuration: what a row is named by otherwise, and what moves no result or only its rounding.
-NAMED = {"model", "data", "method", "protocol", "output", "results", "shard", "chunk", "batch", "name", "gallery",
-         "heatmaps", "paper"}  # fmt: skip
+Value = TypeVar("Value")
+# Of a configuration: by what a row is named otherwise, and what names no row.
+OTHERWISE = {"method", "protocol", "model.name", "model.summary", "data.name", "data.summary", "output", "shard"}
+# What moves no result, or only its rounding; names rows only where their numbers differ and nothing else does.
+UNMOVED = {"name", "results", "chunk", "batch", "gallery", "heatmaps", "paper"}
+CELL = [key for key in KEYS if key != "label"]
 
 
-def merged(runs: Sequence[Run], *, paired: bool = False) -> Run:
+@dataclass(frozen=True)
+class Place:
+    """The runs of one model on one data set as one.
+
+    Parameters
+    ----------
+    run : Run
+        Its methods are named by title and options where these are not the default: `RAP (residual absolute)`.
+    methods : mapping of str to (str, str)
+        Each name's label and, as text, the options that are not the default and the settings that tell it apart.
+    unpaired : str
+        Why the methods of its runs cannot be compared input by input; empty where they can.
+    runs : sequence of Run
+        What `run` is made of, methods and protocols told apart.
+    """
+
+    run: Run
+    methods: Mapping[str, tuple[str, str]]
+    unpaired: str
+    runs: Sequence[Run]
+
+
+def places(runs: Sequence[Run]) -> list[Place]:
+    """Return the runs as one for each model and data set.
+
+    Raises RapbenchError for two runs with the same results, and for a row that is there twice with other numbers.
+    """
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in told_apart(runs):
+        groups.setdefault((run.model, run.data), []).append(run)
+    return [Place(_joined(group), {name: (label, run.options[label]) for run in group
+                                   for label, name in names(run).items()}, unpaired(group), group)
+            for group in groups.values()]  # fmt: skip
+
+
+def merged(runs: Sequence[Run]) -> Run:
     """Return the runs as one. Its methods are named by model and data, where these differ, and by their options.
 
-    paired: whether the rows are to be compared input by input. Raises RapbenchError where they cannot be, and where
-    runs have two results that nothing tells apart.
+    Raises RapbenchError as `places` does.
     """
-    if paired and (why := unpaired(runs)):
-        raise RapbenchError(f"no paired tests: {why}")
-    methods: dict[str, MethodInfo] = {}
-    protocols: dict[str, ProtocolInfo] = {}
-    tables: dict[str, list[pd.DataFrame]] = {}
-    numbers: dict[str, list[pd.DataFrame]] = {}
-    titles = _protocol_titles(runs)
-    for run, names in zip(runs, row_names(runs), strict=True):
-        for label, info in run.protocols.items():
-            title = titles[label, option_text(info.options)]
-            if protocols.setdefault(title, info) != info:
-                raise RapbenchError(f"protocol {label!r} has other metrics in {run.model} than in another run")
-            for found, mine in ((tables, run.tables), (numbers, run.numbers)):
-                if label in mine:
-                    found.setdefault(title, []).append(mine[label].assign(method=mine[label]["method"].map(names)))
-        for label, method in run.methods.items():
-            methods[names[label]] = replace(method, title="", options={})
-    models = list(dict.fromkeys(run.model for run in runs))
-    data = list(dict.fromkeys(run.data for run in runs))
-    joined = [{title: pd.concat(parts, ignore_index=True) for title, parts in found.items()}
-              for found in (tables, numbers)]  # fmt: skip
-    for title, table in joined[0].items():
-        twice = table[table.duplicated(["input", "method", "variant", "k"])]
-        if len(twice):
-            raise RapbenchError(f"{twice['method'].iloc[0]} is there twice by {title}; name different runs")
-    return Run(", ".join(models), ", ".join(data), methods, protocols, joined[0], joined[1])
+    found = [place.run for place in places(runs)]
+    many = [name for name in ("model", "data") if len({getattr(run, name) for run in found}) > 1]
+    if not many:
+        return _one([(run, {name: name for name in run.methods}) for run in found])
+    return _one([(run, {name: ": ".join([*(getattr(run, part) for part in many), method.title or name])
+                        for name, method in run.methods.items()}) for run in found])  # fmt: skip
 
 
 def unpaired(runs: Sequence[Run]) -> str:
@@ -61,49 +78,165 @@ def unpaired(runs: Sequence[Run]) -> str:
     return ""
 
 
-def row_names(runs: Sequence[Run]) -> list[dict[str, str]]:
-    """Return for each run what its methods are called among those of all the runs, by label."""
-    models, data = ({getattr(run, name) for run in runs} for name in ("model", "data"))
-    varied = list(_varied(runs))
-    counts: dict[str, int] = {}
-    names = []
+def names(run: Run) -> dict[str, str]:
+    """Return by label what a run's methods are called among others: the label, which the tables know, where it does.
+
+    With options it is what is read, such as `RAP (residual absolute)`.
+    """
+    return {label: _named(method.title or label, run.options[label].replace("=", " ")) if method.options else label
+            for label, method in run.methods.items()}  # fmt: skip
+
+
+def told_apart(runs: Sequence[Run]) -> list[Run]:
+    """Return runs in which no two results have the same model, data, method, options, protocol and variant.
+
+    A protocol's label tells its options where the runs differ in them. The options of a method that several runs have
+    tell the settings in which these runs differ, such as the seed.
+    """
+    if len(runs) == 1:
+        return list(runs)
+    found = _protocols_apart(runs)
+    found = _methods_apart(found, {*OTHERWISE, *UNMOVED}, differing=False)
+    return _methods_apart(found, OTHERWISE, differing=True)
+
+
+def _methods_apart(runs: list[Run], without: set[str], *, differing: bool) -> list[Run]:
+    """Add to the options of methods that several runs have the settings in which these runs differ.
+
+    without: settings that name nothing. differing: only of those that have different numbers.
+    """
+    alike: dict[tuple[str, str, str], list[tuple[int, str]]] = {}
+    for number, run in enumerate(runs):
+        for label, name in names(run).items():
+            alike.setdefault((run.model, run.data, name), []).append((number, label))
+    added: dict[tuple[int, str], dict[str, Any]] = {}
+    for rows in alike.values():
+        parts = [_rows(runs[number], label) for number, label in rows]
+        if len(rows) > 1 and not (differing and _agree(parts)):
+            settings = _varied([(runs[number], label) for number, label in rows], without)
+            added |= dict(zip(rows, settings, strict=True))
+    found = []
+    for number, run in enumerate(runs):
+        methods = {}
+        for label, method in run.methods.items():
+            new = added.get((number, label), {})
+            more = {f"run.{name}" if name in method.options else name: value for name, value in new.items()}
+            methods[label] = replace(method, options={**method.options, **more})
+        found.append(replace(run, methods=methods))
+    return found
+
+
+def _rows(run: Run, label: str) -> list[tuple[str, str, pd.DataFrame]]:
+    """Return a method's part of each table."""
+    return [(kind, protocol, table[table["method"] == label].assign(method=""))
+            for kind, tables in (("table", run.tables), ("numbers", run.numbers))
+            for protocol, table in tables.items()]  # fmt: skip
+
+
+def _agree(parts: Sequence[Sequence[tuple[str, str, pd.DataFrame]]]) -> bool:
+    """Whether results that are there several times are the same, to the last digit."""
+    found: dict[tuple[str, str], list[pd.DataFrame]] = {}
+    for part in parts:
+        for kind, protocol, table in part:
+            found.setdefault((kind, protocol), []).append(table)
+    wholes = [pd.concat(tables).drop_duplicates() for tables in found.values()]
+    return not any(whole.duplicated(CELL).any() for whole in wholes)
+
+
+def _joined(runs: Sequence[Run]) -> Run:
+    """Return runs of one model and data set as one."""
+    for number, run in enumerate(runs):
+        for other in runs[:number]:
+            if _same(run, other):
+                raise RapbenchError(
+                    f"two of the runs hold the same results of {run.model} on {run.data} "
+                    f"({', '.join(run.methods)} by {', '.join(run.tables)}{_written_to(other, run)}); name "
+                    "different runs"
+                )
+    return _one([(run, names(run)) for run in runs])
+
+
+def _written_to(*runs: Run) -> str:
+    """Say where runs wrote their results, as far as that is known."""
+    outputs = [run.about.get("config", {}).get("output") for run in runs]
+    return f", in {' and '.join(outputs)}" if all(outputs) else ""
+
+
+def _same(one: Run, other: Run) -> bool:
+    return names(one) == names(other) and all(
+        mine.keys() == theirs.keys() and all(mine[label].equals(theirs[label]) for label in mine)
+        for mine, theirs in ((one.tables, other.tables), (one.numbers, other.numbers))
+    )
+
+
+def _one(parts: Sequence[tuple[Run, Mapping[str, str]]]) -> Run:
+    """Return runs, each with its methods' new names, as one. A result that several have is there once."""
+    methods: dict[str, MethodInfo] = {}
+    protocols: dict[str, ProtocolInfo] = {}
+    found: tuple[dict[str, list[pd.DataFrame]], ...] = ({}, {})
+    for run, called in parts:
+        for label, info in run.protocols.items():
+            if protocols.setdefault(label, info) != info:
+                raise RapbenchError(f"protocol {label!r} has other metrics in {run.model} than in another run")
+            for tables, mine in zip(found, (run.tables, run.numbers), strict=True):
+                if label in mine:
+                    tables.setdefault(label, []).append(mine[label].assign(method=mine[label]["method"].map(called)))
+        for label, method in run.methods.items():
+            name = called[label]
+            methods[name] = replace(method, title=method.title if name == label else "", options={})
+    joined = [{label: pd.concat(tables, ignore_index=True) for label, tables in each.items()} for each in found]
+    for each in joined if len(parts) > 1 else ():
+        for label, table in each.items():
+            each[label] = once = table.drop_duplicates(ignore_index=True)
+            if len(twice := once[once.duplicated(CELL)]):
+                raise RapbenchError(
+                    f"{twice['method'].iloc[0]} is there twice by {label}, with other numbers, and no setting tells "
+                    "the two apart; name different runs"
+                )
+    model, data = (", ".join(dict.fromkeys(getattr(run, name) for run, _ in parts)) for name in ("model", "data"))
+    return Run(model, data, methods, protocols, joined[0], joined[1])
+
+
+def _protocols_apart(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs with each protocol called by its label and, where they differ in its options, by these."""
+    texts: dict[str, set[str]] = {}
     for run in runs:
-        place = [*([run.model] if len(models) > 1 else []), *([run.data] if len(data) > 1 else [])]
-        mine = {label: ": ".join([*place, _called(label, method)]) for label, method in run.methods.items()}
-        names.append(mine)
-        for name in mine.values():
-            counts[name] = counts.get(name, 0) + 1
-    return [{label: f"{name} [{text}]" if counts[name] > 1 and text else name for label, name in mine.items()}
-            for mine, text in zip(names, varied, strict=True)]  # fmt: skip
+        for label, info in run.protocols.items():
+            texts.setdefault(label, set()).add(option_text(info.options))
+    found = []
+    for run in runs:
+        called = {label: _named(label, option_text(info.options).replace("=", " ")) if len(texts[label]) > 1 else label
+                  for label, info in run.protocols.items()}  # fmt: skip
+        found.append(replace(run, protocols=_renamed(run.protocols, called), tables=_renamed(run.tables, called),
+                             numbers=_renamed(run.numbers, called)))  # fmt: skip
+    return found
 
 
-def _called(label: str, method: MethodInfo) -> str:
-    """Return a method's label, which the tables know; with options what is read, such as `RAP (residual absolute)`."""
-    options = option_text(method.options)
-    return _named(method.title or label, options.replace("=", " ")) if options else label
+def _renamed(values: Mapping[str, Value], called: Mapping[str, str]) -> dict[str, Value]:
+    return {called[label]: value for label, value in values.items()}
 
 
 def _named(label: str, options: str) -> str:
     return f"{label} ({options})" if options else label
 
 
-def _protocol_titles(runs: Sequence[Run]) -> dict[tuple[str, str], str]:
-    """Return what a protocol with its options is called: by its label where all runs have the same options."""
-    found: dict[str, dict[str, None]] = {}
-    for run in runs:
-        for label, info in run.protocols.items():
-            found.setdefault(label, {})[option_text(info.options)] = None
-    return {(label, text): _named(label, text) if len(texts) > 1 else label
-            for label, texts in found.items() for text in texts}  # fmt: skip
-
-
-def _varied(runs: Sequence[Run]) -> Iterator[str]:
-    """Yield each run's settings in which it differs from the others, and that name nothing else."""
-    configs = [dict(_flat(run.about.get("config", {}))) for run in runs]
-    keys = {key for config in configs for key in config if key.split(".")[0] not in NAMED}
-    differ = sorted(key for key in keys if len({repr(config.get(key)) for config in configs}) > 1)
+def _varied(rows: Sequence[tuple[Run, str]], without: set[str]) -> Iterator[dict[str, Any]]:
+    """Yield, for each of some runs' methods, the settings in which its run differs; first what the label stands for."""
+    configs = []
+    for run, label in rows:
+        entry = {"method": run.about.get("methods", {}).get(label, {}).get("name")}
+        configs.append(entry | {key: value for key, value in _flat(_settings(run))
+                                if key not in without and key.split(".")[0] not in without})  # fmt: skip
+    keys = {key: None for config in configs for key in config}
+    differ = [key for key in keys if len({repr(config.get(key)) for config in configs}) > 1]
     for config in configs:
-        yield ", ".join(f"{key}={config.get(key)}" for key in differ)
+        yield {key: config.get(key) for key in differ}
+
+
+def _settings(run: Run) -> Mapping[str, Any]:
+    """Return a run's configuration; of one that had none, its seed."""
+    config: Mapping[str, Any] | None = run.about.get("config")
+    return {"seed": run.about.get("seeds", {}).get("run")} if config is None else config
 
 
 def _flat(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,24 +9,26 @@ COLUMNS = [*PLACE, "method", "models", "mean_rank", "w", "p"]
 
 
 def scores(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one value per model, method and metric: its mean over the steps above 0 that are numbers.
+    """Return one value per model, method and metric: its mean over the steps above 0 that all the methods there have.
 
     Parameters
     ----------
     table : DataFrame
         As `Results.table` returns it. `all`, another number of pixels for each method, counts only where there is no
-        other step.
+        other step. A method without any number is left out; where the others share no step, all are.
 
     Returns
     -------
     DataFrame
         model, PLACE, method, better and value.
     """
-    known = table[(table["k"] != "0") & (table["better"] != "")]
-    keys = ["model", *PLACE, "method", "better"]
+    place, keys = ["model", *PLACE], ["model", *PLACE, "method", "better"]
+    known = table[(table["k"] != "0") & (table["better"] != "") & table["value"].notna()]
     numbers = known[known["k"] != "all"]
-    alone = known.merge(numbers[keys].drop_duplicates(), on=keys, how="left", indicator=True)
-    chosen = pd.concat([numbers, alone[alone["_merge"] == "left_only"]])
+    stepped = known[place].merge(numbers[place].drop_duplicates(), how="left", indicator="found")["found"] == "both"
+    chosen = known[(known["k"] != "all") | ~stepped.to_numpy()]
+    methods = chosen.groupby(place)["method"].transform("nunique")
+    chosen = chosen[chosen.groupby([*place, "k"])["method"].transform("nunique") == methods]
     return chosen.groupby(keys, sort=False)["value"].mean().reset_index()
 
 

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from rapbench.errors import RapbenchError, did_you_mean
-from rapbench.results.merged import merged
+from rapbench.results.merged import Place, merged, places, told_apart
 from rapbench.results.run import Run
 
 if TYPE_CHECKING:
@@ -44,14 +45,16 @@ class Results:
         """One row per number: model, data, input, label, method, options, protocol, variant, k, metric and value.
 
         `options` holds what is not the default; `variant` the sign or the order; `k` a number of pixels, a share or
-        `all`, empty for a number without steps; `value` is 0 or 1 for a share.
+        `all`, empty for a number without steps; `value` is 0 or 1 for a share. Where several runs have a method,
+        `options` also tells the settings in which these runs differ, such as the seed, and `protocol` the options of a
+        protocol in which they differ.
         """
-        frames = [run.frame for run in self.runs]
+        frames = [run.frame for run in told_apart(self.runs)]
         if len(frames) == 1:
             return frames[0].copy()
         texts = [name for name in frames[0] if name not in ("label", "value")]
         whole = pd.concat([frame.astype(dict.fromkeys(texts, object)) for frame in frames], ignore_index=True)
-        return whole.astype(dict.fromkeys(texts, "category"))
+        return whole.drop_duplicates(ignore_index=True).astype(dict.fromkeys(texts, "category"))
 
     def table(self) -> pd.DataFrame:
         """Return means over the inputs with 95 % intervals.
@@ -62,40 +65,52 @@ class Results:
             model, data, method, options, protocol, variant, metric, k, value (of a share in per cent), n (inputs with a
             value), low, high, and better: which value is, `higher`, `lower` or nothing.
         """
+        return self._named_table.drop(columns="name")
+
+    @cached_property
+    def _named_table(self) -> pd.DataFrame:
+        """`table` with what each row is called."""
         from rapbench.report.means import means
 
         parts = []
-        for run in self.runs:
+        for place in self._places:
+            run = place.run
             for label, info in run.protocols.items():
                 if label in run.tables and len(table := means(run, label)):
                     better = {metric.name: metric.better for metric in info.shown}
                     table["better"] = [better[metric].get(variant, "") for metric, variant in zip(
                         table["metric"], table["variant"], strict=True)]  # fmt: skip
-                    table["options"] = table["method"].map(run.options)
-                    parts.append(table.assign(model=run.model, data=run.data))
-        return pd.concat(parts, ignore_index=True)[TABLE] if parts else pd.DataFrame(columns=TABLE)
+                    known = table["method"].map(place.methods)
+                    parts.append(table.assign(name=table["method"], method=known.str[0], options=known.str[1],
+                                              model=run.model, data=run.data))  # fmt: skip
+        columns = [*TABLE, "name"]
+        return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
     def compare(self) -> pd.DataFrame:
         """Return paired tests of all pairs of methods of a model on the same inputs, cell by cell, across runs.
 
         McNemar's exact test for shares, Wilcoxon's signed ranks for other numbers; Holm-corrected over the pairs of a
-        cell. Raises RapbenchError where runs are of other inputs: there are no pairs.
+        cell. Raises RapbenchError where runs of one model are of other inputs: there are no pairs.
         """
         from rapbench.report.metric_files import tested
 
-        parts = []
-        for model in dict.fromkeys(run.model for run in self.runs):
-            whole = merged([run for run in self.runs if run.model == model], paired=True)
-            parts += [tested(whole, label).assign(model=model) for label in whole.tables]
+        for place in self._places:
+            if place.unpaired:
+                raise RapbenchError(f"no paired tests of {place.run.model}: {place.unpaired}")
+        parts = [tested(place.run, label).assign(model=place.run.model, data=place.run.data)
+                 for place in self._places for label in place.run.tables]  # fmt: skip
         found = pd.concat(parts, ignore_index=True)
         return found.rename(columns={"sign": "variant", "perturbation": "protocol"})
 
     def verdict(self) -> pd.DataFrame:
-        """Return each method against the controls, `random` and `edge`, or others that look at no model."""
+        """Return each method against the controls, `random` and `edge`, or others that look at no model.
+
+        The control may be in another run of the model on the same inputs.
+        """
         from rapbench.report.metric_files import judged
 
-        parts = [judged(run, label).assign(model=run.model, data=run.data)
-                 for run in self.runs for label in run.tables]  # fmt: skip
+        wholes = [run for place in self._places for run in (place.runs if place.unpaired else [place.run])]
+        parts = [judged(run, label).assign(model=run.model, data=run.data) for run in wholes for label in run.tables]
         found = pd.concat(parts, ignore_index=True)
         return found.rename(columns={"sign": "variant", "perturbation": "protocol"})
 
@@ -103,9 +118,8 @@ class Results:
         """Return the rank of each method by each metric in each model; see `rapbench.results.ranks`."""
         from rapbench.results.ranks import ranks
 
-        return ranks(self.table().assign(method=lambda table: [
-            f"{method} ({options})" if options else method
-            for method, options in zip(table["method"], table["options"], strict=True)]))  # fmt: skip
+        table = self._named_table
+        return ranks(table.assign(method=table["name"]))
 
     def plot(self, protocol: str | None = None) -> "Figure":
         """Return a figure of one protocol, the first by default: curves with 95 % bands, or points with intervals.
@@ -161,8 +175,12 @@ class Results:
             run.subset.save(place / "manifest.csv")
         return self.report(place)
 
-    def _merged(self, paired: bool = False) -> Run:
-        return self.runs[0] if len(self.runs) == 1 else merged(self.runs, paired=paired)
+    def _merged(self) -> Run:
+        return self.runs[0] if len(self.runs) == 1 else merged(self.runs)
+
+    @cached_property
+    def _places(self) -> list[Place]:
+        return places(self.runs)
 
     def __repr__(self) -> str:
         """Say what the results are of."""

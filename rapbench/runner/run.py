@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,27 @@ from rapbench.runner.spec import Spec
 from rapbench.values import named, options_of
 
 
-def run(config: DictConfig) -> str:
-    """Run what the configuration asks for, write the results to `config.output`, and return the text to show.
+@dataclass(frozen=True)
+class Ran:
+    """What came of a run.
+
+    Parameters
+    ----------
+    text : str
+        To be shown.
+    output : Path, or None
+        The folder in which its results are; None while other shards owe some.
+    refused : str
+        Which methods could not be used, and why; empty where all could.
+    """
+
+    text: str
+    output: Path | None
+    refused: str
+
+
+def run(config: DictConfig) -> Ran:
+    """Run what the configuration asks for, and write the results to `config.output`.
 
     Raises RapbenchError for anything that the user can mend. Finished chunks stay in the store whatever happens.
     """
@@ -58,10 +78,8 @@ def run(config: DictConfig) -> str:
         )
     else:
         text = _write(config, job, refused, started, time.monotonic() - clock)
-    if refused:
-        print(text)
-        raise RapbenchError(f"{len(refused)} of {len(job.methods)} methods could not be used: {_reasons(refused)}")
-    return text
+    of = f"{len(refused)} of {len(job.methods)} methods could not be used: {_reasons(refused)}" if refused else ""
+    return Ran(text, None if unfinished else Path(config.output), of)
 
 
 def prepared(config: DictConfig) -> tuple[Callable[[Size], Job], Size]:

@@ -36,7 +36,7 @@ def page(
     aopc: pd.DataFrame | None,
     images: pd.DataFrame | None,
     gallery: Gallery | None,
-    provenance: dict[str, Any],
+    provenance: dict[str, Any] | None,
     why: str,
     remarks: Notes,
     distance_remarks: Notes,
@@ -47,9 +47,9 @@ def page(
 
     table, paper, pairs, verdict, distance, aopc: of `table1`, `beside_paper`, `pair_tests`, `verdicts`,
     `distance_table`, `regions.aopc`, or None. published: the paper's Table I, as far as it is shown. images: per-image
-    results, for what the gallery's images became. why: there is no verdict, where it is empty. remarks,
-    distance_remarks: below each sign's tables. aside: why the paper's numbers, or some, are not shown. others: the
-    means of protocols that have no layout of their own here.
+    results, for what the gallery's images became. provenance: None for a page of several runs. why: there is no
+    verdict, where it is empty. remarks, distance_remarks: below each sign's tables. aside: why the paper's numbers, or
+    some, are not shown. others: the means of protocols that have no layout of their own here.
     """
     frames = [table, distance, aopc, *(one.means for one in others)]
     methods = pd.concat([frame["method"] for frame in frames if frame is not None])
@@ -113,7 +113,8 @@ def page(
         sections=[*there, ("provenance", "Provenance")],
         controls=data["controls"],
         has_paper=paper is not None and len(paper) > 0,
-        provenance=_provenance(provenance),
+        provenance=_provenance(provenance or {}),
+        several=provenance is None,
         aside=aside,
         style=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # ours, as are the scripts
         script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
