@@ -22,7 +22,7 @@ from rapbench.values import check_values, options_of
 
 
 def choices(section: DictConfig, registry: Registry[Any]) -> list[Choice]:
-    """Return what a config section asks for: a label, the registry name and options.
+    """Return what a config section asks for: a label, the registry name, options, and a method's title in tables.
 
     Raises RapbenchError for an unknown name, an unknown option, or a value that it cannot have.
     """
@@ -32,9 +32,10 @@ def choices(section: DictConfig, registry: Registry[Any]) -> list[Choice]:
         if not isinstance(settings, dict) or "name" not in settings:
             raise RapbenchError(f"{registry.kind} {label!r} must be a mapping with a name, got {settings!r}")
         entry = registry[settings["name"]]
-        options = options_of(settings)
+        options = options_of(settings, registry.kind)
         entry.check(options)
-        chosen.append(Choice(label, entry, options))
+        title = settings.get("title", "") if registry.kind == "method" else ""
+        chosen.append(Choice(label, entry, options, title=title))
     return chosen
 
 

@@ -31,9 +31,10 @@ def check_labels(registry: Registry[Any], chosen: Sequence[Choice]) -> None:
 
 
 def titles(methods: Iterable[Choice]) -> dict[str, str]:
-    """Return by label what the methods that state a title are called; under another label than its own none is."""
-    return {choice.label: choice.entry.facts.title for choice in methods
-            if choice.label == choice.entry.label and choice.entry.facts.title}  # fmt: skip
+    """Return by label what methods are called that are given a title, or state one and go by their own label."""
+    stated = {choice.label: choice.entry.facts.title for choice in methods if choice.label == choice.entry.label}
+    given = {choice.label: choice.title for choice in methods if choice.title}
+    return {label: title for label, title in (stated | given).items() if title}
 
 
 def check_measures(protocols: Sequence[Choice]) -> None:
