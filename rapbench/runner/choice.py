@@ -58,15 +58,16 @@ def check_ready(methods: Sequence[Choice]) -> None:
                 raise RapbenchError(f"method {choice.label!r}: {error}") from error
 
 
-def matched(choice: Choice, rows: Sequence[Row], space: Sequence[int]) -> Choice:
+def matched(choice: Choice, rows: Sequence[Row], space: Sequence[int], order: Sequence[Row] | None = None) -> Choice:
     """Return a method with ready-made heatmaps with those of a run's images, and their SHA-256; any other as it is.
 
-    Raises RapbenchError for an image without a heatmap, and for a heatmap that cannot be used.
+    order: all images in the order of a stack of heatmaps; `rows` by default. Raises RapbenchError for an image without
+    a heatmap, and for a heatmap that cannot be used.
     """
     if not isinstance(choice.entry, ReadyMade):
         return choice
     try:
-        entry = choice.entry.match(rows, space, choice.set_to("signs"))
+        entry = choice.entry.match(rows, space, choice.set_to("signs"), order)
     except RapbenchError as error:
         raise RapbenchError(f"method {choice.label!r}: {error}") from error
     known = entry.matched

@@ -20,7 +20,7 @@ def check_labels(registry: Registry[Any], chosen: Sequence[Choice]) -> None:
         if label in registry and registry[label].function is not choice.entry.function:
             raise RapbenchError(
                 f"{registry.kind} {label!r} is set to {choice.entry.name}, and would be shown as what it is not; give "
-                f"{choice.entry.name} a label of its own: '+{registry.kind}.my_{label}={{name: ...}}'"
+                f"{choice.entry.name} a label of its own, such as my_{label}"
             )
         name = stated.get(label) or NAMES.get(label, label)
         if name in shown:
@@ -41,7 +41,7 @@ def check_measures(protocols: Sequence[Choice]) -> None:
     """Raise RapbenchError for several protocols that measure D_K: a report has one table of it."""
     measures = [choice.label for choice in protocols if layout_of(ProtocolInfo.of(choice.protocol)) == DISTANCE]
     if len(measures) > 1:
-        raise RapbenchError(f"protocols {' and '.join(measures)} both measure D_K; give each a run of its own (name=)")
+        raise RapbenchError(f"protocols {' and '.join(measures)} both measure D_K; give each a run of its own")
 
 
 def is_control(method: Choice) -> bool:
