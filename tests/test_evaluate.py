@@ -64,6 +64,11 @@ def same(one: pd.DataFrame, other: pd.DataFrame, but: tuple[str, ...] = ()) -> N
     pd.testing.assert_frame_equal(one.drop(columns=list(but)), other.drop(columns=list(but)))
 
 
+def scaled(model, x, targets, *, by=1, floor: float = 0.0):
+    """A user's own method with options, one without an annotation."""
+    return (x * by).clamp(min=floor)
+
+
 # The numbers are those of `rapbench run`
 
 
@@ -124,6 +129,7 @@ FORMS = {
     "one with options": (("rap", {"flow": "normal"}), "rap"),
     "labels": ({"theirs": ("rap", {"flow": "normal"})}, "theirs"),
     "labelled function": ({"theirs": mine}, "theirs"),
+    "function with options": ([(scaled, {"by": -1, "floor": 0.5})], "scaled"),
     "heatmaps": ([rapbench.Heatmaps(torch.ones(COUNT, 12, 20))], "heatmaps"),
     "labelled heatmaps": ({"theirs": rapbench.Heatmaps(np.ones((COUNT, 12, 20)))}, "theirs"),
 }
@@ -134,7 +140,8 @@ def test_forms_of_methods(form):
     methods, label = FORMS[form]
     run = evaluated(methods).runs[0]
     assert list(run.methods) == [label]
-    assert run.options[label] == ("flow=normal" if "options" in form or form == "labels" else "")
+    text = {"function with options": "by=-1, floor=0.5", "labels": "flow=normal"}
+    assert run.options[label] == text.get(form, "flow=normal" if "options" in form else "")
 
 
 def test_a_function_is_asked_for_the_label_and_its_relevance_counts():
@@ -341,6 +348,8 @@ BAD = {
     "two methods": ({"methods": ["rap", ("rap", {"flow": "normal"})]}, "two methods are called 'rap'"),
     "option": ({"methods": [("rap", {"fow": "normal"})]}, "no option 'fow' (did you mean 'flow'?)"),
     "option's value": ({"methods": [("rap", {"flow": "up"})]}, "flow='up'"),
+    "own option's value": ({"methods": [(scaled, {"floor": "low"})]}, "floor='low'"),
+    "own option": ({"methods": [(mine, {"by": 2})]}, "no option 'by'"),
     "option's name": ({"methods": [("rap", {1: "up"})]}, "must be named by texts"),
     "label": ({"methods": {1: "rap"}}, "a method's label=1 is not a name"),
     "label's lines": ({"methods": {"a\nb": "rap"}}, "text on one line"),
