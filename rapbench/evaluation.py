@@ -1,9 +1,8 @@
 """`rapbench.evaluate`: attribution methods through evaluation protocols, from Python."""
 
-import copy
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,29 +14,35 @@ from torch import nn
 from torch.utils.data import Dataset as TorchDataset
 
 from rapbench.data import load_data
-from rapbench.data._dataset import Dataset
+from rapbench.data._dataset import UNLABELLED, Dataset
+from rapbench.data._manifest import Row
 from rapbench.data._whole import whole_subset
 from rapbench.errors import RapbenchError
 from rapbench.heatmaps import Heatmaps
 from rapbench.layout import placed
 from rapbench.methods import methods as METHODS
 from rapbench.model import Model
+from rapbench.paths import check_folder
 from rapbench.precision import Precision
 from rapbench.protocols import protocols as PROTOCOLS
 from rapbench.results.results import Results
 from rapbench.runner.choice import check_space, matched, with_files
+from rapbench.runner.chosen import Choice
 from rapbench.runner.compatible import check_classes, check_subset, logits_of
+from rapbench.runner.describe import for_print, remarks, which_inputs
 from rapbench.runner.device import default_batch, default_chunk, device_called
 from rapbench.runner.draw import drawn
 from rapbench.runner.given import given_methods, given_protocols
 from rapbench.runner.input_shape import input_shape
 from rapbench.runner.job import Job, Size
 from rapbench.runner.k_limits import within
-from rapbench.runner.labels import check_labels
+from rapbench.runner.labels import check_labels, check_measures
 from rapbench.runner.memory import compute
 from rapbench.runner.provenance import provenance_of_job
 from rapbench.runner.shard import Shard
 from rapbench.runner.spec import Spec
+from rapbench.tensors import what_is
+from rapbench.values import MOST
 from rapbench.zoo import load_model
 
 N = 500  # images of a data set of files
@@ -76,7 +81,8 @@ def evaluate(
     protocols : list or mapping
         Names, subclasses of Protocol or instances, likewise.
     heatmaps : mapping of str to Tensor or path, optional
-        Ready-made heatmaps by label, (N, *space) or (N, C, *space), or files of them, see `Heatmaps`.
+        Ready-made heatmaps by label, (N, *space) or (N, C, *space) in the order of the inputs, or files of them, see
+        `Heatmaps`.
     n : int, optional
         Evaluate this many inputs that the model classifies correctly, drawn by the seed. By default all that are
         given, of a data set of files 500.
@@ -109,46 +115,55 @@ def evaluate(
     """
     started, clock = datetime.now(UTC), time.monotonic()
     chosen = given_methods(methods)
-    if heatmaps:
-        chosen += given_methods({label: Heatmaps(source) for label, source in heatmaps.items()})
+    if heatmaps is not None:
+        chosen += _ready_made(heatmaps, chosen)
     asked = given_protocols(protocols)
     for choice in asked:
         _ = choice.protocol  # which checks its options together
     check_labels(METHODS, chosen)
     check_labels(PROTOCOLS, asked)
+    check_measures(asked)
     spec = Spec(seed=_whole("seed", seed, 0), precision=_precision(precision))
+    _check_store(store)
     place = device_called(device)
+    size = Size(
+        default_chunk(place) if chunk is None else _whole("chunk", chunk, 1),
+        default_batch(place) if batch is None else _whole("batch", batch, 1),
+    )
+    count = None if n is None else _whole("n", n, 1)
     network, dataset = _model(model, place), _dataset(inputs, labels)
     shape = input_shape(network, dataset)
-    asked = within(asked, shape[1:])
-    check_space(asked, shape[1:], network)
+    fitting = within(asked, shape[1:])
+    check_space(fitting, shape[1:], network)
     classes = logits_of(network, shape, place)
     check_classes([(network.facts.name, classes)], dataset)
     chosen = [with_files(choice, network) for choice in chosen]
     with ExitStack() as stack:
         kept = Path(store) if store is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        if n is None and dataset.shape is not None:
+        whole = count is None and dataset.shape is not None
+        if whole:
             subset = whole_subset(network, dataset, place)
         else:
-            subset = drawn([network], dataset, N if n is None else _whole("n", n, 1), seed, place, kept)
+            subset = drawn([network], dataset, count or N, seed, place, kept)
         check_subset(network, classes, subset)
-        chosen = [matched(choice, subset.rows, shape[1:]) for choice in chosen]
+        chosen = [matched(choice, subset.rows, shape[1:], _order(dataset)) for choice in chosen]
 
         def job_of(size: Size) -> Job:
-            return Job(spec, network, dataset, subset, place, kept, chosen, asked, Shard.called(None), size)
+            return Job(spec, network, dataset, subset, place, kept, chosen, fitting, Shard.called(None), size)
 
-        size = Size(
-            _whole("chunk", default_chunk(place) if chunk is None else chunk, 1),
-            _whole("batch", default_batch(place) if batch is None else batch, 1),
-        )
         job, refused = compute(job_of, size)
         if refused.keys() == job.methods.keys():
             raise RapbenchError("; ".join(f"{label}: {reason}" for label, reason in refused.items()))
         run = job.results()
     facts = network.facts
-    header = [f"{facts.name}: {facts.architecture}, weights from {facts.source}.",
-              f"n = {len(subset.rows)} of {dataset.description}."]  # fmt: skip
-    about = {"header": header} | provenance_of_job(job, refused, started, time.monotonic() - clock)
+    which = "all of them" if whole else f"drawn with seed {seed}: {which_inputs(dataset, subset)}"
+    if whole and dataset.samples[0].label == UNLABELLED:
+        which += ", labelled with what the model predicts"
+    named = [f"{facts.name}: {facts.architecture}, weights from {facts.source}.",
+             f"n = {len(subset.rows)} of {dataset.description}, {which}."]  # fmt: skip
+    more, left_out = remarks(job, asked, refused)
+    about = {"header": [*named, *more, *left_out], "caption": for_print([*named, *more])}
+    about |= provenance_of_job(job, refused, started, time.monotonic() - clock)
     return Results([replace(run, about=about, subset=subset)])
 
 
@@ -156,10 +171,35 @@ def _model(given: Any, device: torch.device) -> Model:
     if isinstance(given, str):
         model = load_model(given)
     elif isinstance(given, Model):
-        model = copy.deepcopy(given)  # which may be laid out otherwise, or go to another device
+        model = given.apart()
     else:
         model = Model(given)
     return placed(model, device)
+
+
+def _ready_made(heatmaps: Any, others: Sequence[Choice]) -> list[Choice]:
+    if not isinstance(heatmaps, Mapping):
+        what = "heatmaps= must be a mapping of labels to tensors or files: heatmaps={'theirs': maps}"
+        raise RapbenchError(f"{what}, got {what_is(heatmaps)}")
+    found = given_methods({label: Heatmaps(source) for label, source in heatmaps.items()}) if heatmaps else []
+    if twice := {choice.label for choice in others} & {choice.label for choice in found}:
+        raise RapbenchError(f"a method and heatmaps are both called {min(twice)!r}; give one another label")
+    return found
+
+
+def _order(dataset: Dataset) -> list[Row] | None:
+    """Return the inputs in the order of a stack of heatmaps: of tensors that of the data, else the subset's (None)."""
+    if dataset.shape is None:
+        return None
+    return [Row(it.file, it.label, dataset.sha256(it.file), 0.0, "", "") for it in dataset.samples]
+
+
+def _check_store(store: Any) -> None:
+    if store is None:
+        return
+    if not isinstance(store, (str, Path)):
+        raise RapbenchError(f"store= must be a path, got {what_is(store)}")
+    check_folder(str(store), "store", read=Path(store).is_dir())
 
 
 def _dataset(inputs: Any, labels: Any) -> Dataset:
@@ -181,6 +221,6 @@ def _precision(name: str) -> Precision:
 
 
 def _whole(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise RapbenchError(f"{name}={value!r} must be a whole number, {least} or more")
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST:
+        raise RapbenchError(f"{name}={value!r:.60} must be a whole number of 64 bits, {least} or more")
     return value

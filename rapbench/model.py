@@ -125,6 +125,12 @@ class Model(nn.Module):
             raise RapbenchError(f"{self.facts.name} stays in eval mode; train the module and make a new Model of it")
         return super().train(mode)
 
+    def apart(self) -> "Model":
+        """Return this model with a copy of its network, which can be moved while this one's stays where it is."""
+        other = copy.copy(self)
+        other._modules = self._modules | {"network": _copy(self.network)}
+        return other
+
     @property
     def space(self) -> tuple[int, ...] | None:
         """The spatial shape of an input; None where the model does not state it."""

@@ -71,7 +71,8 @@ class Entry(Generic[Facts]):
 
         Raises RapbenchError for an unknown option or a value of the wrong type.
         """
-        annotations = {name: parameter.annotation for name, parameter in self._parameters().items()}
+        annotations = {name: Any if parameter.annotation is parameter.empty else parameter.annotation
+                       for name, parameter in self._parameters().items()}  # fmt: skip
         check_options(self.kind, self.name, annotations, options)
         return self.options | options
 

@@ -12,6 +12,7 @@ from rapbench.declared import check_declared
 from rapbench.errors import RapbenchError
 from rapbench.paths import STORE, check_folder, check_name
 from rapbench.protocols._ks import check_ks
+from rapbench.reading import CONTROL, is_text
 from rapbench.registries import REGISTRIES
 from rapbench.runner.shard import Shard
 
@@ -70,12 +71,22 @@ def check_part(group: str, label: str, settings: Any) -> None:
             check_ks(settings["k"])
         except RapbenchError as error:
             raise RapbenchError(f"protocol {label!r}: {error}") from error
-    check_declared(kind, REGISTRIES[group].package, settings["name"], options_of(settings))
+    if group == "method":
+        _check_title(label, settings.get("title", label))
+    check_declared(kind, REGISTRIES[group].package, settings["name"], options_of(settings, group))
 
 
-def options_of(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the options among a config's settings: what is neither its name nor its summary."""
-    return {key: value for key, value in settings.items() if key not in ("name", "summary")}
+def options_of(settings: dict[str, Any], group: str = "") -> dict[str, Any]:
+    """Return the options among a config's settings: what is neither its name nor its summary, nor a method's title."""
+    others = ("name", "summary", "title") if group == "method" else ("name", "summary")
+    return {key: value for key, value in settings.items() if key not in others}
+
+
+def _check_title(label: str, title: Any) -> None:
+    if not isinstance(title, str) or not title.strip() or not is_text(title) or CONTROL.search(title):
+        raise RapbenchError(
+            f"method {label!r}: title={title!r:.60} must be text on one line, as tables call the method"
+        )
 
 
 def named(entry: Any) -> dict[str, Any]:

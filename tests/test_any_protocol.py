@@ -9,56 +9,14 @@ import pandas as pd
 import pytest
 
 from rapbench.cli import main
+from rapbench.protocols import protocols
 from rapbench.results.file import NAME, read
 from tests.own import Own
+from tests.pages import blocks
 
-# What a user writes: under 60 lines. K = 0, the blurred image, is asked like any other.
-INSERTION = '''
-"""Insertion (Petsiuk et al. 2018): pixels are put back onto a blurred image, most relevant first."""
-from dataclasses import dataclass
-from typing import ClassVar
-
-import numpy as np
-import torch
-import rapbench
-from rapbench.protocols.regions import gaussian_blur
-
-
-@rapbench.protocols.register("insertion")
-@dataclass(frozen=True, kw_only=True)
-class Insertion(rapbench.Protocol):
-    """steps: into how many the pixels are divided. sigma: of the blur, in pixels."""
-
-    metrics: ClassVar = (
-        rapbench.Metric("probability", {"": "higher"}, title="probability of the target", axis="share", decimals=3),
-        rapbench.Metric("accuracy", {"": "higher"}, unit="%", kind="share", axis="share", decimals=1),
-    )
-    summaries: ClassVar = (rapbench.Metric("auc", {"": "higher"}, title="area under the curve", axis=None, decimals=3),)
-    step_name: ClassVar[str] = "share of pixels inserted"
-
-    steps: int = 4
-    sigma: float = 5.0
-
-    def variants(self, signs):
-        return {"": [step / self.steps for step in range(self.steps + 1)]} if "positive" in signs else {}
-
-    def evaluate(self, batch, variant, steps):
-        n = batch.heatmaps[0].numel()
-        ranks = batch.heatmaps.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-        ranks = ranks.view(len(ranks), 1, *batch.heatmaps.shape[1:])
-        blurred = batch.once(("blurred", self.sigma), lambda: gaussian_blur(batch.inputs, self.sigma))
-        counts = torch.tensor([round(n * share) for share in steps], device=batch.inputs.device)
-
-        def changed(rows, columns):
-            there = ranks[rows] < counts[columns].view(-1, *[1] * (batch.inputs.dim() - 1))
-            return torch.where(there, batch.inputs[rows], blurred[rows])
-
-        answers = batch.ask(changed, steps, zero="asked")
-        return {"probability": answers.probability, "accuracy": answers.correct}
-
-    def summary(self, curves, steps):
-        return {"auc": np.trapezoid(curves["probability"], np.array(steps, dtype=float), axis=1)}
-'''
+# What a user writes, as the page on it shows: under 60 lines. K = 0, the blurred image, is asked like any other.
+PAGE = "docs/adding-a-protocol.md"
+INSERTION = next(block.content for block in blocks(PAGE) if block.file == "own_insertion.py")
 RUN = ["run", "model=efficientnet_lite0", "method=[sensitivity,random]", "protocol=[own_insertion:insertion]",
        "subset.n=12", "name=own"]  # fmt: skip
 FOLDER = Path("results/own/efficientnet_lite0")
@@ -74,6 +32,7 @@ def folder(tmp_path_factory):
         assert main(RUN) == 0
         yield own.folder / FOLDER
         own.forget()
+    protocols._entries.pop(LABEL)  # entered before each test's own care for the registries begins
 
 
 def test_its_numbers_are_right(folder):

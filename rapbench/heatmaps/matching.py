@@ -35,22 +35,23 @@ def in_folder(folder: Path, rows: Sequence[Row]) -> list[Stored]:
     return [_only(path) for path in _each(f"{folder}", rows, find)]
 
 
-def by_name(where: str, arrays: Mapping[str, Stored], rows: Sequence[Row]) -> list[Stored]:
+def by_name(where: str, arrays: Mapping[str, Stored], rows: Sequence[Row], order: Sequence[Row]) -> list[Stored]:
     """Return each image's heatmap among arrays by name; the only one of all is a stack. Raises RapbenchError."""
-    if len(arrays) == 1 and not any(name in arrays for row in rows for name in names_of(row)):
-        return stacked(next(iter(arrays.values())), rows)
+    if len(arrays) == 1 and not any(name in arrays for row in order for name in names_of(row)):
+        return stacked(next(iter(arrays.values())), rows, order)
     return [arrays[name] for name in _each(where, rows, lambda name: [name] if name in arrays else [])]
 
 
-def stacked(stack: Stored, rows: Sequence[Row]) -> list[Stored]:
-    """Return each image's heatmap in a stack, in the subset's order. Raises RapbenchError for another number."""
-    if not stack.shape or stack.shape[0] != len(rows):
+def stacked(stack: Stored, rows: Sequence[Row], order: Sequence[Row]) -> list[Stored]:
+    """Return each image's heatmap in a stack, whose order is given. Raises RapbenchError for another number."""
+    if not stack.shape or stack.shape[0] != len(order):
         count = stack.shape[0] if stack.shape else 0
         raise RapbenchError(
-            f"{stack.where} has shape {stack.shape}: {count:,} heatmaps, and the run has {len(rows):,} images; a stack "
-            "has one for each, in the order of the run's manifest.csv (subset.manifest=)"
+            f"{stack.where} has shape {stack.shape}: {count:,} heatmaps, and the run has {len(order):,} images; a "
+            "stack has one for each, in the order of the run's manifest.csv (subset.manifest=), in Python of the inputs"
         )
-    return [stack.part(place) for place in range(len(rows))]
+    places = {row.file: place for place, row in enumerate(order)}
+    return [stack.part(places[row.file]) for row in rows]
 
 
 def names_of(row: Row) -> list[str]:

@@ -105,7 +105,7 @@ class Heatmaps:
         if not ENDING.search(self._path.name):
             raise RapbenchError(f"heatmaps: {self._path} must be a folder, or a .npy, .safetensors or .pt file")
 
-    def match(self, rows: "Sequence[Row]", space: Sequence[int]) -> Matched:
+    def match(self, rows: "Sequence[Row]", space: Sequence[int], order: "Sequence[Row] | None" = None) -> Matched:
         """Find, read and check the heatmap of every image; none is kept in memory.
 
         Parameters
@@ -114,6 +114,8 @@ class Heatmaps:
             The images, each with its `file` and `sha256`.
         space : sequence of int
             The spatial dimensions of the model's inputs.
+        order : sequence of manifest rows, optional
+            All images that a stack has a heatmap for, in its order; `rows` by default.
 
         Raises
         ------
@@ -124,7 +126,7 @@ class Heatmaps:
 
         space = tuple(space)
         digest, maps, signs = hashlib.sha256(repr(space).encode()), {}, set()
-        matched = self._stored(rows)
+        matched = self._stored(rows, rows if order is None else order)
         pairs = zip(rows, matched, strict=True)
         for row, stored in tqdm(pairs, desc=f"heatmaps · {self.label}", total=len(matched), delay=2, leave=False):
             values = _read(stored, space, row)
@@ -146,7 +148,7 @@ class Heatmaps:
         except RuntimeError:  # no home
             return Path(self.source)
 
-    def _stored(self, rows: "Sequence[Row]") -> "list[Stored]":
+    def _stored(self, rows: "Sequence[Row]", order: "Sequence[Row]") -> "list[Stored]":
         from rapbench.heatmaps.matching import by_name, in_folder, stacked
         from rapbench.heatmaps.stored import Stored, in_memory, open_stored
 
@@ -162,7 +164,7 @@ class Heatmaps:
             )
         else:
             found, where = in_memory(self.source, "heatmaps"), ""
-        return stacked(found, rows) if isinstance(found, Stored) else by_name(where, found, rows)
+        return stacked(found, rows, order) if isinstance(found, Stored) else by_name(where, found, rows, order)
 
 
 def _read(stored: "Stored", space: tuple[int, ...], row: "Row") -> "Tensor":

@@ -36,13 +36,19 @@ class ReadyMade(Entry[MethodFacts]):
         name = f"{PREFIX}:{source.source}" if isinstance(source.source, str) else PREFIX
         return cls("method", name, heatmaps, MethodFacts(passes=0), source)
 
-    def match(self, rows: "Sequence[Row]", space: Sequence[int], signs: Sequence[Sign] | None) -> "ReadyMade":
+    def match(
+        self,
+        rows: "Sequence[Row]",
+        space: Sequence[int],
+        signs: Sequence[Sign] | None,
+        order: "Sequence[Row] | None" = None,
+    ) -> "ReadyMade":
         """Return the entry with the heatmaps of a run's images; it is known by their content, wherever they lie.
 
-        signs: those to evaluate, None for those that the source states or has. Raises as `Heatmaps.match`.
+        signs: those to evaluate, None for those that the source states or has. The rest as of `Heatmaps.match`.
         """
         source = Heatmaps(self.source.source, signs=self.source.signs if signs is None else signs)
-        matched = source.match(rows, space)
+        matched = source.match(rows, space, order)
         facts = replace(self.facts, signs=matched.signs)
         return replace(self, name=PREFIX, facts=facts, source=source, matched=matched)
 

@@ -38,9 +38,9 @@ FILES = (
 def write_report(folder: Path, run: Run, header: list[str], about: About | None = None) -> str:
     """Write the tables, figures and the page of a run into `folder` and return their text for a terminal.
 
-    header: sentences on what was run. about: what else is to be known of the run; by default what the folder's
-    provenance.json tells, which goes into the page too, as does a gallery that lies there. Each file appears whole or
-    not at all; those of an earlier report that are not written again go.
+    header: sentences on what was run. about: what else is to be known of the run; by default what its provenance
+    tells, or else the folder's provenance.json, which goes into the page too, as does a gallery that lies there. Each
+    file appears whole or not at all; those of an earlier report that are not written again go.
     """
     with titled(run.titles):
         return _written(folder, run, header, about)
@@ -48,7 +48,7 @@ def write_report(folder: Path, run: Run, header: list[str], about: About | None 
 
 def _written(folder: Path, run: Run, header: list[str], about: About | None) -> str:
     images, distances, regions = (laid_out(run, layout) for layout in (PERTURBATION, DISTANCE, REGIONS))
-    provenance = provenance_of(folder)
+    provenance = dict(run.about) or provenance_of(folder)
     about = about or About.of(provenance)
     title = header[0] if header else ""
     caption = list(about.caption)

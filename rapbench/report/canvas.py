@@ -11,6 +11,16 @@ logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every gl
 NO_DATE = {"png": None, "pdf": {"CreationDate": None}}
 
 
+class Shown(Figure):
+    """A figure that a notebook shows, whether it has imported pyplot or not."""
+
+    def _repr_png_(self) -> bytes:
+        """Return the picture, as a notebook asks for it."""
+        buffer = io.BytesIO()
+        self.savefig(buffer, dpi=80, format="png", metadata=NO_DATE["png"])
+        return buffer.getvalue()
+
+
 def figure_files(figure: Figure, stem: str, dpi: int = 150) -> dict[str, bytes]:
     """Return STEM.png and STEM.pdf, which has its fonts in it. dpi: of the PNG, and of pictures in the PDF."""
     files: dict[str, bytes] = {}

@@ -10,6 +10,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from rapbench.report import escape
+from rapbench.report.canvas import Shown
 from rapbench.report.tables import FIRST, METRIC_NAMES, NAMES, ordered
 
 # Paul Tol's "muted" scheme: nine hues that colour-blind readers tell apart, one for each method known here; then black.
@@ -96,7 +97,7 @@ def broken(line: pd.DataFrame) -> list[pd.DataFrame]:
 def panel_grid(rows: int, columns: int, title: str) -> tuple[Figure, np.ndarray]:
     """Return a figure under its title, and its (rows, columns) panels."""
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
-    figure = Figure(figsize=(5.2 * columns, 3.6 * rows + 1.2), layout=layout)
+    figure = Shown(figsize=(5.2 * columns, 3.6 * rows + 1.2), layout=layout)
     figure.suptitle(textwrap.fill(escape.figure(title), 55 * columns))
     return figure, figure.subplots(rows, columns, squeeze=False)
 

@@ -58,8 +58,7 @@ def titled(titles: Mapping[str, str]) -> Iterator[None]:
         _titles.reset(token)
 
 
-# Of the labels in configs/method/rap/, and of each built-in method as its file says.
-NAMES = _Names(declared_titles(), rap_normal="RAP (normal flow)", rap_inversion="RAP (inversion flow)")
+NAMES = _Names(declared_titles())
 METRIC_NAMES = {
     "accuracy": "accuracy (%)",
     "score": "mean target logit",

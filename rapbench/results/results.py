@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 TABLE = ["model", "data", "method", "options", "protocol", "variant", "metric", "k", "value", "n", "low", "high",
          "better"]  # fmt: skip
+MANIFEST = "manifest.csv"
 
 
 class Results:
@@ -172,7 +174,7 @@ class Results:
         if run.about:
             write_whole(place / "provenance.json", json.dumps(dict(run.about), indent=1).encode())
         if run.subset is not None:
-            run.subset.save(place / "manifest.csv")
+            run.subset.save(place / MANIFEST)
         return self.report(place)
 
     def _merged(self) -> Run:
@@ -197,6 +199,7 @@ def load_results(*folders: str | Path) -> Results:
 
     Raises RapbenchError where there is none, or a file is not as a run writes it.
     """
+    from rapbench.data._manifest import load_manifest
     from rapbench.report.again import below
     from rapbench.report.provenance import provenance_of
     from rapbench.results.file import NAME, read
@@ -207,5 +210,7 @@ def load_results(*folders: str | Path) -> Results:
         if not found:
             raise RapbenchError(f"{folder} holds no {NAME}; name the folder that a run wrote, or one above it")
         for place in found:
-            runs[place.resolve()] = read(place / NAME, provenance_of(place))
+            manifest = place / MANIFEST
+            subset = load_manifest(manifest) if manifest.exists() else None
+            runs[place.resolve()] = replace(read(place / NAME, provenance_of(place)), subset=subset)
     return Results(list(runs.values()))

@@ -22,7 +22,7 @@ from rapbench.values import check_values, options_of
 
 
 def choices(section: DictConfig, registry: Registry[Any]) -> list[Choice]:
-    """Return what a config section asks for: a label, the registry name and options.
+    """Return what a config section asks for: a label, the registry name, options, and a method's title in tables.
 
     Raises RapbenchError for an unknown name, an unknown option, or a value that it cannot have.
     """
@@ -32,9 +32,10 @@ def choices(section: DictConfig, registry: Registry[Any]) -> list[Choice]:
         if not isinstance(settings, dict) or "name" not in settings:
             raise RapbenchError(f"{registry.kind} {label!r} must be a mapping with a name, got {settings!r}")
         entry = registry[settings["name"]]
-        options = options_of(settings)
+        options = options_of(settings, registry.kind)
         entry.check(options)
-        chosen.append(Choice(label, entry, options))
+        title = settings.get("title", "") if registry.kind == "method" else ""
+        chosen.append(Choice(label, entry, options, title=title))
     return chosen
 
 
@@ -57,15 +58,16 @@ def check_ready(methods: Sequence[Choice]) -> None:
                 raise RapbenchError(f"method {choice.label!r}: {error}") from error
 
 
-def matched(choice: Choice, rows: Sequence[Row], space: Sequence[int]) -> Choice:
+def matched(choice: Choice, rows: Sequence[Row], space: Sequence[int], order: Sequence[Row] | None = None) -> Choice:
     """Return a method with ready-made heatmaps with those of a run's images, and their SHA-256; any other as it is.
 
-    Raises RapbenchError for an image without a heatmap, and for a heatmap that cannot be used.
+    order: all images in the order of a stack of heatmaps; `rows` by default. Raises RapbenchError for an image without
+    a heatmap, and for a heatmap that cannot be used.
     """
     if not isinstance(choice.entry, ReadyMade):
         return choice
     try:
-        entry = choice.entry.match(rows, space, choice.set_to("signs"))
+        entry = choice.entry.match(rows, space, choice.set_to("signs"), order)
     except RapbenchError as error:
         raise RapbenchError(f"method {choice.label!r}: {error}") from error
     known = entry.matched

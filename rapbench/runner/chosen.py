@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 class Choice:
     """A method or protocol as a run uses it: its label in the tables, its registry entry, and its options.
 
-    files: the SHA-256 of each file that an option names, or stands for by default.
+    files: the SHA-256 of each file that an option names, or stands for by default. title: what tables call it.
     """
 
     label: str
     entry: "Entry[Any]"
     options: dict[str, Any]
     files: dict[str, str] = field(default_factory=dict)
+    title: str = ""
 
     @cached_property
     def protocol(self) -> "Protocol":

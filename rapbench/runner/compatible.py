@@ -94,4 +94,4 @@ def check_subset(model: Model, logits: int, subset: Subset) -> None:
 def _check_range(name: str, logits: int, labelled: Iterable[tuple[str, int]]) -> None:
     for file, label in labelled:
         if not 0 <= label < logits:
-            raise RapbenchError(f"{file} has label {label}, but {name} has {logits:,} classes, 0 to {logits - 1}")
+            raise RapbenchError(f"input {file} has label {label}, but {name} has {logits:,} classes, 0 to {logits - 1}")

@@ -1,7 +1,7 @@
 """What was run, in sentences: for the reports, for print, and what to do about it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from omegaconf import DictConfig
@@ -10,6 +10,7 @@ from rapbench.data._dataset import UNLABELLED, Dataset
 from rapbench.data._manifest import Subset
 from rapbench.protocols import protocols
 from rapbench.runner.choice import choices
+from rapbench.runner.chosen import Choice
 from rapbench.runner.input_shape import input_shape, pixels_said
 from rapbench.runner.job import Job
 from rapbench.runner.k_limits import ks_of
@@ -30,7 +31,7 @@ def described(config: DictConfig, job: Job, refused: Mapping[str, str]) -> Descr
     facts, subset, dataset = job.model.facts, job.subset, job.dataset
     n, hints = len(subset.rows), []
     named = f"{facts.name}: {facts.architecture}, weights from {facts.source} ({facts.licence})."
-    which = _which(config, dataset, subset)
+    which = which_inputs(dataset, subset, config.subset.manifest)
     if dataset.embedded:
         images = (
             f"{n} of the {dataset.description}: {which}. This is not the paper's protocol of 500 images. One image is "
@@ -45,25 +46,40 @@ def described(config: DictConfig, job: Job, refused: Mapping[str, str]) -> Descr
         short = "" if n >= config.subset.n else f" There are only {n} of the {config.subset.n} asked for."
         printed = f"n = {n} images of {dataset.description}, drawn with seed {config.subset.seed}: {which}."
         images = printed + short
+    more, left_out = remarks(job, choices(config.protocol, protocols), refused)
+    return Description([named, images, *more, *left_out], for_print([named, printed, *more]), hints)
+
+
+def for_print(sentences: Sequence[str]) -> list[str]:
+    """Return sentences with their SHA-256 abbreviated."""
+    return [HASH.sub(r"\1...", sentence) for sentence in sentences]
+
+
+def remarks(job: Job, asked: Sequence[Choice], refused: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Say what is to be known of a job's inputs, and what was left out of it: K, files, methods.
+
+    asked: the protocols with the K that were asked for. refused: why for each method that could not be used.
+    """
+    subset, precision = job.subset, job.spec.precision.name
     more = []
-    if n > 1 and len({row.label for row in subset.rows}) == 1:
+    if len(subset.rows) > 1 and len({row.label for row in subset.rows}) == 1:
         more.append("All these images have the same label.")
-    if config.precision.name != "fp32":
-        more.append(f"Perturbed images were classified in {config.precision.name}, the subset chosen in fp32.")
-    header = [named, images, *more, *_skipped_ks(config, job)]
+    if precision != "fp32":
+        more.append(f"Perturbed images were classified in {precision}, the subset chosen in fp32.")
+    left_out = _skipped_ks(asked, job)
     if subset.broken:
-        header.append(f"{len(subset.broken)} images could not be decoded and were skipped: {', '.join(subset.broken)}.")
+        skipped = ", ".join(subset.broken)
+        left_out.append(f"{len(subset.broken)} images could not be decoded and were skipped: {skipped}.")
     if refused:
         reasons = "; ".join(f"{label}: {reason}" for label, reason in refused.items())
-        header.append(f"Methods that could not be used: {reasons}.")
-    caption = [HASH.sub(r"\1...", sentence) for sentence in (named, printed, *more)]
-    return Description(header, caption, hints)
+        left_out.append(f"Methods that could not be used: {reasons}.")
+    return more, left_out
 
 
-def _skipped_ks(config: DictConfig, job: Job) -> list[str]:
+def _skipped_ks(wanted: Sequence[Choice], job: Job) -> list[str]:
     """Say which K of the default lists were skipped, as no image has that many pixels."""
     found: dict[str, list[str]] = {}
-    asked = {choice.label: ks_of(choice) for choice in choices(config.protocol, protocols)}
+    asked = {choice.label: ks_of(choice) for choice in wanted}
     for protocol in job.protocols:
         kept = ks_of(protocol)
         gone = [f"{sign} {', '.join(str(k) for k in ks if k not in kept[sign])}"
@@ -77,10 +93,10 @@ def _skipped_ks(config: DictConfig, job: Job) -> list[str]:
     ]
 
 
-def _which(config: DictConfig, dataset: Dataset, subset: Subset) -> str:
+def which_inputs(dataset: Dataset, subset: Subset, manifest: str | None = None) -> str:
     """Return in words which of a data set's images a subset holds."""
-    if config.subset.manifest:
-        return f"those of {config.subset.manifest}"
+    if manifest:
+        return f"those of {manifest}"
     others = " and ".join(other.partition("@")[0] for other in subset.rows[0].also.split())
     if dataset.samples[0].label == UNLABELLED:
         return "labelled with what the model predicts" + (f", where {others} agrees" if others else "")

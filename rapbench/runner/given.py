@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from rapbench.class_names import checked_name
 from rapbench.errors import RapbenchError
 from rapbench.heatmaps import Heatmaps
 from rapbench.methods import method_of
@@ -41,11 +42,13 @@ def _given(kind: str, given: Any, entry_of: Callable[[Any], tuple[Entry[Any], di
     for label, one in pairs:
         what, options = one if _has_options(one) else (one, {})
         entry, own = entry_of(what)
+        if not all(isinstance(option, str) for option in options):
+            raise RapbenchError(f"the options of {kind} {entry.name!r} must be named by texts, got {options!r:.100}")
         options = own | options
         entry.check(options)
-        name = entry.label if label is None else label
-        if not isinstance(name, str) or not name:
-            raise RapbenchError(f"a {kind}'s label must be a text, got {name!r}")
+        name = checked_name(entry.label if label is None else label, f"a {kind}'s label")
+        if not name.strip():
+            raise RapbenchError(f"a {kind}'s label is empty")
         if name in found:
             raise RapbenchError(f"two {kind}s are called {name!r}; give them labels: {kind}s={{'a': ..., 'b': ...}}")
         found[name] = Choice(name, entry, options)

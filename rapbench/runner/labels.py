@@ -20,7 +20,7 @@ def check_labels(registry: Registry[Any], chosen: Sequence[Choice]) -> None:
         if label in registry and registry[label].function is not choice.entry.function:
             raise RapbenchError(
                 f"{registry.kind} {label!r} is set to {choice.entry.name}, and would be shown as what it is not; give "
-                f"{choice.entry.name} a label of its own: '+{registry.kind}.my_{label}={{name: ...}}'"
+                f"{choice.entry.name} a label of its own, such as my_{label}"
             )
         name = stated.get(label) or NAMES.get(label, label)
         if name in shown:
@@ -31,16 +31,17 @@ def check_labels(registry: Registry[Any], chosen: Sequence[Choice]) -> None:
 
 
 def titles(methods: Iterable[Choice]) -> dict[str, str]:
-    """Return by label what the methods that state a title are called; under another label than its own none is."""
-    return {choice.label: choice.entry.facts.title for choice in methods
-            if choice.label == choice.entry.label and choice.entry.facts.title}  # fmt: skip
+    """Return by label what methods are called that are given a title, or state one and go by their own label."""
+    stated = {choice.label: choice.entry.facts.title for choice in methods if choice.label == choice.entry.label}
+    given = {choice.label: choice.title for choice in methods if choice.title}
+    return {label: title for label, title in (stated | given).items() if title}
 
 
 def check_measures(protocols: Sequence[Choice]) -> None:
     """Raise RapbenchError for several protocols that measure D_K: a report has one table of it."""
     measures = [choice.label for choice in protocols if layout_of(ProtocolInfo.of(choice.protocol)) == DISTANCE]
     if len(measures) > 1:
-        raise RapbenchError(f"protocols {' and '.join(measures)} both measure D_K; give each a run of its own (name=)")
+        raise RapbenchError(f"protocols {' and '.join(measures)} both measure D_K; give each a run of its own")
 
 
 def is_control(method: Choice) -> bool:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from rapbench.data._manifest import Row, Subset
 from rapbench.errors import RapbenchError
+from rapbench.methods.heatmaps import ReadyMade
 from rapbench.results.info import MethodInfo, ProtocolInfo
 from rapbench.results.run import KEYS, Run, typed
 from rapbench.runner.chosen import Choice
@@ -76,8 +77,11 @@ def _summarised(table: pd.DataFrame, protocol: Choice) -> pd.DataFrame:
 
 def _changed(choice: Choice) -> dict[str, Any]:
     """Return the options that are not the default, but for the steps, which every row names."""
-    defaults = {name: _listed(value) for name, value in choice.entry.options.items()}
-    given = {name: _listed(value) for name, value in choice.options.items() if name != "k"}
+    entry, found = choice.entry, {"k"}
+    if isinstance(entry, ReadyMade) and entry.source.signs is None:
+        found.add("signs")  # by the heatmaps, and asked for by nobody
+    defaults = {name: _listed(value) for name, value in entry.options.items()}
+    given = {name: _listed(value) for name, value in choice.options.items() if name not in found}
     return {name: value for name, value in given.items() if value != defaults.get(name)}
 
 
