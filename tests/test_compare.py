@@ -126,7 +126,8 @@ def test_protocols_that_differ_in_options_are_told_apart():
 
 
 @pytest.mark.parametrize(("make", "says"), [
-    (lambda: [run(), run()], "two of the runs hold the same results of net on samples (rap by removal)"),
+    (lambda: [run(output="a"), run(output="b")],
+     "two of the runs hold the same results of net on samples (rap by removal, in a and b); name different runs"),
     (lambda: [run(), run(name="copy", results="elsewhere")], "two of the runs hold the same results"),
     (lambda: [run(), run(moves=1)], "rap is there twice by removal, with other numbers"),
     (lambda: [run(["rap", "edge"]), run(["rap", "random"], moves=1)], "rap is there twice by removal, with other num"),
