@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.textpath import TextPath
 from PIL import Image
@@ -495,10 +496,12 @@ def test_a_list_of_models_is_a_run_for_each_on_the_same_images(given, jobs):
 @pytest.mark.parametrize(
     "path", sorted(resource("configs", "method", "rap").glob("*.yaml")), ids=lambda path: path.stem
 )
-def test_a_flows_config_is_raps_with_that_flow(path):
+def test_a_variants_config_is_raps_with_its_options(path):
     config = composed(["model=efficientnet_lite0", f"method=[rap,rap/{path.stem}]"]).method
-    assert config[f"rap_{path.stem}"] == dict(config.rap) | {"flow": path.stem}
-    assert f"rap_{path.stem}" in NAMES
+    own = {name: value for name, value in yaml.safe_load(path.read_text()).items() if name != "defaults"}
+    assert config[f"rap_{path.stem}"] == dict(config.rap) | own
+    assert len(own) >= 2
+    assert own["title"].startswith("RAP")
 
 
 BAD = {

@@ -359,7 +359,7 @@ def test_a_label_that_the_model_does_not_have_is_named_with_its_image(capsys):
     Path("m.csv").write_text(f"{HEAD}\n{file},1000,{digest},1.5,net,{'2' * 64},\n", encoding="utf-8")
     words = ["model=efficientnet_lite0", "method=[random]", "protocol=[removal]", "k.positive=[10]", "k.negative=[10]"]
     assert main(["run", *words, "subset.manifest=m.csv"]) == 2
-    assert f"rapbench: {file} has label 1000, but efficientnet_lite0 has 1,000 classes" in capsys.readouterr().err
+    assert f"rapbench: input {file} has label 1000, but efficientnet_lite0 has 1,000 classes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9.jpg", b"two\nlines.jpg", b"return\r.jpg", b"escape\x1b[31m.jpg"])

@@ -11,12 +11,13 @@ from scipy import stats
 from rapbench import report
 from rapbench.report.about import About, Paper
 from rapbench.report.tables import NAMES
-from rapbench.report.verdict import CONTROLS, DOING, SYMBOLS
+from rapbench.report.verdict import CONTROLS, SYMBOLS
 from tests.results import write_report
 
 OUTCOMES = {"better", "worse", "no difference shown", "mixed"}
 LABELS = {NAMES.get(name, name): name for name in (*NAMES, "mine", "yours")}
-CHANGES = {f"{doing} {sign} pixels": (sign, name) for name, doing in DOING.items() for sign in ("positive", "negative")}
+CHANGES = {f"{name} of {sign} pixels": (sign, name) for name in ("removal", "shuffling")
+           for sign in ("positive", "negative")}  # fmt: skip
 
 
 def generated(seed: int) -> tuple[pd.DataFrame, dict]:
