@@ -64,7 +64,7 @@ MUTATIONS = {
     "SmoothGrad: a tenth more noise": (
         "methods/smoothgrad.py", "deviation = self.noise", "deviation = 1.1 * self.noise", "gradients", 1),
     "guided backprop: ReLU6 without its bound": (
-        "methods/_rectified.py", "return self.relu(x).clamp(max=6)", "return self.relu(x)", "relu", 1),
+        "methods/_rectified.py", "return self.relu(x).clamp(max=6)", "return self.relu(x)", "relu", 2),
     "DeepLIFT: the gradient in place of the rescale rule": (
         "methods/deeplift.py", "SUPPORTED_NON_LINEAR[Elementwise] = nonlinear",
         "SUPPORTED_NON_LINEAR[Elementwise] = lambda module, inputs, outputs, grad_input, grad_output, eps: grad_input",
@@ -136,11 +136,13 @@ SAID = {
     "a default: residual connections": "methods.rap.options.residual: proportional in the baseline, absolute here",
     "chunks: every chunk begins at the first image": "is not the folder of a whole run",
     "LRP: norms folded with twice their eps": "is not the folder of a whole run",
+    "guided backprop: ReLU6 without its bound": "missing here: guided_backprop",
 }
 # Those that the run itself refuses, and what it says: its report, or, before any relevance is handed out, the check
 # that the graph with its folded norms gives the model's own logits.
 REFUSED = {
-    "chunks: every chunk begins at the first image": "twice",
+    "chunks: every chunk begins at the first image": "it has other rows than its place in the store",
+    "guided backprop: ReLU6 without its bound": "other logits than the model itself",
     "LRP: norms folded with twice their eps": "other logits than the model itself",
 }
 

@@ -215,6 +215,7 @@ PACKAGE = {
 
         @models.register("mine")
         def mine(*, slope: float = 0.01):
+            __import__("torch").manual_seed(0)
             network = nn.Sequential(layers.Layer(slope), nn.Flatten(), nn.LazyLinear(CLASSES))
             network(__import__("torch").ones(1, 3, 32, 32))
             transform = Preprocess((127.0,) * 3, (64.0,) * 3, resize=32, crop=32)
