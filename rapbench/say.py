@@ -29,7 +29,12 @@ def tell(text: str) -> None:
 
 
 def printable() -> None:
-    """Have what a terminal's encoding lacks printed as an escape, rather than end the program."""
+    """Have what a terminal's encoding lacks printed as an escape, rather than end the program.
+
+    Where standard error was closed by whoever started the program, what is written to it, such as progress, vanishes.
+    """
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  for the whole program
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):  # a notebook's or a test's own may have none
             reconfigure(errors="backslashreplace")

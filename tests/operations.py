@@ -649,7 +649,7 @@ def discovered() -> list[Case]:
                 if owner is torch.Tensor and written.startswith("["):
                     continue
                 for op in (functools.partial(how, call), lambda h, how=how, call=call: how(call, h)[0]):
-                    if all(_is_operation(op, h[:count]) for count in (3, 2)):
+                    if all(_is_operation(op, h[:count]) for count in (3, 2, 1)):
                         key = f"{prefix}.{name}({written})"
                         names = f"(?i){name.strip('_')}|{name.replace('_', '')}|getitem"
                         found[key] = Case(key, functools.partial(Call, op), positive=True, names=names)
@@ -660,7 +660,8 @@ def discovered() -> list[Case]:
 def _is_operation(op: Callable[[Tensor], Any], h: Tensor) -> bool:
     """Whether a function makes another tensor of float64 of each image.
 
-    It may take the batch for something else at one number of images: `split` at two, `cross` at three.
+    It may take the batch for something else at one number of images: `squeeze` at one, `split` at two, `cross` at
+    three.
     """
     try:
         with torch.random.fork_rng(), torch.no_grad():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from rapbench.data._dataset import Dataset
 from rapbench.data._images import load_images
