@@ -29,7 +29,7 @@ from rapbench.results.results import Results
 from rapbench.runner.choice import check_space, matched, with_files
 from rapbench.runner.chosen import Choice
 from rapbench.runner.compatible import check_classes, check_subset, logits_of
-from rapbench.runner.describe import for_print, remarks, which_inputs
+from rapbench.runner.describe import for_print, reasons, remarks, which_inputs
 from rapbench.runner.device import default_batch, default_chunk, device_called
 from rapbench.runner.draw import drawn
 from rapbench.runner.given import given_methods, given_protocols
@@ -153,7 +153,7 @@ def evaluate(
 
         job, refused = compute(job_of, size)
         if refused.keys() == job.methods.keys():
-            raise RapbenchError("; ".join(f"{label}: {reason}" for label, reason in refused.items()))
+            raise RapbenchError(reasons(refused))
         run = job.results()
     facts = network.facts
     which = "all of them" if whole else f"drawn with seed {seed}: {which_inputs(dataset, subset)}"

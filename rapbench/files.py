@@ -8,6 +8,7 @@ import re
 import stat
 import tempfile
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,6 +49,15 @@ def write_whole(path: Path, data: bytes) -> None:
                 raise cannot_write(path, error) from error
         except OSError as error:
             raise cannot_write(path, error) from error
+
+
+def write_in_place_of(folder: Path, files: Mapping[str, str | bytes], earlier: Iterable[Path]) -> None:
+    """Write files into a folder, each whole or not at all; then remove the earlier ones that are not among them."""
+    for name, content in files.items():
+        write_whole(folder / name, content.encode() if isinstance(content, str) else content)
+    for path in earlier:
+        if path.name not in files:
+            path.unlink(missing_ok=True)
 
 
 def _write(path: Path, data: bytes) -> None:

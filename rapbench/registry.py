@@ -242,7 +242,7 @@ class Registry(Generic[Facts]):
 
 
 def as_stated(name: str, made: Any, facts: dict[str, Any]) -> dict[str, Any]:
-    """Return facts as they are, for a registry whose own modules alone state any."""
+    """Return facts unchecked, for a registry in which only the package's own modules state any."""
     return facts
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from rapbench.files import write_whole
+from rapbench.files import write_in_place_of
 from rapbench.report import escape, plots, tables
 from rapbench.report.about import About
 from rapbench.report.canvas import figure_files
@@ -126,8 +126,5 @@ def _written(folder: Path, run: Run, header: list[str], about: About | None) -> 
             files["report.html"] = done(
                 page(name, header, published=published, gallery=gallery, provenance=provenance, others=others, **shown)
             )
-    for name, content in files.items():
-        write_whole(folder / name, content.encode() if isinstance(content, str) else content)
-    for path in [*(folder / name for name in set(FILES) - files.keys()), *stale(folder, files)]:
-        path.unlink(missing_ok=True)
+    write_in_place_of(folder, files, [*(folder / name for name in FILES), *stale(folder, files)])
     return "\n".join(escape.visible(line) for line in "\n".join(texts).split("\n"))

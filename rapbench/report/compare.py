@@ -8,19 +8,18 @@ import pandas as pd
 from tabulate import tabulate
 from tqdm import tqdm
 
-from rapbench.files import write_whole
+from rapbench.files import write_in_place_of
 from rapbench.report import escape
 from rapbench.report.canvas import figure_files
-from rapbench.report.escape import LATEX
 from rapbench.report.means import Measured, means
 from rapbench.report.metric_plots import metrics_figure
 from rapbench.report.metric_tables import metric_blocks
 from rapbench.report.page.build import page
 from rapbench.report.published import published_table1
-from rapbench.report.tables import MINUS, NAMES, latex_blocks, markdown_blocks, terminal_blocks, titled
-from rapbench.results.merged import Place, merged, places, unpaired
+from rapbench.report.tables import NAMES, latex_blocks, markdown_blocks, terminal_blocks, titled
+from rapbench.results.merged import Place, joined, unpaired
 from rapbench.results.ranks import PLACE, agreement
-from rapbench.results.results import Results
+from rapbench.results.results import Results, paired_tests
 from rapbench.results.run import Run
 from rapbench.spreadsheet import csv_text
 
@@ -37,14 +36,14 @@ def write_comparison(folder: Path, results: Results, missing: Sequence[str] = ()
     .tex, .png, .pdf and .html; ranks.csv and, of several models, agreement.csv; tests.csv where a model's runs are of
     the same images. Those of an earlier comparison that are not written again go. missing: runs that should be there.
     """
-    whole, found = merged(results.runs), places(results.runs)
+    found = results.places
+    whole = joined(found)
     with titled({label: title for place in found for label, title in place.run.titles.items()}):
         return _written(folder, results, whole, found, missing)
 
 
 def _written(folder: Path, results: Results, whole: Run, found: Sequence[Place], missing: Sequence[str]) -> str:
-    paired = [run for place in found if not place.unpaired for run in place.runs]
-    pairs = Results(paired).compare() if paired else pd.DataFrame()
+    pairs = paired_tests([place for place in found if not place.unpaired])
     header = _header(results, found, bool(len(pairs)))
     header += [f"Missing, as they are not done: {', '.join(missing)}."] if missing else []
     plain = [escape.markdown(line) for line in header]
@@ -62,7 +61,7 @@ def _written(folder: Path, results: Results, whole: Run, found: Sequence[Place],
         files: dict[str, str | bytes] = {
             "compare.csv": csv_text(results.table().drop(columns="better")),
             "compare.md": "\n\n".join([*plain, *markdown_blocks(blocks), *_ranks(ranked, agreed)]) + "\n",
-            "compare.tex": latex_blocks(blocks, header, header[:1], lambda cell: cell.translate(LATEX | MINUS)),
+            "compare.tex": latex_blocks(blocks, header, header[:1]),
             "ranks.csv": csv_text(ranked),
         }
         files |= {name: csv_text(table) for name, table in (("agreement.csv", agreed), ("tests.csv", pairs))
@@ -71,10 +70,7 @@ def _written(folder: Path, results: Results, whole: Run, found: Sequence[Place],
         files |= figure_files(metrics_figure(measured, title), "compare")
         bar.update()
         files["compare.html"] = _page(header, measured)
-    for name, content in files.items():
-        write_whole(folder / name, content.encode() if isinstance(content, str) else content)
-    for name in set(FILES) - files.keys():
-        (folder / name).unlink(missing_ok=True)
+    write_in_place_of(folder, files, [folder / name for name in FILES])
     text = "\n".join([*header, "", terminal_blocks(blocks), *_ranks(ranked, agreed, "simple")])
     return "\n".join(escape.visible(line) for line in text.split("\n"))
 

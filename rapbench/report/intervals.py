@@ -2,8 +2,7 @@
 
 import pandas as pd
 
-from rapbench.report.escape import LATEX
-from rapbench.report.tables import METRIC_NAMES, MINUS, Block, counts, latex_blocks, markdown_blocks, ordered
+from rapbench.report.tables import METRIC_NAMES, Block, counts, latex_blocks, latex_cell, markdown_blocks, ordered
 
 ENDS = {"accuracy": 0, "score": 1}  # decimals
 HOW = {"accuracy": "Wilson's interval", "score": "by the bootstrap over images"}
@@ -48,5 +47,5 @@ def _cell(row: pd.Series, metric: str) -> str:
 
 
 def _stacked(cell: str) -> str:
-    value, _, interval = cell.translate(LATEX | MINUS).partition(" ")
+    value, _, interval = latex_cell(cell).partition(" ")
     return rf"\shortstack[r]{{{value}\\\scriptsize {interval}}}" if interval else value

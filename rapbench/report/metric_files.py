@@ -8,13 +8,12 @@ from typing import NamedTuple
 import pandas as pd
 
 from rapbench.report.canvas import KINDS, figure_files
-from rapbench.report.escape import LATEX
 from rapbench.report.layouts import layout_of
 from rapbench.report.means import Measured, means
 from rapbench.report.metric_plots import metrics_figure
 from rapbench.report.metric_tables import metric_blocks, shown_steps
 from rapbench.report.pairs import pair_tests
-from rapbench.report.tables import MINUS, counts, latex_blocks, markdown_blocks, ordered, terminal_blocks
+from rapbench.report.tables import counts, latex_blocks, markdown_blocks, ordered, terminal_blocks
 from rapbench.report.verdict import Judged, verdicts
 from rapbench.results.metric import Metric
 from rapbench.results.run import Run
@@ -55,9 +54,7 @@ def told(run: Run, header: Sequence[str], plain: Sequence[str], caption: Sequenc
         files: dict[str, str | bytes] = {
             f"{stem}.csv": csv_text(table),
             f"{stem}.md": "\n\n".join([*plain, *markdown_blocks(blocks)]) + "\n",
-            f"{stem}.tex": latex_blocks(
-                blocks, list(header), list(caption), lambda cell: cell.translate(LATEX | MINUS)
-            ),
+            f"{stem}.tex": latex_blocks(blocks, header, caption),
         }
         measured = Measured(label, info, table)
         files |= figure_files(metrics_figure([measured], title), stem)
@@ -110,10 +107,6 @@ def _frames(run: Run, label: str) -> Iterator[tuple[list[Metric], pd.DataFrame]]
             frame = frame.dropna(subset=[metric.name for metric in shown])
             # pandas gives an empty name in columns another meaning
             yield shown, frame.assign(k=frame["k"].replace("", "all"))
-
-
-def _latex(cell: str) -> str:
-    return cell.translate(LATEX | MINUS)
 
 
 def _judged(metric: Metric) -> Judged:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from rapbench.errors import RapbenchError
+from rapbench.report.metric_tables import cell_text
 from rapbench.report.statistics import bootstrap_means
 from rapbench.report.tables import MISSING, Block, by_image, counts, ordered
 
@@ -58,7 +59,7 @@ def aopc_blocks(table: pd.DataFrame) -> list[Block]:
     for perturbation in ordered("perturbation", table["perturbation"]):
         part = table[table["perturbation"] == perturbation]
         orders = [order for order in ORDER_NAMES if order in set(part["order"])]
-        shown = {(row["method"], row["order"]): _cell(row) for _, row in part.iterrows()}
+        shown = {(row["method"], row["order"]): cell_text(row, 3) for _, row in part.iterrows()}
         rows = [(method, [shown.get((method, order), MISSING) for order in orders])
                 for method in ordered("method", part["method"])]  # fmt: skip
         named = "" if perturbation == "regions" else f" ({perturbation})"
@@ -88,8 +89,3 @@ def _averaged(values: np.ndarray) -> dict[str, Any]:
     """Return value, n, low, high of each column; a row an image, in the order of their names."""
     low, high = bootstrap_means(values)
     return {"value": values.mean(0), "n": len(values), "low": low, "high": high}
-
-
-def _cell(row: pd.Series) -> str:
-    value = f"{row['value']:z.3f}"
-    return value if pd.isna(row["low"]) else f"{value} [{row['low']:z.3f}, {row['high']:z.3f}]"

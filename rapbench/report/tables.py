@@ -199,10 +199,17 @@ def latex(
 ) -> str:
     """Lay out `table1`'s result beside the paper's numbers, one table environment a block, to be included."""
     blocks = _blocks(table, published, notes)
-    return latex_blocks(blocks, header, caption, lambda cell: cell.translate(LATEX | MINUS))
+    return latex_blocks(blocks, header, caption)
 
 
-def latex_blocks(blocks: "list[Block]", header: list[str], caption: list[str], cell: Callable[[str], str]) -> str:
+def latex_cell(cell: str) -> str:
+    """Return a cell's text in LaTeX."""
+    return cell.translate(LATEX | MINUS)
+
+
+def latex_blocks(
+    blocks: "list[Block]", header: Sequence[str], caption: Sequence[str], cell: Callable[[str], str] = latex_cell
+) -> str:
     """Return blocks in LaTeX, one table environment each, to be included.
 
     header: sentences on the run, as comments. caption: those of them that are for print. cell: a cell's text to its

@@ -53,12 +53,9 @@ def places(runs: Sequence[Run]) -> list[Place]:
             for group in groups.values()]  # fmt: skip
 
 
-def merged(runs: Sequence[Run]) -> Run:
-    """Return the runs as one. Its methods are named by model and data, where these differ, and by their options.
-
-    Raises RapbenchError as `places` does.
-    """
-    found = [place.run for place in places(runs)]
+def joined(among: Sequence[Place]) -> Run:
+    """Return all places as one run. Its methods are named by model and data, where these differ, and by options."""
+    found = [place.run for place in among]
     many = [name for name in ("model", "data") if len({getattr(run, name) for run in found}) > 1]
     if not many:
         return _one([(run, {name: name for name in run.methods}) for run in found])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from rapbench.errors import RapbenchError, did_you_mean
-from rapbench.results.merged import Place, merged, places, told_apart
+from rapbench.results.merged import Place, joined, places, told_apart
 from rapbench.results.run import Run
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Results:
         from rapbench.report.means import means
 
         parts = []
-        for place in self._places:
+        for place in self.places:
             run = place.run
             for label, info in run.protocols.items():
                 if label in run.tables and len(table := means(run, label)):
@@ -94,15 +94,10 @@ class Results:
         McNemar's exact test for shares, Wilcoxon's signed ranks for other numbers; Holm-corrected over the pairs of a
         cell. Raises RapbenchError where runs of one model are of other inputs: there are no pairs.
         """
-        from rapbench.report.metric_files import tested
-
-        for place in self._places:
+        for place in self.places:
             if place.unpaired:
                 raise RapbenchError(f"no paired tests of {place.run.model}: {place.unpaired}")
-        parts = [tested(place.run, label).assign(model=place.run.model, data=place.run.data)
-                 for place in self._places for label in place.run.tables]  # fmt: skip
-        found = pd.concat(parts, ignore_index=True)
-        return found.rename(columns={"sign": "variant", "perturbation": "protocol"})
+        return paired_tests(self.places)
 
     def verdict(self) -> pd.DataFrame:
         """Return each method against the controls, `random` and `edge`, or others that look at no model.
@@ -111,7 +106,7 @@ class Results:
         """
         from rapbench.report.metric_files import judged
 
-        wholes = [run for place in self._places for run in (place.runs if place.unpaired else [place.run])]
+        wholes = [run for place in self.places for run in (place.runs if place.unpaired else [place.run])]
         parts = [judged(run, label).assign(model=run.model, data=run.data) for run in wholes for label in run.tables]
         found = pd.concat(parts, ignore_index=True)
         return found.rename(columns={"sign": "variant", "perturbation": "protocol"})
@@ -178,10 +173,11 @@ class Results:
         return self.report(place)
 
     def _merged(self) -> Run:
-        return self.runs[0] if len(self.runs) == 1 else merged(self.runs)
+        return self.runs[0] if len(self.runs) == 1 else joined(self.places)
 
     @cached_property
-    def _places(self) -> list[Place]:
+    def places(self) -> list[Place]:
+        """The runs of each model on each data set as one."""
         return places(self.runs)
 
     def __repr__(self) -> str:
@@ -192,6 +188,16 @@ class Results:
     def _repr_html_(self) -> str:
         """Return the means, as a notebook shows them."""
         return self.table().to_html(max_rows=40, index=False)
+
+
+def paired_tests(among: Sequence[Place]) -> pd.DataFrame:
+    """Return the paired tests of the methods of each place, as `Results.compare` does; empty without a place."""
+    from rapbench.report.metric_files import tested
+
+    parts = [tested(place.run, label).assign(model=place.run.model, data=place.run.data)
+             for place in among for label in place.run.tables]  # fmt: skip
+    found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return found.rename(columns={"sign": "variant", "perturbation": "protocol"})
 
 
 def load_results(*folders: str | Path) -> Results:

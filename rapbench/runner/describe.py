@@ -71,9 +71,13 @@ def remarks(job: Job, asked: Sequence[Choice], refused: Mapping[str, str]) -> tu
         skipped = ", ".join(subset.broken)
         left_out.append(f"{len(subset.broken)} images could not be decoded and were skipped: {skipped}.")
     if refused:
-        reasons = "; ".join(f"{label}: {reason}" for label, reason in refused.items())
-        left_out.append(f"Methods that could not be used: {reasons}.")
+        left_out.append(f"Methods that could not be used: {reasons(refused)}.")
     return more, left_out
+
+
+def reasons(refused: Mapping[str, str]) -> str:
+    """Return why for each method that could not be used, in one line."""
+    return "; ".join(f"{label}: {reason}" for label, reason in refused.items())
 
 
 def _skipped_ks(wanted: Sequence[Choice], job: Job) -> list[str]:

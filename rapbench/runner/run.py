@@ -27,7 +27,7 @@ from rapbench.runner.allocator import keep_memory
 from rapbench.runner.choice import check_ready, check_space, checked, matched, with_files
 from rapbench.runner.comparable import paper_beside
 from rapbench.runner.compatible import check_classes, check_subset, logits_of
-from rapbench.runner.describe import described
+from rapbench.runner.describe import described, reasons
 from rapbench.runner.device import default_batch, default_chunk, device_called
 from rapbench.runner.draw import drawn
 from rapbench.runner.gallery import write_gallery
@@ -70,7 +70,7 @@ def run(config: DictConfig) -> Ran:
     started, clock = datetime.now(UTC), time.monotonic()
     job, refused = compute(*prepared(config))
     if refused.keys() == job.methods.keys():
-        raise RapbenchError(_reasons(refused))
+        raise RapbenchError(reasons(refused))
     if unfinished := job.unfinished(refused):
         text = (
             f"Shard {config.shard} is done. Chunks that other shards still owe: {unfinished}; the last shard, or the "
@@ -78,7 +78,7 @@ def run(config: DictConfig) -> Ran:
         )
     else:
         text = _write(config, job, refused, started, time.monotonic() - clock)
-    of = f"{len(refused)} of {len(job.methods)} methods could not be used: {_reasons(refused)}" if refused else ""
+    of = f"{len(refused)} of {len(job.methods)} methods could not be used: {reasons(refused)}" if refused else ""
     return Ran(text, None if unfinished else Path(config.output), of)
 
 
@@ -133,10 +133,6 @@ def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datet
     text = "\n".join([write_report(output, results, header), *hints, f"Written to {output}/"])
     written.record(output, made_of, text)
     return text
-
-
-def _reasons(refused: dict[str, str]) -> str:
-    return "; ".join(f"{label}: {reason}" for label, reason in refused.items())
 
 
 def _subset(config: DictConfig, model: Model, dataset: Dataset, device: torch.device, store: Path) -> Subset:

@@ -46,11 +46,7 @@ def view(
         for k in ks:
             cell: dict[str, Any] | None = None
             if found := ours.get((method, k)):
-                ends = interval(found["low"], found["high"], decimals)
-                title = counts(pd.Series([found["n"]]))
-                value = number(found["value"], decimals) or ("nan" if found["n"] else MISSING)
-                cell = {"value": value, "sort": sortable(found["value"]), "interval": ends, "title": title,
-                        "paper": "", "inside": ""}  # fmt: skip
+                cell = _cell(found, decimals, "nan" if found["n"] else MISSING)
                 if theirs := printed.get((method, k)):
                     shown = f"{theirs['paper']:g}†" if theirs["note"] else number(theirs["paper"], decimals)
                     cell |= {"paper": shown, "inside": theirs["inside"]}
@@ -76,11 +72,7 @@ def metric_view(
     rows = []
     for method in ordered("method", part["method"]):
         found = [ours.get((method, k)) for k in ks]
-        cells = [None if row is None else {
-            "value": number(row["value"], metric.decimals) or MISSING, "sort": sortable(row["value"]), "paper": "",
-            "inside": "", "interval": interval(row["low"], row["high"], metric.decimals),
-            "title": counts(pd.Series([row["n"]])),
-        } for row in found]  # fmt: skip
+        cells = [row and _cell(row, metric.decimals, MISSING) for row in found]
         rows.append({"name": NAMES.get(method, method), "colour": colour[method], "cells": cells})
     variant = str(part["variant"].iloc[0])
     words = filter(None, [variant, direction(metric, variant), counts(part["n"])])
@@ -98,13 +90,17 @@ def aopc(part: pd.DataFrame, colour: dict[str, str]) -> dict[str, Any]:
     rows = []
     for method in ordered("method", part["method"]):
         found = [ours.get((method, order)) for order in orders]
-        cells = [None if row is None else {
-            "value": number(row["value"], 3), "sort": sortable(row["value"]), "paper": "", "inside": "",
-            "interval": interval(row["low"], row["high"], 3), "title": counts(pd.Series([row["n"]])),
-        } for row in found]  # fmt: skip
+        cells = [row and _cell(row, 3) for row in found]
         rows.append({"name": NAMES.get(method, method), "colour": colour[method], "cells": cells})
     caption = f"{part.iloc[0]['perturbation']}: AOPC of the {what(part)}, and 95 % interval; {counts(part['n'])}."
     return {"ks": [ORDER_NAMES[order] for order in orders], "rows": rows, "caption": caption, "notes": [LEGEND]}
+
+
+def _cell(row: dict[str, Any], decimals: int, without: str = "") -> dict[str, Any]:
+    """Lay a mean with its interval out. without: what stands there where it is no number."""
+    return {"value": number(row["value"], decimals) or without, "sort": sortable(row["value"]),
+            "interval": interval(row["low"], row["high"], decimals), "title": counts(pd.Series([row["n"]])),
+            "paper": "", "inside": ""}  # fmt: skip
 
 
 def verdict(verdict: pd.DataFrame, why: str, colour: dict[str, str]) -> dict[str, Any]:
