@@ -1,5 +1,6 @@
 """`rapbench.evaluate`: attribution methods through evaluation protocols, from Python."""
 
+import functools
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -15,37 +16,25 @@ from torch.utils.data import Dataset as TorchDataset
 
 from rapbench.data import load_data
 from rapbench.data._dataset import UNLABELLED, Dataset
-from rapbench.data._manifest import Row
-from rapbench.data._whole import whole_subset
 from rapbench.errors import RapbenchError
 from rapbench.heatmaps import Heatmaps
 from rapbench.layout import placed
-from rapbench.methods import methods as METHODS
 from rapbench.model import Model
 from rapbench.paths import check_folder
 from rapbench.precision import Precision
-from rapbench.protocols import protocols as PROTOCOLS
 from rapbench.results.results import Results
-from rapbench.runner.choice import check_space, matched, with_files
 from rapbench.runner.chosen import Choice
-from rapbench.runner.compatible import check_classes, check_subset, logits_of
 from rapbench.runner.describe import for_print, reasons, remarks, which_inputs
-from rapbench.runner.device import default_batch, default_chunk, device_called
-from rapbench.runner.draw import drawn
+from rapbench.runner.gallery import gallery_of
 from rapbench.runner.given import given_methods, given_protocols
-from rapbench.runner.input_shape import input_shape
-from rapbench.runner.job import Job, Size
-from rapbench.runner.k_limits import within
-from rapbench.runner.labels import check_labels, check_measures
+from rapbench.runner.job import Job
 from rapbench.runner.memory import compute
+from rapbench.runner.prepare import is_whole, prepared
 from rapbench.runner.provenance import provenance_of_job
-from rapbench.runner.shard import Shard
-from rapbench.runner.spec import Spec
+from rapbench.runner.spec import RunSpec, SubsetSpec
 from rapbench.tensors import what_is
 from rapbench.values import MOST
 from rapbench.zoo import load_model
-
-N = 500  # images of a data set of files
 
 
 def evaluate(
@@ -62,6 +51,7 @@ def evaluate(
     batch: int | None = None,
     device: str = "auto",
     precision: str = "fp32",
+    gallery: int = 4,
     store: str | Path | None = None,
 ) -> Results:
     """Put attribution methods through evaluation protocols.
@@ -94,6 +84,8 @@ def evaluate(
         auto, cpu, cuda, cuda:1, ...
     precision : {"fp32", "bf16"}
         Of the forward passes of perturbed inputs.
+    gallery : int
+        The first inputs that the page shows with every method's heatmaps.
     store : path, optional
         A folder that keeps what is computed: the same call goes on where it was stopped. By default nothing is kept.
 
@@ -120,51 +112,45 @@ def evaluate(
     asked = given_protocols(protocols)
     for choice in asked:
         _ = choice.protocol  # which checks its options together
-    check_labels(METHODS, chosen)
-    check_labels(PROTOCOLS, asked)
-    check_measures(asked)
-    spec = Spec(seed=_whole("seed", seed, 0), precision=_precision(precision))
     _check_store(store)
-    place = device_called(device)
-    size = Size(
-        default_chunk(place) if chunk is None else _whole("chunk", chunk, 1),
-        default_batch(place) if batch is None else _whole("batch", batch, 1),
-    )
-    count = None if n is None else _whole("n", n, 1)
-    network, dataset = _model(model, place), _dataset(inputs, labels)
-    shape = input_shape(network, dataset)
-    fitting = within(asked, shape[1:])
-    check_space(fitting, shape[1:], network)
-    classes = logits_of(network, shape, place)
-    check_classes([(network.facts.name, classes)], dataset)
-    chosen = [with_files(choice, network) for choice in chosen]
+    settings: dict[str, Any] = {
+        "seed": _whole("seed", seed, 0),
+        "precision": _precision(precision),
+        "gallery": _whole("gallery", gallery, 0),
+        "device": device,
+        "chunk": chunk if chunk is None else _whole("chunk", chunk, 1),
+        "batch": batch if batch is None else _whole("batch", batch, 1),
+        "subset": SubsetSpec(n if n is None else _whole("n", n, 1), seed),
+    }
     with ExitStack() as stack:
         kept = Path(store) if store is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        whole = count is None and dataset.shape is not None
-        if whole:
-            subset = whole_subset(network, dataset, place)
-        else:
-            subset = drawn([network], dataset, count or N, seed, place, kept)
-        check_subset(network, classes, subset)
-        chosen = [matched(choice, subset.rows, shape[1:], _order(dataset)) for choice in chosen]
-
-        def job_of(size: Size) -> Job:
-            return Job(spec, network, dataset, subset, place, kept, chosen, fitting, Shard.called(None), size)
-
-        job, refused = compute(job_of, size)
+        spec = RunSpec(
+            model=functools.partial(_model, model),
+            data=functools.partial(_dataset, inputs, labels),
+            methods=chosen,
+            protocols=asked,
+            store=kept,
+            **settings,
+        )
+        job, refused = compute(*prepared(spec))
         if refused.keys() == job.methods.keys():
             raise RapbenchError(reasons(refused))
-        run = job.results()
-    facts = network.facts
-    which = "all of them" if whole else f"drawn with seed {seed}: {which_inputs(dataset, subset)}"
-    if whole and dataset.samples[0].label == UNLABELLED:
-        which += ", labelled with what the model predicts"
+        run = replace(job.results(), shown=gallery_of(job, refused))
+    about = _described(job, spec, refused) | provenance_of_job(job, refused, started, time.monotonic() - clock)
+    return Results([replace(run, about=about)])
+
+
+def _described(job: Job, spec: RunSpec, refused: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the header of the reports, and the caption of its sentences that are for print."""
+    facts, dataset, subset = job.model.facts, job.dataset, job.subset
+    which = f"drawn with seed {spec.subset.seed}: {which_inputs(dataset, subset)}"
+    if is_whole(spec, dataset):
+        unlabelled = dataset.samples[0].label == UNLABELLED
+        which = "all of them" + ", labelled with what the model predicts" * unlabelled
     named = [f"{facts.name}: {facts.architecture}, weights from {facts.source}.",
              f"n = {len(subset.rows)} of {dataset.description}, {which}."]  # fmt: skip
-    more, left_out = remarks(job, asked, refused)
-    about = {"header": [*named, *more, *left_out], "caption": for_print([*named, *more])}
-    about |= provenance_of_job(job, refused, started, time.monotonic() - clock)
-    return Results([replace(run, about=about, subset=subset)])
+    more, left_out = remarks(job, spec.protocols, refused)
+    return {"header": [*named, *more, *left_out], "caption": for_print([*named, *more])}
 
 
 def _model(given: Any, device: torch.device) -> Model:
@@ -185,13 +171,6 @@ def _ready_made(heatmaps: Any, others: Sequence[Choice]) -> list[Choice]:
     if twice := {choice.label for choice in others} & {choice.label for choice in found}:
         raise RapbenchError(f"a method and heatmaps are both called {min(twice)!r}; give one another label")
     return found
-
-
-def _order(dataset: Dataset) -> list[Row] | None:
-    """Return the inputs in the order of a stack of heatmaps: of tensors that of the data, else the subset's (None)."""
-    if dataset.shape is None:
-        return None
-    return [Row(it.file, it.label, dataset.sha256(it.file), 0.0, "", "") for it in dataset.samples]
 
 
 def _check_store(store: Any) -> None:

@@ -1,5 +1,6 @@
 """Results by hand in the columns of the reports' layouts, as a run keeps them; and a run's own in these columns."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -7,6 +8,7 @@ import pandas as pd
 from rapbench import report
 from rapbench.report.about import About
 from rapbench.report.layouts import DISTANCE, NAMES, PERTURBATION, REGIONS, laid_out
+from rapbench.report.provenance import provenance_of
 from rapbench.results.file import NAME, read, to_bytes
 from rapbench.results.info import MethodInfo, ProtocolInfo
 from rapbench.results.metric import Metric
@@ -55,7 +57,9 @@ def write_report(
     about: About | None = None,
 ) -> str:
     """Write the report of `run_of`."""
-    return report.write_report(folder, run_of(images, distances, regions), header, about)
+    about_run = provenance_of(folder)
+    run = replace(run_of(images, distances, regions), about=about_run, shown=folder)
+    return report.write_report(folder, run, header, about)
 
 
 def write_results(

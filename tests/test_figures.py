@@ -23,7 +23,6 @@ from rapbench.data.samples import samples
 from rapbench.errors import MethodError
 from rapbench.hydra_app import composed
 from rapbench.paths import resource
-from rapbench.report.gallery import palette
 from rapbench.report.paper_figures import sheet
 from rapbench.report.paper_figures.chosen import choose
 from rapbench.report.paper_figures.columns import Columns
@@ -37,6 +36,7 @@ from rapbench.report.paper_figures.masks import (
     mask_sheets,
     selected_pixels,
 )
+from rapbench.report.pictures import palette
 from rapbench.report.tables import NAMES
 from rapbench.runner import paper_figures
 from rapbench.runner.finished import Finished

@@ -32,13 +32,13 @@ from rapbench.drift.baseline import read_baseline, write_baseline
 from rapbench.drift.comparable import differences, other_platform
 from rapbench.drift.compare import compare
 from rapbench.drift.results import read_run
-from rapbench.report.gallery import Gallery, load_gallery
 from rapbench.report.layouts import DISTANCE, PERTURBATION, REGIONS, laid_out
 from rapbench.report.page.pictures import gallery_section
 from rapbench.report.provenance import provenance_of
 from rapbench.report.regions import aopc, by_cell, drop_curve
 from rapbench.report.tables import distance_table, table1
 from rapbench.results.file import NAME, read, to_bytes
+from rapbench.results.gallery import Gallery, load_gallery
 from rapbench.zoo.checkpoint import check, read_tensors, without_prefix
 from tests.results import run_of
 from tests.test_drift import Run

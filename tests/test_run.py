@@ -24,7 +24,7 @@ from rapbench.methods import methods
 from rapbench.protocols import protocols
 from rapbench.protocols.perturbation import Perturbation
 from rapbench.report import plots
-from rapbench.report.gallery import FILE, load_gallery
+from rapbench.results.gallery import FILE, load_gallery
 from rapbench.runner.written import RECORD
 from tests.results import distances as of_distances
 from tests.results import images as of_images

@@ -1,5 +1,6 @@
 """Reports: per-image results to tables, figures, tests and a page. Nothing here needs a model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,12 @@ from rapbench.files import write_in_place_of
 from rapbench.report import escape, plots, tables
 from rapbench.report.about import About
 from rapbench.report.canvas import figure_files
-from rapbench.report.gallery import load_gallery
 from rapbench.report.intervals import intervals_latex, intervals_markdown
 from rapbench.report.layouts import DISTANCE, PERTURBATION, REGIONS, distance_metric, laid_out
 from rapbench.report.metric_files import stale, told
 from rapbench.report.page.build import page
 from rapbench.report.pairs import pair_tests
 from rapbench.report.paper import beside_paper, markdown_paper
-from rapbench.report.provenance import provenance_of
 from rapbench.report.published import published_table1
 from rapbench.report.region_curves import region_curves
 from rapbench.report.regions import aopc, aopc_blocks, by_cell, drop_curve
@@ -35,20 +34,22 @@ FILES = (
 )
 
 
-def write_report(folder: Path, run: Run, header: list[str], about: About | None = None) -> str:
+def write_report(folder: Path, run: Run, header: Sequence[str] | None = None, about: About | None = None) -> str:
     """Write the tables, figures and the page of a run into `folder` and return their text for a terminal.
 
-    header: sentences on what was run. about: what else is to be known of the run; by default what its provenance
-    tells, or else the folder's provenance.json, which goes into the page too, as does a gallery that lies there. Each
-    file appears whole or not at all; those of an earlier report that are not written again go.
+    header: sentences on what was run. about: what else is to be known of the run. Both are by default what its
+    provenance tells, which goes into the page too, as does its gallery. Each file appears whole or not at all; those of
+    an earlier report that are not written again go.
     """
+    if header is None:
+        header = run.about.get("header", [f"{run.model} on {run.data}."])
     with titled(run.titles):
-        return _written(folder, run, header, about)
+        return _written(folder, run, list(header), about)
 
 
 def _written(folder: Path, run: Run, header: list[str], about: About | None) -> str:
     images, distances, regions = (laid_out(run, layout) for layout in (PERTURBATION, DISTANCE, REGIONS))
-    provenance = dict(run.about) or provenance_of(folder)
+    provenance = dict(run.about)
     about = about or About.of(provenance)
     title = header[0] if header else ""
     caption = list(about.caption)
@@ -122,9 +123,16 @@ def _written(folder: Path, run: Run, header: list[str], about: About | None) -> 
             texts += [f"{about.paper.reason}\n"] if about.paper.reason else []
         if files:
             name = title.partition(":")[0] or folder.resolve().name
-            gallery = load_gallery(folder)
             files["report.html"] = done(
-                page(name, header, published=published, gallery=gallery, provenance=provenance, others=others, **shown)
+                page(
+                    name,
+                    header,
+                    published=published,
+                    gallery=run.gallery,
+                    provenance=provenance,
+                    others=others,
+                    **shown,
+                )
             )
     write_in_place_of(folder, files, [*(folder / name for name in FILES), *stale(folder, files)])
     return "\n".join(escape.visible(line) for line in "\n".join(texts).split("\n"))

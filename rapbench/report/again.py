@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from rapbench.errors import RapbenchError
 from rapbench.report import write_report
-from rapbench.report.provenance import provenance_of
-from rapbench.results.file import NAME, read
+from rapbench.results.results import load_run, run_folders
 
 
 def write_again(top: Path) -> str:
@@ -13,17 +11,4 @@ def write_again(top: Path) -> str:
 
     Raises RapbenchError where there is no run, or a file of one cannot be read.
     """
-    found = [top] if (top / NAME).exists() else below(top)
-    if not found:
-        raise RapbenchError(f"{top} holds no {NAME}; name the folder that a run wrote")
-    texts = []
-    for folder in found:
-        header = provenance_of(folder).get("header", [])
-        text = write_report(folder, read(folder / NAME), header)
-        texts.append(f"{text}\nWritten to {folder}/")
-    return "\n\n".join(texts)
-
-
-def below(top: Path) -> list[Path]:
-    """Return the folders of runs below a folder."""
-    return sorted(path.parent for path in top.rglob(NAME))
+    return "\n\n".join(f"{write_report(folder, load_run(folder))}\nWritten to {folder}/" for folder in run_folders(top))

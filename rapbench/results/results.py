@@ -1,6 +1,5 @@
 """What an evaluation returns: the results of one run or several, to be looked at, compared and written."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from rapbench.errors import RapbenchError, did_you_mean
+from rapbench.results.file import NAME, read
 from rapbench.results.merged import Place, joined, places, told_apart
 from rapbench.results.run import Run
 
@@ -147,8 +147,7 @@ class Results:
             return place
         from rapbench.report import write_report
 
-        (run,) = self.runs
-        write_report(place, run, list(run.about.get("header", [f"{run.model} on {run.data}."])))
+        write_report(place, self.runs[0])
         return place
 
     def save(self, folder: str | Path) -> Path:
@@ -156,21 +155,15 @@ class Results:
 
         Several runs get a folder each, named by model and number.
         """
-        from rapbench.files import write_whole
-        from rapbench.results.file import NAME, to_bytes
+        from rapbench.report.folder import write_run
 
         place = Path(folder)
         if len(self.runs) > 1:
             for number, run in enumerate(self.runs):
-                Results([run]).save(place / f"{number}-{run.model.replace('/', '_')}")
+                write_run(place / f"{number}-{run.model.replace('/', '_')}", run)
             return self.report(place)
-        (run,) = self.runs
-        write_whole(place / NAME, to_bytes(run))
-        if run.about:
-            write_whole(place / "provenance.json", json.dumps(dict(run.about), indent=1).encode())
-        if run.subset is not None:
-            run.subset.save(place / MANIFEST)
-        return self.report(place)
+        write_run(place, self.runs[0])
+        return place
 
     def _merged(self) -> Run:
         return self.runs[0] if len(self.runs) == 1 else joined(self.places)
@@ -205,18 +198,25 @@ def load_results(*folders: str | Path) -> Results:
 
     Raises RapbenchError where there is none, or a file is not as a run writes it.
     """
-    from rapbench.data._manifest import load_manifest
-    from rapbench.report.again import below
-    from rapbench.report.provenance import provenance_of
-    from rapbench.results.file import NAME, read
-
     runs: dict[Path, Run] = {}
     for folder in map(Path, folders):
-        found = [folder] if (folder / NAME).is_file() else below(folder)
-        if not found:
-            raise RapbenchError(f"{folder} holds no {NAME}; name the folder that a run wrote, or one above it")
-        for place in found:
-            manifest = place / MANIFEST
-            subset = load_manifest(manifest) if manifest.exists() else None
-            runs[place.resolve()] = replace(read(place / NAME, provenance_of(place)), subset=subset)
+        runs |= {place.resolve(): load_run(place) for place in run_folders(folder)}
     return Results(list(runs.values()))
+
+
+def run_folders(top: Path) -> list[Path]:
+    """Return a run's folder, or those of all runs below a folder. Raises RapbenchError where there is none."""
+    found = [top] if (top / NAME).is_file() else sorted(path.parent for path in top.rglob(NAME))
+    if not found:
+        raise RapbenchError(f"{top} holds no {NAME}; name the folder that a run wrote, or one above it")
+    return found
+
+
+def load_run(folder: Path) -> Run:
+    """Return the run that wrote a folder. Raises RapbenchError for a file that is not as a run writes it."""
+    from rapbench.data._manifest import load_manifest
+    from rapbench.report.provenance import provenance_of
+
+    manifest = folder / MANIFEST
+    subset = load_manifest(manifest) if manifest.exists() else None
+    return replace(read(folder / NAME, provenance_of(folder)), subset=subset, shown=folder)

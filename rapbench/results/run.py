@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from rapbench.results.gallery import Gallery, load_gallery
 from rapbench.results.info import MethodInfo, ProtocolInfo, option_text
 from rapbench.results.metric import Metric
 
@@ -40,6 +42,8 @@ class Run:
         The run's provenance, as far as it is known.
     subset : Subset, or None
         The inputs, as a manifest names them.
+    shown : Gallery, or path of the folder that it is in, or None
+        A few inputs with every method's heatmaps; `gallery` reads it.
     """
 
     model: str
@@ -51,6 +55,12 @@ class Run:
     inputs: str = ""
     about: Mapping[str, Any] = field(default_factory=dict, repr=False)
     subset: "Subset | None" = field(default=None, repr=False)
+    shown: Gallery | Path | None = field(default=None, repr=False)
+
+    @property
+    def gallery(self) -> Gallery | None:
+        """A few inputs with every method's heatmaps. Raises RapbenchError for a file that holds something else."""
+        return load_gallery(self.shown) if isinstance(self.shown, Path) else self.shown
 
     @property
     def titles(self) -> dict[str, str]:

@@ -22,7 +22,9 @@ from rapbench.report.layouts import PERTURBATION, laid_out
 from rapbench.report.provenance import provenance_of
 from rapbench.results.run import Run
 from rapbench.runner.gallery import classes_of, seen
-from rapbench.runner.run import prepared
+from rapbench.runner.input_shape import input_shape, said
+from rapbench.runner.prepare import prepared
+from rapbench.runner.run import spec_of
 from rapbench.store.heatmaps import Heatmaps
 
 
@@ -40,7 +42,7 @@ class Finished:
             raise RapbenchError(f"{folder}/provenance.json, config: {why}") from error
         config.subset.manifest, config.shard = str(folder / "manifest.csv"), None
         with names_from(folder / "provenance.json"):
-            job_of, size = prepared(config)
+            job_of, size = prepared(spec_of(config))
         self.folder, self.config, self.job = folder, config, job_of(size)
         self.labels = [label for label in self.job.methods if label not in about["refused"]]
         self.rows = self.job.subset.rows
@@ -54,8 +56,13 @@ class Finished:
         return self._classes[index] if 0 <= index < len(self._classes) else f"class {index}"
 
     def pictures(self, places: Sequence[int]) -> NDArray[np.uint8]:
-        """Return (P, H, W, 3) pictures, as the network sees them, of the images at some places of the subset."""
+        """Return (P, H, W, 3) pictures, as the network sees them, of the images at some places of the subset.
+
+        Raises RapbenchError for inputs of one or three spatial dimensions, which are no pictures.
+        """
         job = self.job
+        if len(space := input_shape(job.model, job.dataset)[1:]) != 2:
+            raise RapbenchError(f"this figure is of pictures; the run's inputs have size {said(space)}")
         singles = load_images(job.subset, job.dataset, job.model.transform, [slice(at, at + 1) for at in places])
         return np.concatenate([seen(job.model, pixels) for pixels in singles])
 

@@ -1,4 +1,4 @@
-"""What a run keeps to show: the first images of the subset with every method's heatmap, in its output folder."""
+"""What a run keeps to show: the first inputs of the subset with every method's heatmap."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -15,39 +15,34 @@ from rapbench.data._dataset import Dataset
 from rapbench.data._images import load_images
 from rapbench.data._synsets import CLASSES
 from rapbench.errors import RapbenchError
-from rapbench.files import write_whole
 from rapbench.model import OWN, Model
 from rapbench.preprocessing import Preprocess
-from rapbench.report.gallery import FILE, Gallery, load_gallery, quantised
+from rapbench.results.gallery import Gallery, load_gallery, quantised
 from rapbench.runner.chunk import Chunk
-from rapbench.runner.input_shape import input_shape
 from rapbench.store.cell import digest_of
 
 if TYPE_CHECKING:
     from rapbench.runner.job import Job
 
 
-def write_gallery(job: "Job", output: Path, refused: Collection[str]) -> None:
-    """Write the gallery of a whole job, unless the output folder has it; without one wanted, remove what is there.
-
-    Inputs of one or three spatial dimensions are no pictures, and have none.
+def gallery_of(job: "Job", refused: Collection[str], output: Path | None = None) -> Gallery | None:
+    """Return the gallery of a whole job; None where none is wanted.
 
     Heatmaps come from the store. One that it lacks, because the cells were computed when no gallery was wanted, is
-    computed again.
+    computed again. output: a folder that may hold the gallery already.
     """
     count = min(job.spec.gallery, len(job.subset.rows))
     labels = [label for label in job.methods if label not in refused]
-    if not count or not labels or len(input_shape(job.model, job.dataset)) != 3:
-        (output / FILE).unlink(missing_ok=True)
-        return
+    if not count or not labels:
+        return None
     classes = classes_of(job.model, job.dataset)
     identity = digest_of({"maps": {label: job.shown[label].folder.name for label in labels}, "classes": classes})
     try:
-        known = load_gallery(output)
-    except RapbenchError:  # damaged: written again
+        known = output and load_gallery(output)
+    except RapbenchError:  # damaged: made again
         known = None
     if known and known.identity == identity:
-        return
+        return known
     slices = [slice(part.start, min(part.stop, count)) for part in job.slices if part.start < count]
     pictures: list[NDArray[np.uint8]] = []
     maps: dict[str, list[Tensor]] = {label: [] for label in labels}
@@ -59,7 +54,7 @@ def write_gallery(job: "Job", output: Path, refused: Collection[str]) -> None:
             for label in labels:
                 maps[label].append(_heatmaps(job, label, chunk).cpu())
                 bar.update()
-    gallery = Gallery(
+    return Gallery(
         identity,
         [row.file for row in job.subset.rows[:count]],
         [row.label for row in job.subset.rows[:count]],
@@ -67,26 +62,28 @@ def write_gallery(job: "Job", output: Path, refused: Collection[str]) -> None:
         np.stack(pictures),
         {label: quantised(torch.cat(parts).numpy()) for label, parts in maps.items()},
     )
-    write_whole(output / FILE, gallery.save())
 
 
 def seen(model: Model, pixels: Tensor) -> NDArray[np.uint8]:
-    """Return preprocessed (N, C, H, W) images as (N, H, W, 3) pictures, red first.
+    """Return preprocessed (N, C, *space) inputs as (N, *space, 3) pictures, red first.
 
-    Without a known normalisation each image is spread over all of black to white. Channels other than three are
-    averaged, in grey.
+    Without a known normalisation, and of one spatial dimension, whose values are no brightness, each input is spread
+    over all of black to white. Channels other than three, and those of one spatial dimension, are averaged, in grey.
     """
-    if model.normalisation is None:
-        low, high = (bound(pixels, (1, 2, 3)).view(-1, 1, 1, 1) for bound in (torch.amin, torch.amax))
-        colours = 255 * (pixels - low) / (high - low).clamp(min=torch.finfo(pixels.dtype).tiny)
+    one = pixels.dim() == 3
+    across = [1] * (pixels.dim() - 2)
+    if model.normalisation is None or one:
+        drawn = pixels.mean(1, keepdim=True) if one else pixels
+        low, high = (bound(drawn, tuple(range(1, drawn.dim())), keepdim=True) for bound in (torch.amin, torch.amax))
+        colours = 255 * (drawn - low) / (high - low).clamp(min=torch.finfo(pixels.dtype).tiny)
     else:
-        mean, std = (values.view(-1, 1, 1) for values in model.normalisation)
+        mean, std = (values.view(-1, *across) for values in model.normalisation)
         colours = 255 * (pixels * std + mean)
     if colours.shape[1] != 3:
-        colours = colours.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+        colours = colours.mean(1, keepdim=True).expand(-1, 3, *(-1 for _ in across))
     if isinstance(model.transform, Preprocess) and model.transform.bgr:
         colours = colours.flip(1)
-    return colours.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
+    return colours.round().clamp(0, 255).byte().movedim(1, -1).contiguous().numpy()
 
 
 def _heatmaps(job: "Job", label: str, chunk: Chunk) -> Tensor:

@@ -41,7 +41,7 @@ def results_of(
         tables[protocol.label] = typed(_table(found, protocol, subset.rows), info.metrics)
         if info.summaries:
             numbers[protocol.label] = typed(_summarised(tables[protocol.label], protocol), info.summaries)
-    return Run(model, data, known, infos, tables, numbers, subset.identity)
+    return Run(model, data, known, infos, tables, numbers, subset.identity, subset=subset)
 
 
 def _table(found: Sequence[tuple[Choice, pa.Table]], protocol: Choice, rows: Sequence[Row]) -> pd.DataFrame:

@@ -1,10 +1,9 @@
-"""One run: model, data and subset, the job that fills the store, and what is written from it."""
+"""`rapbench run`: a configuration to what it asks for, its job, and the files that are written of it."""
 
-import json
+import functools
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,34 +11,23 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from rapbench.data._dataset import Dataset
-from rapbench.data._manifest import Subset, load_manifest
 from rapbench.errors import RapbenchError
-from rapbench.files import remove_leftovers, write_whole
-from rapbench.methods import methods as METHODS
+from rapbench.files import remove_leftovers
 from rapbench.model import Model
 from rapbench.paths import STORE
-from rapbench.protocols import protocols as PROTOCOLS
-from rapbench.report import write_report
-from rapbench.results.file import NAME, to_bytes
+from rapbench.report.folder import write_run
 from rapbench.runner import written
 from rapbench.runner.allocator import keep_memory
-from rapbench.runner.choice import check_ready, check_space, checked, matched, with_files
+from rapbench.runner.choice import checked
 from rapbench.runner.comparable import paper_beside
-from rapbench.runner.compatible import check_classes, check_subset, logits_of
 from rapbench.runner.describe import described, reasons
-from rapbench.runner.device import default_batch, default_chunk, device_called
-from rapbench.runner.draw import drawn
-from rapbench.runner.gallery import write_gallery
-from rapbench.runner.identity import model_key
-from rapbench.runner.input_shape import input_shape
-from rapbench.runner.job import Job, Size
-from rapbench.runner.k_limits import within
-from rapbench.runner.labels import check_labels, check_measures
+from rapbench.runner.gallery import gallery_of
+from rapbench.runner.job import Job
 from rapbench.runner.loaded import loaded_data, loaded_model
 from rapbench.runner.memory import compute
+from rapbench.runner.prepare import prepared
 from rapbench.runner.provenance import provenance_of_job
-from rapbench.runner.spec import Spec
+from rapbench.runner.spec import RunSpec, SubsetSpec
 from rapbench.values import named, options_of
 
 
@@ -68,7 +56,8 @@ def run(config: DictConfig) -> Ran:
     Raises RapbenchError for anything that the user can mend. Finished chunks stay in the store whatever happens.
     """
     started, clock = datetime.now(UTC), time.monotonic()
-    job, refused = compute(*prepared(config))
+    keep_memory()
+    job, refused = compute(*prepared(spec_of(config)))
     if refused.keys() == job.methods.keys():
         raise RapbenchError(reasons(refused))
     if unfinished := job.unfinished(refused):
@@ -82,34 +71,33 @@ def run(config: DictConfig) -> Ran:
     return Ran(text, None if unfinished else Path(config.output), of)
 
 
-def prepared(config: DictConfig) -> tuple[Callable[[Size], Job], Size]:
-    """Load what a configuration asks for; return how its job is made, and its size. Raises RapbenchError."""
+def spec_of(config: DictConfig) -> RunSpec:
+    """Return what a configuration asks for. Raises RapbenchError for whatever in it makes no sense."""
     methods, protocols, shard = checked(config)
-    check_labels(METHODS, methods)
-    check_labels(PROTOCOLS, protocols)
-    check_measures(protocols)
-    check_ready(methods)
-    keep_memory()
-    device = device_called(config.device)
-    dataset = loaded_data(_settings(config.data))
-    model = loaded_model(_settings(config.model), str(device))
-    space = input_shape(model, dataset)[1:]
-    protocols = within(protocols, space)
-    check_space(protocols, space, model)
-    methods = [with_files(choice, model) for choice in methods]
-    store = Path(config.results) / STORE
-    subset = _subset(config, model, dataset, device, store)
-    methods = [matched(choice, subset.rows, space) for choice in methods]
-
-    def job_of(size: Size) -> Job:
-        return Job(Spec.of(config), model, dataset, subset, device, store, methods, protocols, shard, size)
-
-    return job_of, Size(config.chunk or default_chunk(device), config.batch or default_batch(device))
+    model, data = _settings(config.model), _settings(config.data)
+    manifest = Path(config.subset.manifest) if config.subset.manifest else None
+    require: Any = [] if manifest else OmegaConf.to_container(config.subset.require, resolve=True)
+    return RunSpec(
+        seed=config.seed,
+        precision=config.precision,
+        heatmaps=config.heatmaps and config.heatmaps.name,
+        gallery=config.gallery,
+        model=functools.partial(_loaded, model),
+        data=functools.partial(loaded_data, data),
+        methods=methods,
+        protocols=protocols,
+        store=Path(config.results) / STORE,
+        subset=SubsetSpec(config.subset.n, config.subset.seed, manifest,
+                          [functools.partial(_loaded, named(entry)) for entry in require]),
+        device=config.device,
+        chunk=config.chunk,
+        batch=config.batch,
+        shard=shard,
+    )  # fmt: skip
 
 
 def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datetime, seconds: float) -> str:
     """Write a whole job's results, tables and plots, and where they come from; return the text to show."""
-    subset = job.subset
     output = Path(os.path.relpath(config.output))  # a path of this machine says nothing to a reader of the results
     remove_leftovers(output)
     header, caption, hints = described(config, job, refused)
@@ -122,29 +110,17 @@ def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datet
         "paper": paper_beside(config, job.model, job.dataset, job.methods.values(), job.protocols),
         "config": settings | {"output": str(output)} | vars(job.size),
     }
-    made_of = written.made_of(provenance, [job.files(refused), [vars(row) for row in subset.rows]])
+    made_of = written.made_of(provenance, [job.files(refused), [vars(row) for row in job.subset.rows]])
     if (text := written.text_of(output, made_of)) is not None:
         return text
-    subset.save(output / "manifest.csv")
-    results = job.results()
-    write_whole(output / NAME, to_bytes(results))
-    write_whole(output / "provenance.json", json.dumps(provenance, indent=1).encode())
-    write_gallery(job, output, refused)
-    text = "\n".join([write_report(output, results, header), *hints, f"Written to {output}/"])
+    text = write_run(output, replace(job.results(), about=provenance, shown=gallery_of(job, refused, output)))
+    text = "\n".join([text, *hints, f"Written to {output}/"])
     written.record(output, made_of, text)
     return text
 
 
-def _subset(config: DictConfig, model: Model, dataset: Dataset, device: torch.device, store: Path) -> Subset:
-    manifest = load_manifest(Path(config.subset.manifest)) if config.subset.manifest else None
-    require: Any = [] if manifest else OmegaConf.to_container(config.subset.require, resolve=True)
-    required = [loaded_model(named(entry), str(device)) for entry in require]
-    others = [other for other in required if model_key(other) != model_key(model)]
-    counts = [(each.facts.name, logits_of(each, input_shape(each, dataset), device)) for each in (model, *others)]
-    check_classes(counts, dataset)
-    subset = manifest or drawn([model, *others], dataset, config.subset.n, config.subset.seed, device, store)
-    check_subset(model, counts[0][1], subset)
-    return subset
+def _loaded(settings: dict[str, Any], device: torch.device) -> Model:
+    return loaded_model(settings, str(device))
 
 
 def _settings(section: DictConfig) -> dict[str, Any]:

@@ -1,9 +1,21 @@
-"""What a run is asked for beside its model, data, methods and protocols, whatever asked for it."""
+"""What a run is asked for, whatever asked for it: a command line's configuration, or Python."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rapbench.precision import Precision
+from rapbench.runner.shard import Shard
+
+if TYPE_CHECKING:
+    import torch
+
+    from rapbench.data._dataset import Dataset
+    from rapbench.model import Model
+    from rapbench.runner.chosen import Choice
+
+Loader = Callable[["torch.device"], "Model"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +27,57 @@ class Spec:
     heatmaps: str | None = None
     gallery: int = 0
 
-    @classmethod
-    def of(cls, config: Any) -> "Spec":
-        """Return what a configuration asks for."""
-        return cls(config.seed, config.precision, config.heatmaps and config.heatmaps.name, config.gallery)
+
+@dataclass(frozen=True)
+class SubsetSpec:
+    """Which inputs of a data set are evaluated.
+
+    Parameters
+    ----------
+    n : int, or None
+        Drawn among those that the model classifies correctly. None: all of inputs in memory, of others 500.
+    seed : int
+        Of the draw.
+    manifest : path, or None
+        A manifest of the inputs; nothing is drawn then.
+    require : sequence of Loader
+        Further models that have to classify each drawn input correctly.
+    """
+
+    n: int | None = None
+    seed: int = 0
+    manifest: Path | None = None
+    require: Sequence[Loader] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec(Spec):
+    """A whole run.
+
+    Parameters
+    ----------
+    model : Loader
+        Returns the model on a device.
+    data : function
+        Returns the data set.
+    methods, protocols : sequence of Choice
+    store : path
+        The folder in which results are kept.
+    subset : SubsetSpec
+    device : str
+        auto, cpu, cuda, ...
+    chunk, batch : int, or None
+        Inputs attributed together, and perturbed inputs in one pass; None: chosen by the device.
+    shard : Shard
+    """
+
+    model: Loader = field(repr=False)
+    data: "Callable[[], Dataset]" = field(repr=False)
+    methods: "Sequence[Choice]"
+    protocols: "Sequence[Choice]"
+    store: Path
+    subset: SubsetSpec = SubsetSpec()
+    device: str = "auto"
+    chunk: int | None = None
+    batch: int | None = None
+    shard: Shard = field(default_factory=Shard)

@@ -11,7 +11,6 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from rapbench.report.figures import colours, curve
-from rapbench.report.gallery import Gallery
 from rapbench.report.means import Measured
 from rapbench.report.page import sections
 from rapbench.report.page.pictures import gallery_section
@@ -19,6 +18,7 @@ from rapbench.report.page.sections import VIEW
 from rapbench.report.page.words import options
 from rapbench.report.plots import first_pixels
 from rapbench.report.tables import METRIC_NAMES, Notes, ordered
+from rapbench.results.gallery import Gallery
 
 HERE = Path(__file__).parent
 
@@ -47,9 +47,9 @@ def page(
 
     table, paper, pairs, verdict, distance, aopc: of `table1`, `beside_paper`, `pair_tests`, `verdicts`,
     `distance_table`, `regions.aopc`, or None. published: the paper's Table I, as far as it is shown. images: per-image
-    results, for what the gallery's images became. provenance: None for a page of several runs. why: there is no
-    verdict, where it is empty. remarks, distance_remarks: below each sign's tables. aside: why the paper's numbers, or
-    some, are not shown. others: the means of protocols that have no layout of their own here.
+    results of perturbations, for what the gallery's images became. provenance: None for a page of several runs. why:
+    there is no verdict, where it is empty. remarks, distance_remarks: below each sign's tables. aside: why the paper's
+    numbers, or some, are not shown. others: the means of protocols that have no layout of their own here.
     """
     frames = [table, distance, aopc, *(one.means for one in others)]
     methods = pd.concat([frame["method"] for frame in frames if frame is not None])
@@ -95,10 +95,9 @@ def page(
                 data["figures"][name][key] = curve(part, part[:0], "value", metric.heading, methods, one.info.steps)
             views.append(sections.metric_view(key, part, metric, one.info, colour))
         shown["others"].append({"id": name, "name": one.protocol, "views": views})
-    if gallery is not None and images is not None:
+    shown["gallery"] = None
+    if gallery is not None:
         shown["gallery"], data["gallery"] = gallery_section(gallery, images)
-    else:
-        shown["gallery"] = None
     names = {"verdict": "Verdict", "table": "Table I", "distance": "D_K", "aopc": "AOPC", "paper": "Beside the paper",
              "tests": "Pairs", "gallery": "Gallery"}  # fmt: skip
     there = [(name, text) for name, text in names.items() if shown[name]]

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rapbench.errors import RapbenchError
-from rapbench.report.gallery import QUANTILE, palette, quantised
 from rapbench.report.paper_figures import sheet
 from rapbench.report.paper_figures.columns import Columns
 from rapbench.report.paper_figures.sheet import GAP, LABELS, LINE, SMALL, Sheet
+from rapbench.report.pictures import palette
+from rapbench.results.gallery import QUANTILE, quantised
 
 COLOURS = ("seismic", "PuOr_r", "RdBu_r")  # white at zero; the latter two for colour-blind readers as well
 TITLE = 0.2  # inches, for a model's name above its rows

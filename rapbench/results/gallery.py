@@ -1,17 +1,12 @@
-"""A few images with each method's heatmap, small enough for a page: what a run keeps to show."""
+"""A few inputs with each method's heatmap, small enough for a page: what a run keeps to show."""
 
-import base64
-import io
 import json
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from typing_extensions import TypedDict
@@ -34,9 +29,20 @@ class About(TypedDict):
 
 @dataclass(frozen=True)
 class Gallery:
-    """images: (G, H, W, 3) uint8, as the network sees them. maps: for each method (G, H, W) int8, -127..127.
+    """A few inputs of a run with every method's heatmaps.
 
-    identity: what all of it depends on. files, labels: of the images. classes: a name for each class index, or empty.
+    Parameters
+    ----------
+    identity : str
+        A hash of all that it depends on.
+    files, labels : list
+        Of the G inputs.
+    classes : list of str
+        A name for each class index; empty where they are not known.
+    images : array, (G, *space, 3) uint8
+        The inputs as the network sees them, in colours. One to three spatial dimensions.
+    maps : dict of str to array, (G, *space) int8
+        Relevance by method, -127..127, relative to each map; 0 is none.
     """
 
     identity: str
@@ -47,14 +53,14 @@ class Gallery:
     maps: dict[str, NDArray[np.int8]]
 
     def check(self) -> None:
-        """Raise ValueError unless all parts are of the same images."""
-        count, *size, colours = self.images.shape
-        parts = [
-            (self.images, np.uint8, (count, *size, 3)),
-            *((maps, np.int8, (count, *size)) for maps in self.maps.values()),
-        ]
-        if not len(self.files) == len(self.labels) == count or colours != 3 or len(size) != 2 or 0 in self.images.shape:
+        """Raise ValueError unless all parts are of the same inputs."""
+        if self.images.ndim not in (3, 4, 5) or self.images.shape[-1] != 3:
+            raise ValueError("its pictures have another layout")
+        count, *space, _ = self.images.shape
+        if not len(self.files) == len(self.labels) == count or 0 in self.images.shape:
             raise ValueError("its parts are not of the same images")
+        parts = [(self.images, np.uint8, (count, *space, 3)),
+                 *((maps, np.int8, (count, *space)) for maps in self.maps.values())]  # fmt: skip
         if any(values.dtype != kind or values.shape != shape for values, kind, shape in parts):
             raise ValueError("its pictures or maps have another layout")
 
@@ -89,34 +95,8 @@ def load_gallery(folder: Path) -> Gallery | None:
 
 
 def quantised(heatmaps: NDArray[np.float32], quantile: float = QUANTILE) -> NDArray[np.int8]:
-    """Return (G, H, W) maps as -127..127, each relative to a quantile of its absolute values; 0 stays 0."""
-    scale = np.quantile(np.abs(heatmaps), quantile, axis=(1, 2), keepdims=True)
-    scale = np.where(scale > 0, scale, np.abs(heatmaps).max((1, 2), keepdims=True))
+    """Return (G, *space) maps as -127..127, each relative to a quantile of its absolute values; 0 stays 0."""
+    space = tuple(range(1, heatmaps.ndim))
+    scale = np.quantile(np.abs(heatmaps), quantile, axis=space, keepdims=True)
+    scale = np.where(scale > 0, scale, np.abs(heatmaps).max(space, keepdims=True))
     return np.rint(127 * np.clip(heatmaps / np.where(scale > 0, scale, 1), -1, 1)).astype(np.int8)
-
-
-def picture_png(image: NDArray[np.uint8]) -> str:
-    """Return an (H, W, 3) image as a data address."""
-    return _address(Image.fromarray(image))
-
-
-def heatmap_png(values: NDArray[np.int8]) -> str:
-    """Return an (H, W) map as a data address: seismic, red for positive, white for 0, blue for negative."""
-    picture = Image.fromarray((values.astype(np.int16) + 128).astype(np.uint8))
-    picture.putpalette(palette().tobytes())
-    return _address(picture)
-
-
-@cache
-def palette(name: str = "seismic") -> NDArray[np.uint8]:
-    """Return (256, 3) colours of -128..127 by a diverging map of matplotlib's; 0 is white in every one."""
-    places = (np.arange(256) - 128) / 127  # the least of the 256 stays unused
-    colours = matplotlib.colormaps[name]((places + 1) / 2, bytes=True)
-    colours[128] = 255
-    return colours[:, :3]
-
-
-def _address(picture: Image.Image) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
