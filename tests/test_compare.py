@@ -80,6 +80,24 @@ APART: dict[str, tuple[Callable[[], list[Run]], set[str]]] = {
     "rounding": (lambda: [run(batch=1), run(moves=1, batch=2)], {"RAP (batch 1)", "RAP (batch 2)"}),
     "name": (lambda: [run(name="before"), run(moves=1, name="after")], {"RAP (name before)", "RAP (name after)"}),
 }  # fmt: skip
+
+
+def variant(title: str = "RAP (normal flow)", **more: Any) -> Run:
+    """Return a run of a variant that is given a title."""
+    one = run({"rap_normal": {"flow": "normal", **more}})
+    info = replace(one.methods["rap_normal"], title=title, titled=("flow", *more))
+    return replace(one, methods={"rap_normal": info})
+
+
+APART["a titled variant"] = (lambda: [run(), variant()], {"rap", "RAP (normal flow)"})
+APART["an option of a titled variant"] = (
+    lambda: [variant(), variant(residual="absolute")],
+    {"RAP (normal flow)", "RAP (normal flow) (residual absolute)"},
+)
+APART["a titled variant in two models"] = (
+    lambda: [variant(), replace(variant(), model="other")],
+    {"net: RAP (normal flow)", "other: RAP (normal flow)"},
+)
 APART["option of the model"] = (
     lambda: [replace(one, about={"config": {"model": {"name": "net", "weights": name}}})
              for name, one in zip("AB", [run(), run(moves=1)], strict=True)],
@@ -294,12 +312,18 @@ def test_a_comparison_is_one_page_one_figure_and_its_tables(tmp_path):
     for name in ("net: RAP (residual absolute)", "net: RAP", "other: Edges"):
         assert name in text
         assert name in page
+    for section in ("verdict", "ranks", "tests"):
+        assert f'<section id="{section}">' in page
+    assert "Against the controls" in text
+    judged = pd.read_csv(tmp_path / "verdict.csv", keep_default_na=False)
+    assert set(judged["model"]) == {"net", "other"}
+    assert len(judged) == len(Results(runs).verdict())
     assert "Each run has its own, in its folder." in page
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     write_comparison(tmp_path, Results(runs))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     write_comparison(tmp_path, Results([run(["rap"]), run(["random"], images="b")]))
-    assert {path.name for path in tmp_path.iterdir()} == set(FILES) - {"agreement.csv", "tests.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == set(FILES) - {"agreement.csv", "verdict.csv", "tests.csv"}
 
 
 def test_the_figures_legend_lies_within_it(tmp_path):

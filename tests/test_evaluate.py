@@ -3,7 +3,6 @@
 import copy
 import io
 import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,7 @@ from rapbench import RapbenchError
 from rapbench.cli import main
 from rapbench.data import load_data
 from rapbench.protocols.removal import Removal
-from rapbench.results.file import NAME, read
+from rapbench.results.file import NAME
 from rapbench.results.run import COLUMNS
 from tests.own import Own
 from tests.test_any_protocol import INSERTION
@@ -82,7 +81,7 @@ def pair(tmp_path_factory):
         own = ["method=[rap,random,edge,lrp_a1b0]", "+method.half={name: rap, flow: normal}"]
         names = f"protocol=[{','.join(EVERY)}]"
         assert main(["run", "model=efficientnet_lite0", *own, names, *ks, *few]) == 0
-        run = read(Path("results/run/efficientnet_lite0") / NAME)
+        run = rapbench.load_results("results/run/efficientnet_lite0").runs[0]
     lists = {"k": {"positive": [0, 50, "all"], "negative": [0, 500, "all"]}}
     options = {"removal": lists, "shuffling": lists, "regions": {"steps": 3, "size": 28}}
     methods = {name: name for name in ("rap", "random", "edge", "lrp_a1b0")} | {"half": ("rap", {"flow": "normal"})}
@@ -95,6 +94,13 @@ def test_the_numbers_are_those_of_the_command_line(pair):
     same(results.frame, run.frame)
     assert set(results.frame["protocol"]) == set(EVERY)
     assert results.runs[0].inputs == run.inputs
+
+
+def test_the_gallery_is_that_of_the_command_line(pair):
+    run, results = pair
+    mine, theirs = results.runs[0].gallery, run.gallery
+    assert theirs is not None
+    assert mine.save() == theirs.save()
 
 
 def test_images_as_tensors_give_the_numbers_of_their_files(pair, lite):

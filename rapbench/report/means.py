@@ -41,7 +41,11 @@ def means(run: Run, protocol: str) -> pd.DataFrame:
         parts += [_averaged(run.numbers[protocol], metric) for metric in info.summaries if not metric.detail]
     if not parts:
         return pd.DataFrame(columns=COLUMNS)
-    table = pd.concat(parts, ignore_index=True).assign(protocol=protocol)
+    return in_order(pd.concat(parts, ignore_index=True).assign(protocol=protocol), info)
+
+
+def in_order(table: pd.DataFrame, info: ProtocolInfo) -> pd.DataFrame:
+    """Return means in the order of reports: variant by variant, metric by metric, method by method, step by step."""
     metrics = [metric.name for metric in info.shown]
     ranks = {
         "variant": _ranks(dict.fromkeys(table["variant"])),

@@ -22,11 +22,14 @@ class MethodInfo:
         Whether it looks at no model: others are compared with it.
     options : mapping
         Those that are not the default.
+    titled : tuple of str
+        Of these, the ones that the title stands for: those of a variant that the run gave a title.
     """
 
     title: str = ""
     control: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    titled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

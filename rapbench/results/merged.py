@@ -39,6 +39,11 @@ class Place:
     unpaired: str
     runs: Sequence[Run]
 
+    @property
+    def comparable(self) -> list[Run]:
+        """Runs within which methods can be compared input by input: `run`, or each of `runs` with its names."""
+        return [_one([(run, names(run))]) for run in self.runs] if self.unpaired else [self.run]
+
 
 def places(runs: Sequence[Run]) -> list[Place]:
     """Return the runs as one for each model and data set.
@@ -54,13 +59,15 @@ def places(runs: Sequence[Run]) -> list[Place]:
 
 
 def joined(among: Sequence[Place]) -> Run:
-    """Return all places as one run. Its methods are named by model and data, where these differ, and by options."""
-    found = [place.run for place in among]
-    many = [name for name in ("model", "data") if len({getattr(run, name) for run in found}) > 1]
-    if not many:
-        return _one([(run, {name: name for name in run.methods}) for run in found])
-    return _one([(run, {name: ": ".join([*(getattr(run, part) for part in many), method.title or name])
-                        for name, method in run.methods.items()}) for run in found])  # fmt: skip
+    """Return all places as one run, its methods named by `called`."""
+    return _one([(place.run, names) for place, names in zip(among, called(among), strict=True)])
+
+
+def called(among: Sequence[Place]) -> list[dict[str, str]]:
+    """Return for each place what its methods are called among all: by model and data, where these differ, and name."""
+    many = [name for name in ("model", "data") if len({getattr(place.run, name) for place in among}) > 1]
+    return [{name: ": ".join([*(getattr(place.run, part) for part in many), method.title or name]) if many else name
+             for name, method in place.run.methods.items()} for place in among]  # fmt: skip
 
 
 def unpaired(runs: Sequence[Run]) -> str:
@@ -78,10 +85,11 @@ def unpaired(runs: Sequence[Run]) -> str:
 def names(run: Run) -> dict[str, str]:
     """Return by label what a run's methods are called among others: the label, which the tables know, where it does.
 
-    With options it is what is read, such as `RAP (residual absolute)`.
+    With options it is what is read, such as `RAP (residual absolute)`, without those that its title stands for.
     """
-    return {label: _named(method.title or label, run.options[label].replace("=", " ")) if method.options else label
-            for label, method in run.methods.items()}  # fmt: skip
+    return {label: _named(method.title or label, _said({name: value for name, value in method.options.items()
+                                                         if name not in method.titled}))
+            if method.options else label for label, method in run.methods.items()}  # fmt: skip
 
 
 def told_apart(runs: Sequence[Run]) -> list[Run]:
@@ -92,9 +100,20 @@ def told_apart(runs: Sequence[Run]) -> list[Run]:
     """
     if len(runs) == 1:
         return list(runs)
-    found = _protocols_apart(runs)
+    found = _titles_apart(_protocols_apart(runs))
     found = _methods_apart(found, {*OTHERWISE, *UNMOVED}, differing=False)
     return _methods_apart(found, OTHERWISE, differing=True)
+
+
+def _titles_apart(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs with each title standing for those options alone that all methods of the title have alike."""
+    alike: dict[str, set[tuple[str, str]]] = {}
+    for run in runs:
+        for method in run.methods.values():
+            mine = {(name, repr(method.options[name])) for name in method.titled}
+            alike[method.title] = alike.get(method.title, mine) & mine
+    return [replace(run, methods={label: replace(method, titled=tuple(name for name, _ in sorted(alike[method.title])))
+                                  for label, method in run.methods.items()}) for run in runs]  # fmt: skip
 
 
 def _methods_apart(runs: list[Run], without: set[str], *, differing: bool) -> list[Run]:
@@ -202,7 +221,7 @@ def _protocols_apart(runs: Sequence[Run]) -> list[Run]:
             texts.setdefault(label, set()).add(option_text(info.options))
     found = []
     for run in runs:
-        called = {label: _named(label, option_text(info.options).replace("=", " ")) if len(texts[label]) > 1 else label
+        called = {label: _named(label, _said(info.options)) if len(texts[label]) > 1 else label
                   for label, info in run.protocols.items()}  # fmt: skip
         found.append(replace(run, protocols=_renamed(run.protocols, called), tables=_renamed(run.tables, called),
                              numbers=_renamed(run.numbers, called)))  # fmt: skip
@@ -211,6 +230,10 @@ def _protocols_apart(runs: Sequence[Run]) -> list[Run]:
 
 def _renamed(values: Mapping[str, Value], called: Mapping[str, str]) -> dict[str, Value]:
     return {called[label]: value for label, value in values.items()}
+
+
+def _said(options: Mapping[str, Any]) -> str:
+    return option_text(options).replace("=", " ")
 
 
 def _named(label: str, options: str) -> str:

@@ -10,11 +10,13 @@ import pandas as pd
 
 from rapbench.errors import RapbenchError, did_you_mean
 from rapbench.results.file import NAME, read
-from rapbench.results.merged import Place, joined, places, told_apart
+from rapbench.results.merged import Place, called, joined, places, told_apart
 from rapbench.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from rapbench.report.means import Measured
 
 TABLE = ["model", "data", "method", "options", "protocol", "variant", "metric", "k", "value", "n", "low", "high",
          "better"]  # fmt: skip
@@ -72,21 +74,42 @@ class Results:
     @cached_property
     def _named_table(self) -> pd.DataFrame:
         """`table` with what each row is called."""
-        from rapbench.report.means import means
-
         parts = []
-        for place in self.places:
-            run = place.run
-            for label, info in run.protocols.items():
-                if label in run.tables and len(table := means(run, label)):
-                    better = {metric.name: metric.better for metric in info.shown}
-                    table["better"] = [better[metric].get(variant, "") for metric, variant in zip(
-                        table["metric"], table["variant"], strict=True)]  # fmt: skip
-                    known = table["method"].map(place.methods)
-                    parts.append(table.assign(name=table["method"], method=known.str[0], options=known.str[1],
-                                              model=run.model, data=run.data))  # fmt: skip
+        for place, averaged in zip(self.places, self._means, strict=True):
+            for label, table in averaged.items():
+                better = {metric.name: metric.better for metric in place.run.protocols[label].shown}
+                table = table.assign(better=[better[metric].get(variant, "") for metric, variant in zip(
+                    table["metric"], table["variant"], strict=True)])  # fmt: skip
+                known = table["method"].map(place.methods)
+                parts.append(table.assign(name=table["method"], method=known.str[0], options=known.str[1],
+                                          model=place.run.model, data=place.run.data))  # fmt: skip
         columns = [*TABLE, "name"]
         return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+    @cached_property
+    def _means(self) -> "list[dict[str, pd.DataFrame]]":
+        """The means of each place by protocol."""
+        from rapbench.report.means import means
+
+        found = [{label: means(place.run, label) for label in place.run.protocols if label in place.run.tables}
+                 for place in self.places]  # fmt: skip
+        return [{label: table for label, table in each.items() if len(table)} for each in found]
+
+    def measured(self) -> "list[Measured]":
+        """Return the means of all runs by protocol, methods named as among all of them; for figures and pages."""
+        from rapbench.report.means import Measured, in_order, means
+
+        whole = self._merged()
+        if len(self.runs) == 1:
+            tables = {label: means(whole, label) for label in whole.tables}
+        else:
+            parts: dict[str, list[pd.DataFrame]] = {label: [] for label in whole.tables}
+            for names, averaged in zip(called(self.places), self._means, strict=True):
+                for label, table in averaged.items():
+                    parts[label].append(table.assign(method=table["method"].map(names)))
+            tables = {label: in_order(pd.concat(found, ignore_index=True), whole.protocols[label])
+                      for label, found in parts.items() if found}  # fmt: skip
+        return [Measured(label, whole.protocols[label], table) for label, table in tables.items() if len(table)]
 
     def compare(self) -> pd.DataFrame:
         """Return paired tests of all pairs of methods of a model on the same inputs, cell by cell, across runs.
@@ -106,8 +129,8 @@ class Results:
         """
         from rapbench.report.metric_files import judged
 
-        wholes = [run for place in self.places for run in (place.runs if place.unpaired else [place.run])]
-        parts = [judged(run, label).assign(model=run.model, data=run.data) for run in wholes for label in run.tables]
+        parts = [judged(run, label).assign(model=run.model, data=run.data)
+                 for place in self.places for run in place.comparable for label in run.tables]  # fmt: skip
         found = pd.concat(parts, ignore_index=True)
         return found.rename(columns={"sign": "variant", "perturbation": "protocol"})
 
@@ -123,7 +146,6 @@ class Results:
 
         Raises RapbenchError for a protocol that is not among the results.
         """
-        from rapbench.report.means import Measured, means
         from rapbench.report.metric_plots import metrics_figure
         from rapbench.report.tables import titled
 
@@ -133,9 +155,9 @@ class Results:
         if protocol not in known:
             hint = did_you_mean(protocol, known)
             raise RapbenchError(f"there are no results of protocol {protocol!r}{hint}; known: {', '.join(known)}")
-        measured = Measured(protocol, whole.protocols[protocol], means(whole, protocol))
         with titled(whole.titles):
-            return metrics_figure([measured], f"{whole.model}: {protocol}")
+            shown = [one for one in self.measured() if one.protocol == protocol]
+            return metrics_figure(shown, f"{whole.model}: {protocol}")
 
     def report(self, folder: str | Path) -> Path:
         """Write tables, figures and the page into a folder, of several runs those of their comparison; return it."""
@@ -219,4 +241,4 @@ def load_run(folder: Path) -> Run:
 
     manifest = folder / MANIFEST
     subset = load_manifest(manifest) if manifest.exists() else None
-    return replace(read(folder / NAME, provenance_of(folder)), subset=subset, shown=folder)
+    return replace(read(folder / NAME, provenance_of(folder)), subset=subset, shown=folder.resolve())

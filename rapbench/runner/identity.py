@@ -82,8 +82,8 @@ def code_of_choice(choice: Choice, model: nn.Module) -> Code:
 
 
 def identity_of(choice: Choice) -> dict[str, Any]:
-    """Return what a choice asks for: of a file, its content, wherever it lies."""
-    options = {name: value for name, value in choice.options.items() if name != "k"}
+    """Return what a choice asks for, whether it states a default or not: of a file, its content, wherever it lies."""
+    options = {name: value for name, value in (choice.entry.options | choice.options).items() if name != "k"}
     return {"name": choice.entry.name, "options": by_content(options) | choice.files, "k": choice.options.get("k", {})}
 
 

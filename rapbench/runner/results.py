@@ -28,8 +28,10 @@ def results_of(
     infos = {choice.label: ProtocolInfo.of(choice.protocol, _changed(choice)) for choice in protocols}
     names = titles(methods)
     known = {
-        choice.label: MethodInfo(names.get(choice.label, ""), is_control(choice), _changed(choice))
-        for choice in methods
+        choice.label: MethodInfo(
+            names.get(choice.label, ""), is_control(choice), changed, tuple(changed) if choice.title else ()
+        )
+        for choice, changed in ((choice, _changed(choice)) for choice in methods)
     }
     tables, numbers = {}, {}
     for protocol in protocols:

@@ -17,6 +17,7 @@ from rapbench.report.page.pictures import gallery_section
 from rapbench.report.page.sections import VIEW
 from rapbench.report.page.words import options
 from rapbench.report.plots import first_pixels
+from rapbench.report.rank_tables import RankTable
 from rapbench.report.tables import METRIC_NAMES, Notes, ordered
 from rapbench.results.gallery import Gallery
 
@@ -42,6 +43,8 @@ def page(
     distance_remarks: Notes,
     aside: str,
     others: Sequence[Measured] = (),
+    ranks: Sequence[RankTable] = (),
+    explained: str = "",
 ) -> str:
     """Return the page: it needs no network, and the same results give the same bytes.
 
@@ -49,7 +52,8 @@ def page(
     `distance_table`, `regions.aopc`, or None. published: the paper's Table I, as far as it is shown. images: per-image
     results of perturbations, for what the gallery's images became. provenance: None for a page of several runs. why:
     there is no verdict, where it is empty. remarks, distance_remarks: below each sign's tables. aside: why the paper's
-    numbers, or some, are not shown. others: the means of protocols that have no layout of their own here.
+    numbers, or some, are not shown. others: the means of protocols that have no layout of their own here. ranks,
+    explained: of a comparison's methods.
     """
     frames = [table, distance, aopc, *(one.means for one in others)]
     methods = pd.concat([frame["method"] for frame in frames if frame is not None])
@@ -98,10 +102,13 @@ def page(
     shown["gallery"] = None
     if gallery is not None:
         shown["gallery"], data["gallery"] = gallery_section(gallery, images)
+    shown |= {"ranks": ranks, "explained": explained}
     names = {"verdict": "Verdict", "table": "Table I", "distance": "D_K", "aopc": "AOPC", "paper": "Beside the paper",
-             "tests": "Pairs", "gallery": "Gallery"}  # fmt: skip
+             "ranks": "Ranks", "tests": "Pairs", "gallery": "Gallery"}  # fmt: skip
     there = [(name, text) for name, text in names.items() if shown[name]]
-    before = next((place for place, (name, _) in enumerate(there) if name in ("paper", "tests", "gallery")), len(there))
+    before = next(
+        (place for place, (name, _) in enumerate(there) if name in ("paper", "ranks", "tests", "gallery")), len(there)
+    )
     there[before:before] = [(one["id"], one["name"]) for one in shown["others"]]
     template = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
