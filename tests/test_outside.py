@@ -135,6 +135,21 @@ def test_protocols_models_and_data_outside(capsys):
     pd.testing.assert_frame_equal(one, other)
 
 
+def test_random_weights_of_a_users_function_are_the_same_in_every_call():
+    Path("users_net.py").write_text("""
+import torch
+def build(width: int = 4):
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, width))
+""")
+    before = torch.get_rng_state()
+    one, other = (rapbench.load_model("users_net:build") for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert one.weights_sha256 == other.weights_sha256
+    torch.manual_seed(1)
+    assert rapbench.load_model("users_net:build").weights_sha256 == one.weights_sha256
+    assert rapbench.load_model("users_net:build", width=5).weights_sha256 != one.weights_sha256
+
+
 def test_it_is_listed_and_called_from_python():
     assert main(["list", "methods", "users_own:scaled"]) == 0
     x = torch.rand(1, 3, 32, 32)

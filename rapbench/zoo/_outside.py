@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from rapbench.errors import RapbenchError, raised
@@ -25,7 +26,7 @@ PLAIN = (type(None), bool, int, float, str, list, tuple, dict)  # values that a 
 def building(place: str, function: Callable[..., Any]) -> Callable[..., Model]:
     """Return what calls a user's function and makes a Model of the module that it returns.
 
-    Its options are those of the function, and SETTINGS. Raises RapbenchError for a function that cannot be called
+    Its options are those of the function, and SETTINGS. It is called with torch's generator seeded by 0. Raises RapbenchError for a function that cannot be called
     without arguments.
     """
     if isinstance(function, nn.Module):
@@ -37,7 +38,10 @@ def building(place: str, function: Callable[..., Any]) -> Callable[..., Model]:
         own = {name: value for name, value in given.items() if name in names}
         stated = {name: value for name, value in given.items() if name not in names and value is not None}
         try:
-            made = function(**own)
+            # A sweep's jobs and shards each call it: weights that it draws must be the same in every process.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                made = function(**own)
         except Exception as error:  # a user's code raises what it likes
             if out_of_memory(error) or isinstance(error, RapbenchError):
                 raise
