@@ -26,8 +26,8 @@ PLAIN = (type(None), bool, int, float, str, list, tuple, dict)  # values that a 
 def building(place: str, function: Callable[..., Any]) -> Callable[..., Model]:
     """Return what calls a user's function and makes a Model of the module that it returns.
 
-    Its options are those of the function, and SETTINGS. It is called with torch's generator seeded by 0. Raises RapbenchError for a function that cannot be called
-    without arguments.
+    Its options are those of the function, and SETTINGS. It is called with torch's generator seeded by 0. Raises
+    RapbenchError for a function that cannot be called without arguments.
     """
     if isinstance(function, nn.Module):
         raise RapbenchError(f"{place} is a module; name a function that returns it, or its class")
