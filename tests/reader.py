@@ -42,7 +42,7 @@ NOT_FOLLOWED = {
     "make test": "is what runs this",
     "make test-slow": "is what runs this",
     "make test-cluster": "takes a cluster's daemons",
-    "make lint": "`make test` runs it first",
+    "make lint": "`make test` runs it, too",
     "make docs": "tests/test_site.py builds the site",
     "make benchmark": "measures for half an hour",
     "make check-drift": "a minute; the workflow runs it, and tests/test_drift_bites.py does the same",

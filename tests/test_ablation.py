@@ -11,6 +11,7 @@ from rapbench.cli import main
 from rapbench.methods import methods
 from rapbench.paths import resource
 from rapbench.results.file import NAME, read
+from tests.small import SMALL
 
 VARIANTS = sorted(resource("configs", "method", "rap").glob("*.yaml"))
 
@@ -40,9 +41,9 @@ def test_every_choice_of_every_option_has_a_variant_that_is_in_the_experiment():
 
 
 def test_it_makes_one_table_whose_rows_say_what_was_changed():
-    small = ["model=efficientnet_lite0", "subset.n=2", "k.positive=[0,250]", "k.negative=[0,2000]", "gallery=0"]
+    small = [f"model={SMALL}", "subset.n=2", "k.positive=[0,250]", "k.negative=[0,2000]", "gallery=0"]
     assert main(["run", "experiment=ablation", *small]) == 0
-    folder = Path("results/ablation/efficientnet_lite0")
+    folder = Path("results/ablation", SMALL)
     run = read(folder / NAME)
     table, text = pd.read_csv(folder / "table1.csv"), (folder / "table1.md").read_text()
     for path in VARIANTS:
@@ -55,9 +56,9 @@ def test_it_makes_one_table_whose_rows_say_what_was_changed():
 
 
 def test_a_title_of_ones_own_stands_in_the_tables_and_moves_no_result():
-    command = ["run", "model=efficientnet_lite0", "subset.n=2", "method=[random]", "protocol=[distance]"]
+    command = ["run", f"model={SMALL}", "subset.n=2", "method=[random]", "protocol=[distance]"]
     assert main([*command, "+method.random.title=Coin toss"]) == 0
-    folder = Path("results/run/efficientnet_lite0")
+    folder = Path("results/run", SMALL)
     assert "Coin toss" in (folder / "report.html").read_text()
     cells = {path.name for path in Path("results/store").iterdir()}
     assert main(command) == 0

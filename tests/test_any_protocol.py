@@ -13,13 +13,14 @@ from rapbench.protocols import protocols
 from rapbench.results.file import NAME, read
 from tests.own import Own
 from tests.pages import blocks
+from tests.small import SMALL
 
 # What a user writes, as the page on it shows: under 60 lines. K = 0, the blurred image, is asked like any other.
 PAGE = "docs/adding-a-protocol.md"
 INSERTION = next(block.content for block in blocks(PAGE) if block.file == "own_insertion.py")
-RUN = ["run", "model=efficientnet_lite0", "method=[sensitivity,random]", "protocol=[own_insertion:insertion]",
+RUN = ["run", f"model={SMALL}", "method=[sensitivity,random]", "protocol=[own_insertion:insertion]",
        "subset.n=12", "name=own"]  # fmt: skip
-FOLDER = Path("results/own/efficientnet_lite0")
+FOLDER = Path("results/own", SMALL)
 LABEL = "insertion"
 
 

@@ -29,6 +29,7 @@ from rapbench.protocols.batch import Batch
 from rapbench.runner.chosen import Choice, variants
 from rapbench.runner.chunk import Chunk
 from rapbench.runner.device import default_batch, default_chunk
+from tests.small import SMALL
 
 SIZE, COUNT = 12, 3
 FEW = {"regions": {"size": 3, "steps": 4}}  # for images so small
@@ -76,7 +77,7 @@ def test_chunk_and_batch_elsewhere(device, size):
 ])  # fmt: skip
 def test_what_is_chosen_is_what_is_recorded(words, size, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["run", "model=efficientnet_lite0", "method=[random]", "protocol=[distance]", "subset.n=2", "gallery=0",
+    assert main(["run", f"model={SMALL}", "method=[random]", "protocol=[distance]", "subset.n=2", "gallery=0",
                  "paper=off", "device=cpu", *words]) == 0  # fmt: skip
     (found,) = tmp_path.rglob("provenance.json")
     config = json.loads(found.read_text())["config"]

@@ -21,6 +21,7 @@ from rapbench.drift.results import read_run
 from rapbench.drift.tolerances import derive
 from tests.reader import made
 from tests.results import write_results
+from tests.small import SMALL
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs/drift.md").read_text()
@@ -508,17 +509,17 @@ def test_long_tables_are_cut_and_say_so(capsys):
 
 
 def test_a_real_run_against_itself(capsys):
-    wanted = ["run", "model=efficientnet_lite0", "subset.n=2", "method=[random,edge]", "k.positive=[0,50]",
+    wanted = ["run", f"model={SMALL}", "subset.n=2", "method=[random,edge]", "k.positive=[0,50]",
               "k.negative=[0,all]"]  # fmt: skip
     assert main(wanted) == 0
-    folder = "results/run/efficientnet_lite0"
+    folder = f"results/run/{SMALL}"
     for _ in range(2):
         assert main(["drift", folder, "--baseline", "own.csv", "--update"]) == 0
     capsys.readouterr()
     assert main(["drift", folder, "--baseline", "own.csv"]) == 0
     assert "The same platform" in capsys.readouterr().out
     assert main([*wanted, "seed=1", "results=other"]) == 0
-    assert main(["drift", "other/run/efficientnet_lite0", "--baseline", "own.csv"]) == 2
+    assert main(["drift", f"other/run/{SMALL}", "--baseline", "own.csv"]) == 2
     assert "seed: 0 in the baseline, 1 here" in capsys.readouterr().err
 
 

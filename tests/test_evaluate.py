@@ -20,6 +20,7 @@ from rapbench.protocols.removal import Removal
 from rapbench.results.file import NAME
 from rapbench.results.run import COLUMNS
 from tests.own import Own
+from tests.small import SMALL, TRANSFORM, small
 from tests.test_any_protocol import INSERTION
 
 SPACES = {"1-D": (40,), "2-D": (12, 20), "3-D": (6, 5, 7)}
@@ -77,16 +78,16 @@ def pair(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("run"))
         ks = ["k.positive=[0,50,all]", "k.negative=[0,500,all]"]
-        few = ["protocol.regions.steps=3", "protocol.regions.size=28", "subset.n=3", "subset.seed=1", "seed=1"]
+        few = ["protocol.regions.steps=3", "protocol.regions.size=8", "subset.n=3", "subset.seed=1", "seed=1"]
         own = ["method=[rap,random,edge,lrp_a1b0]", "+method.half={name: rap, flow: normal}"]
         names = f"protocol=[{','.join(EVERY)}]"
-        assert main(["run", "model=efficientnet_lite0", *own, names, *ks, *few]) == 0
-        run = rapbench.load_results("results/run/efficientnet_lite0").runs[0]
+        assert main(["run", f"model={SMALL}", *own, names, *ks, *few]) == 0
+        run = rapbench.load_results(f"results/run/{SMALL}").runs[0]
     lists = {"k": {"positive": [0, 50, "all"], "negative": [0, 500, "all"]}}
-    options = {"removal": lists, "shuffling": lists, "regions": {"steps": 3, "size": 28}}
+    options = {"removal": lists, "shuffling": lists, "regions": {"steps": 3, "size": 8}}
     methods = {name: name for name in ("rap", "random", "edge", "lrp_a1b0")} | {"half": ("rap", {"flow": "normal"})}
     protocols = {name: (name, options.get(name, {})) for name in EVERY}
-    return run, rapbench.evaluate("efficientnet_lite0", "samples", methods=methods, protocols=protocols, n=3, seed=1)
+    return run, rapbench.evaluate(SMALL, "samples", methods=methods, protocols=protocols, n=3, seed=1)
 
 
 def test_the_numbers_are_those_of_the_command_line(pair):
@@ -103,18 +104,18 @@ def test_the_gallery_is_that_of_the_command_line(pair):
     assert mine.save() == theirs.save()
 
 
-def test_images_as_tensors_give_the_numbers_of_their_files(pair, lite):
+def test_images_as_tensors_give_the_numbers_of_their_files(pair):
     """What draws nothing: draws follow from a file's bytes, or a tensor's."""
     _, results = pair
     manifest, data = results.runs[0].subset.rows, load_data("samples")
     from rapbench.data._decode import decode_ahead
 
     chosen = [sample for row in manifest for sample in data.samples if sample.file == row.file]
-    pixels = torch.stack([image.pixels for image in decode_ahead(data, chosen, lite.transform)])
+    pixels = torch.stack([image.pixels for image in decode_ahead(data, chosen, TRANSFORM)])
     lists = {"k": {"positive": [0, 50, "all"], "negative": [0, 500, "all"]}}
     named = rapbench.Dataset.from_tensors(pixels, [row.label for row in manifest], [row.file for row in manifest],
                                           name="samples")  # fmt: skip
-    found = rapbench.evaluate(lite, named, methods=["rap", "edge"], protocols=[("removal", lists), "distance"])
+    found = rapbench.evaluate(small(), named, methods=["rap", "edge"], protocols=[("removal", lists), "distance"])
     keys = ["method", "protocol", "variant", "k", "metric", "input"]
     want = results.frame[results.frame["method"].isin(["rap", "edge"])]
     want = want[want["protocol"].isin(["removal", "distance"])]

@@ -16,6 +16,7 @@ from rapbench.methods._facts import MethodFacts
 from rapbench.report.tables import NAMES
 from rapbench.results.file import NAME, read
 from rapbench.runner.written import RECORD
+from tests.small import SMALL
 
 
 def plain(model, inputs, targets, *, size: int = 5):
@@ -148,8 +149,8 @@ def taken(model, inputs, targets):
 def good(model, inputs, targets):
     return inputs
 '''
-RUN = ["run", "model=efficientnet_lite0", "subset.n=2", "protocol=[removal]", "k.positive=[0,500]", "k.negative=[0]"]
-FOLDER = Path("results/run/efficientnet_lite0")
+RUN = ["run", f"model={SMALL}", "subset.n=2", "protocol=[removal]", "k.positive=[0,500]", "k.negative=[0]"]
+FOLDER = Path("results/run", SMALL)
 
 
 @pytest.fixture

@@ -7,19 +7,28 @@ from torch import nn
 
 import rapbench
 from rapbench.relevance import Balance
-from tests.networks import NETWORKS, Case
+from tests.networks import NETWORKS
 
-cases = pytest.mark.parametrize(
-    "case",
-    [pytest.param(case, id=name, marks=[pytest.mark.slow] if case.heavy else []) for name, case in NETWORKS.items()],
+
+@pytest.fixture(
+    scope="module",  # built once for all tests, which pytest runs together
+    params=[pytest.param(name, marks=[pytest.mark.slow] if case.heavy else []) for name, case in NETWORKS.items()],
 )
+def network(request: pytest.FixtureRequest) -> nn.Module:
+    case = NETWORKS[request.param]
+    return case.network(case.small)
+
+
+@pytest.fixture
+def x(request: pytest.FixtureRequest, network: nn.Module) -> torch.Tensor:
+    return _images(NETWORKS[request.node.callspec.params["network"]].small)
 
 
 def _images(shape: tuple[int, ...], count: int = 2) -> torch.Tensor:
     return torch.randn(count, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def _assert_balanced(network: nn.Module, x: torch.Tensor, method: str) -> None:
+def _assert_balanced(network: nn.Module, x: torch.Tensor, method: str) -> torch.Tensor:
     books: list[Balance] = []
     relevance = rapbench.attribute(network, x, 3, method, balance=books)
     assert relevance.isfinite().all()
@@ -31,28 +40,25 @@ def _assert_balanced(network: nn.Module, x: torch.Tensor, method: str) -> None:
     whole = torch.zeros(len(x)).double() if method == "rap" else network(x)[:, 3].detach()
     scale = sum(entry.total for entry in books) / len(books) + relevance.abs().flatten(1).sum(1)
     assert ((relevance.flatten(1).sum(1) + dropped - whole).abs() <= 1e-9 * scale).all()
+    return relevance
 
 
-@cases
-def test_every_layer_balances_and_a_batch_is_its_images(case: Case):
-    network, x = case.network(case.small), _images(case.small)
+def test_every_layer_balances_and_a_batch_is_its_images(network: nn.Module, x: torch.Tensor):
     for method in ("rap", "rap_aaai"):
-        _assert_balanced(network, x, method)
-        together = rapbench.attribute(network, x, 3, method)
+        together = _assert_balanced(network, x, method)
         alone = rapbench.attribute(network, x[1:], 3, method)
         assert (alone[0] - together[1]).abs().max() < 1e-10 * together[1].abs().max(), method
 
 
-@cases
-def test_lrp_without_biases_conserves(case: Case, request: pytest.FixtureRequest):
+def test_lrp_without_biases_conserves(network: nn.Module, x: torch.Tensor, request: pytest.FixtureRequest):
     """But for depthwise convolutions, where units with no input of the right sign are common and drop theirs."""
     if any(name in request.node.callspec.id for name in ("mobilenet", "efficientnet", "shufflenet")):
         pytest.skip("depthwise convolutions")
-    network, x = case.network(case.small), _images(case.small)
+    logits = network(x)[:, 3]
     for method in ("lrp_a1b0", "lrp_a2b1"):
         relevance = rapbench.attribute(network, x, 3, method, bias="ignored")
         scale = relevance.abs().flatten(1).sum(1)
-        assert ((relevance.flatten(1).sum(1) - network(x)[:, 3]).abs() < 1e-4 * scale).all(), method
+        assert ((relevance.flatten(1).sum(1) - logits).abs() < 1e-4 * scale).all(), method
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import rapbench
 from rapbench.cli import main
 from tests.results import distances as of_distances
 from tests.results import images as of_images
+from tests.small import SMALL
 
 MODULE = '''
 """What a user might write."""
@@ -73,8 +74,8 @@ def mine():
 def few():
     return load_data("samples")
 '''
-RUN = ["run", "model=efficientnet_lite0", "subset.n=2", "k.positive=[0,500]", "k.negative=[0,500]"]
-FOLDER = Path("results/run/efficientnet_lite0")
+RUN = ["run", f"model={SMALL}", "subset.n=2", "k.positive=[0,500]", "k.negative=[0,500]"]
+FOLDER = Path("results/run", SMALL)
 
 
 @pytest.fixture(autouse=True)
@@ -109,11 +110,11 @@ def test_an_option_is_checked_by_its_annotation(capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "got"), [("cropped", r"torch.float32 of shape \(2, 3, 224, 223\)"), ("nothing", "a NoneType")]
+    ("name", "got"), [("cropped", r"torch.float32 of shape \(2, 3, 48, 47\)"), ("nothing", "a NoneType")]
 )
 def test_another_shape_is_refused(name, got, capsys):
     assert main([*RUN, f"method=[users_own:{name},random]", "protocol=[distance]"]) == 2
-    wanted = rf"method 'users_own:{name}' must return relevance of shape \(2, 3, 224, 224\), returned {got}\n"
+    wanted = rf"method 'users_own:{name}' must return relevance of shape \(2, 3, 48, 48\), returned {got}\n"
     assert re.search(wanted, capsys.readouterr().err)
     assert set(of_distances(FOLDER).method) == {"random"}
 

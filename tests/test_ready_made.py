@@ -25,6 +25,7 @@ from rapbench.heatmaps import Heatmaps
 from rapbench.layout import channels_last
 from tests.results import distances as of_distances
 from tests.results import images as of_images
+from tests.small import SMALL, small
 
 SPACES = {"1-D": (6,), "2-D": (4, 5), "3-D": (2, 3, 4)}
 
@@ -297,7 +298,7 @@ def test_the_label_is_the_folder_s_or_file_s_name(path, label):
     assert Heatmaps(path).label == label
 
 
-RUN = ["run", "model=efficientnet_lite0", "subset.n=4", "chunk=2", "k.positive=[0,250,all]", "k.negative=[0,2000,all]"]
+RUN = ["run", f"model={SMALL}", "subset.n=4", "chunk=2", "k.positive=[0,250,all]", "k.negative=[0,2000,all]"]
 METHODS = ["gradient_x_input", "sensitivity", "random"]
 
 
@@ -306,9 +307,9 @@ def real(tmp_path, monkeypatch) -> Path:
     """A folder with a run of real methods, and their maps of its images."""
     monkeypatch.chdir(tmp_path)
     assert main([*RUN, f"method=[{','.join(METHODS)}]"]) == 0
-    folder = Path("results/run/efficientnet_lite0")
+    folder = Path("results/run", SMALL)
     rows = load_manifest(folder / "manifest.csv").rows
-    model, data = rapbench.load_model("efficientnet_lite0"), load_data("samples")
+    model, data = small(), load_data("samples")
     pictures = [model.transform(Image.open(io.BytesIO(data.read(row.file)))) for row in rows]
     for method in METHODS:
         found = []
@@ -334,7 +335,7 @@ def test_saved_heatmaps_give_exactly_the_results_of_their_method(real, capsys):
     assert main([*RUN, "name=own", f"method=[{','.join(METHODS)}]", protocols]) == 0
     assert main([*RUN, "name=theirs", "method=[random,edge]", *chosen, protocols]) == 0
     assert re.search(r"no difference shown.*their_gradient_x_input", capsys.readouterr().out)
-    own, theirs = (real.parents[1] / name / "efficientnet_lite0" for name in ("own", "theirs"))
+    own, theirs = (real.parents[1] / name / SMALL for name in ("own", "theirs"))
     for method in METHODS:
         for one, other in zip(frames(own, method), frames(theirs, f"their_{method}"), strict=True):
             assert len(one)
@@ -366,7 +367,7 @@ def test_signs_and_labels_are_set_as_any_option(real, capsys):
     assert main([*RUN, *wanted]) == 2
     assert "option signs=['up']" in capsys.readouterr().err
     assert main([*RUN, "+method.x={name: heatmaps:maps/random, signs: [negative]}", "protocol=[removal]"]) == 0
-    assert set(of_images(Path("results/run/efficientnet_lite0")).query("method == 'x'").sign) == {"negative"}
+    assert set(of_images(Path("results/run", SMALL)).query("method == 'x'").sign) == {"negative"}
 
 
 def test_two_of_one_name_and_one_that_is_not_there_are_refused(real, capsys):

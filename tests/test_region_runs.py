@@ -1,4 +1,4 @@
-"""Region perturbation through whole runs, on real weights and real images."""
+"""Region perturbation through whole runs on real images, and on real weights where these matter."""
 
 import re
 from pathlib import Path
@@ -16,14 +16,16 @@ from rapbench.draws import seed_of
 from rapbench.protocols.regions import ORDERS
 from tests.results import regions as of_regions
 from tests.results import write_results
+from tests.small import SMALL
 from tests.test_regions import replaced_one_by_one
 
-SMALL = ["model=efficientnet_lite0", "protocol=[regions]", "protocol.regions.steps=6", "subset.n=5", "gallery=0"]
+REAL = "efficientnet_lite0"
+FEW = ["protocol=[regions]", "protocol.regions.steps=6", "subset.n=5", "gallery=0"]
 
 
-def run(*overrides, results="results", code=0):
-    assert main(["run", *SMALL, f"results={results}", *overrides]) == code
-    return Path(results, "run/efficientnet_lite0")
+def run(*overrides, model=SMALL, results="results", code=0):
+    assert main(["run", f"model={model}", *FEW, f"results={results}", *overrides]) == code
+    return Path(results, "run", model)
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def somewhere(tmp_path, monkeypatch):
 
 
 def test_a_runs_scores_are_those_of_images_replaced_one_by_one(somewhere, lite):
-    frame = of_regions(run("method=[rap,random]", "protocol.regions.output=probability"))
+    frame = of_regions(run("method=[rap,random]", "protocol.regions.output=probability", model=REAL))
     assert list(frame.columns) == ["image", "label", "method", "order", "perturbation", "step", "output", "predicted",
                                    "correct", "score"]  # fmt: skip
     assert len(frame) == 5 * 2 * 3 * 7
@@ -112,7 +114,7 @@ def test_two_variants_in_one_run_and_what_exists_is_not_computed_again(somewhere
 
 def test_a_folder_holds_the_results_of_its_last_run_alone(somewhere):
     folder = run("method=[random]")
-    assert main(["run", *SMALL[:1], *SMALL[3:], "method=[random]", "protocol=[distance]"]) == 0
+    assert main(["run", f"model={SMALL}", *FEW[2:], "method=[random]", "protocol=[distance]"]) == 0
     tables = {path.name for path in folder.iterdir() if path.suffix in (".parquet", ".csv")}
     assert tables == {"results.parquet", "distance.csv", "manifest.csv"}
 
@@ -128,7 +130,7 @@ def test_a_folder_holds_the_results_of_its_last_run_alone(somewhere):
     (["+protocol.regions.k.positive=[1]"], "'regions' has no option 'k'; its options: size, steps, fill, output"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused_in_one_line(overrides, says, somewhere, capsys):
-    run("method=[random]", *overrides, code=2)
+    run("method=[random]", *overrides, model=REAL, code=2)
     last = capsys.readouterr().err.splitlines()[-1]
     assert re.search(f"^rapbench: .*{says}", last)
 
@@ -151,6 +153,6 @@ def test_drift_holds_a_run_to_its_region_scores(somewhere, capsys):
 
 @pytest.mark.slow
 def test_methods_find_regions_that_matter_on_real_images(somewhere):
-    areas = pd.read_csv(run("method=[rap]", "protocol.regions.steps=100", "subset.n=20") / "aopc.csv")
+    areas = pd.read_csv(run("method=[rap]", "protocol.regions.steps=100", "subset.n=20", model=REAL) / "aopc.csv")
     most, least, drawn = (areas[areas.order == order].value.item() for order in ORDERS)
     assert most > drawn > least

@@ -1,4 +1,4 @@
-"""Whole runs through the console script's own entry, on real weights and real images."""
+"""Whole runs through the console script's own entry, on real images, and on real weights where these matter."""
 
 import errno
 import fcntl
@@ -28,8 +28,10 @@ from rapbench.results.gallery import FILE, load_gallery
 from rapbench.runner.written import RECORD
 from tests.results import distances as of_distances
 from tests.results import images as of_images
+from tests.small import SMALL, SPACE
 
 ROOT = Path(__file__).resolve().parents[1]
+REAL = "efficientnet_lite0"
 KS = ["k.positive=[0,250,all]", "k.negative=[0,2000,all]"]
 # Of the fixture `counted`, at the top: what a method's function itself holds is a part of its identity.
 CALLS: list[int] = []
@@ -41,10 +43,10 @@ def somewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def run(*overrides: str, chunk: int = 2, code: int = 0) -> Path:
-    arguments = ["run", "model=efficientnet_lite0", "subset.n=4", f"chunk={chunk}", *KS, *overrides]
+def run(*overrides: str, model: str = SMALL, chunk: int = 2, code: int = 0) -> Path:
+    arguments = ["run", f"model={model}", "subset.n=4", f"chunk={chunk}", *KS, *overrides]
     assert main(arguments) == code
-    return Path("results/run/efficientnet_lite0")
+    return Path("results/run", model)
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def counted():
 
 
 def test_a_run_writes_everything(capsys):
-    folder = run("method=[rap,random,sensitivity]")
+    folder = run("method=[rap,random,sensitivity]", model=REAL)
     written = re.findall(r"^\| (`.*?`) \|", (ROOT / "README.md").read_text().partition("## What a run writes")[2], re.M)
     names = {path.name for path in folder.iterdir() if path.is_file()}
     of_others = "metric-<protocol>"  # of protocols beside the paper's
@@ -112,7 +114,7 @@ def test_the_logits_are_those_of_perturbed_images():
 
     from rapbench.data.samples import samples
 
-    folder = run("method=[rap]", "protocol=[removal]")
+    folder = run("method=[rap]", "protocol=[removal]", model=REAL)
     images = of_images(folder)
     row = images[(images.sign == "negative") & (images.k == "2000")].iloc[1]
     model = rapbench.load_model("efficientnet_lite0")
@@ -152,7 +154,7 @@ def test_what_exists_is_not_computed_again(counted, capsys):
 def test_a_stopped_run_goes_on_where_it_stopped(counted, capsys):
     calls, failing = counted
     wanted = ["method=[rap]", "+method.counted.name=counted"]
-    whole = run(*wanted, "results=uninterrupted").parents[2] / "uninterrupted/run/efficientnet_lite0"
+    whole = run(*wanted, "results=uninterrupted").parents[2] / "uninterrupted/run" / SMALL
     assert calls == [2, 2]
     failing[4] = KeyboardInterrupt()  # in the second chunk
     run(*wanted, code=130)
@@ -176,7 +178,7 @@ def test_nan_relevance_names_the_method_and_the_image(counted, capsys):
     assert last.startswith(
         "rapbench: 1 of 2 methods could not be used: broken: NaN or infinite relevance for image ima"
     )
-    folder = Path("results/run/efficientnet_lite0")
+    folder = Path("results/run", SMALL)
     assert set(pd.read_csv(folder / "table1.csv").method) == {"random"}  # the others go on
     assert "Methods that could not be used: broken: NaN" in (folder / "table1.md").read_text()
 
@@ -227,7 +229,7 @@ def test_a_method_that_raises_goes_alone_named_with_file_and_line(capsys):
     assert re.search(rf"in_torch: RuntimeError: The size of tensor .* \({re.escape(__file__)}:{line}\)", last)
     assert "nothing: method 'nothing' must return relevance" in last
     assert "complex_relevance: relevance must be floating-point numbers, got torch.complex64" in last
-    folder = Path("results/run/efficientnet_lite0")
+    folder = Path("results/run", SMALL)
     assert set(pd.read_csv(folder / "distance.csv").method) == {"random", "edge"}
 
 
@@ -246,7 +248,7 @@ def test_a_protocol_that_raises_is_named_with_file_and_line(capsys):
 
 
 def test_leftovers_of_a_killed_run_go_with_the_next(tmp_path):
-    folder = Path("results/run/efficientnet_lite0")
+    folder = Path("results/run", SMALL)
     folder.mkdir(parents=True)
     left = [folder / f".{name}.ab1_x9zz" for name in ("table1.csv", "report.html", "results.parquet", "curves.png")]
     others = [
@@ -330,7 +332,7 @@ def test_out_of_memory_while_the_subset_is_chosen_takes_fewer_images_at_once(lit
     whole = type(lite.network).forward
     monkeypatch.setattr(type(lite.network), "forward", forward)
     most = 5
-    folder = run("method=[random]", "protocol=[distance]")
+    folder = run("method=[random]", "protocol=[distance]", model=REAL)
     assert sizes[:4] == [1, 16, 8, 4]  # one image, to see that the network answers with logits
     said = capsys.readouterr().err
     assert (
@@ -338,7 +340,7 @@ def test_out_of_memory_while_the_subset_is_chosen_takes_fewer_images_at_once(lit
     )
     assert len(pd.read_csv(folder / "manifest.csv")) == 4
     most = 0
-    run("method=[random]", "protocol=[distance]", "results=none", code=2)
+    run("method=[random]", "protocol=[distance]", "results=none", model=REAL, code=2)
     assert capsys.readouterr().err.splitlines()[-1].startswith("rapbench: memory runs out")
 
 
@@ -383,7 +385,7 @@ def test_few_open_files_are_one_line(most):
 
 def test_another_chunk_size_moves_no_random_draw():
     frames = [of_images(run("method=[random]", f"results=chunk{size}", chunk=size).parents[2]
-              / f"chunk{size}/run/efficientnet_lite0") for size in (1, 3)]  # fmt: skip
+              / f"chunk{size}/run" / SMALL) for size in (1, 3)]  # fmt: skip
     assert (frames[0].drop(columns="logit") == frames[1].drop(columns="logit")).all(axis=None)
     assert (frames[0].logit - frames[1].logit).abs().max() < 1e-3
 
@@ -554,7 +556,7 @@ def test_the_gallery_is_kept_as_chunks_are_computed(counted, capsys):
     sizes = [load_file(path)["values"].shape[0] for path in sorted(Path("results/store/gallery").glob("*/*"))]
     assert sizes == [2, 1, 2, 1]  # no more than is shown
     gallery = load_gallery(folder)
-    assert (list(gallery.maps), gallery.images.shape) == (["random", "counted"], (3, 224, 224, 3))
+    assert (list(gallery.maps), gallery.images.shape) == (["random", "counted"], (3, *SPACE, 3))
     manifest = pd.read_csv(folder / "manifest.csv")
     assert gallery.files == manifest.file.tolist()[:3]
     assert gallery.labels == manifest.label.tolist()[:3]
@@ -577,7 +579,7 @@ def test_the_gallery_shows_what_the_network_sees_and_each_methods_heatmap():
 
     from rapbench.data.samples import samples
 
-    folder = run("method=[rap,edge]", "protocol=[distance]", "gallery=3")
+    folder = run("method=[rap,edge]", "protocol=[distance]", "gallery=3", model=REAL)
     gallery, model = load_gallery(folder), rapbench.load_model("efficientnet_lite0")
     assert gallery.classes[0] == "tench"
     for place, (file, label) in enumerate(zip(gallery.files, gallery.labels, strict=True)):
@@ -594,7 +596,7 @@ def test_the_gallery_shows_what_the_network_sees_and_each_methods_heatmap():
 
 def test_shards_write_the_gallery_of_one_run():
     wanted = ["method=[random]", "protocol=[distance]", "gallery=4"]
-    whole = (run(*wanted, "results=whole").parents[2] / "whole/run/efficientnet_lite0" / FILE).read_bytes()
+    whole = (run(*wanted, "results=whole").parents[2] / "whole/run" / SMALL / FILE).read_bytes()
     for shard in ("1/2", "2/2"):
         folder = run(*wanted, f"shard={shard}")
     assert (folder / FILE).read_bytes() == whole
@@ -613,4 +615,4 @@ def test_kept_heatmaps_serve_the_gallery_too(counted):
     run("method=[]", "+method.counted.name=counted", "protocol=[distance]", "heatmaps=float32", "gallery=0")
     folder = run("method=[]", "+method.counted.name=counted", "protocol=[distance]", "heatmaps=float32", "gallery=3")
     assert calls == [2, 2]
-    assert load_gallery(folder).maps["counted"].shape == (3, 224, 224)
+    assert load_gallery(folder).maps["counted"].shape == (3, *SPACE)

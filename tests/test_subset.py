@@ -24,6 +24,7 @@ from rapbench.data.samples import samples
 from rapbench.model import Model
 from rapbench.runner.identity import draw_key
 from rapbench.store.sealed import write_sealed
+from tests.small import small
 
 CPU = torch.device("cpu")
 
@@ -94,9 +95,10 @@ class Watched(nn.Module):
 
 
 @pytest.fixture
-def watched(lite, monkeypatch) -> Model:
+def watched(monkeypatch) -> Model:
     monkeypatch.setattr(_draw, "BATCH", 4)
-    return Model(Watched(lite.network), transform=lite.transform, facts=lite.facts)
+    model = small()
+    return Model(Watched(model.network), transform=model.transform, facts=model.facts)
 
 
 def test_what_a_model_said_is_not_asked_again(watched, imagenet_root, tmp_path):
@@ -112,7 +114,9 @@ def test_what_a_model_said_is_not_asked_again(watched, imagenet_root, tmp_path):
     assert watched.network.sizes == [4] * (3 + 3)  # what was known, and the rest once; then all of it without a store
     select([watched], dataset, 5, 1, CPU, draws(tmp_path / "store"))  # another seed is another draw
     assert len(watched.network.sizes) == 8
-    watched.transform = replace(watched.transform, resize=300)  # as is other preprocessing of the same weights
+    watched.transform = replace(
+        watched.transform, interpolation="bicubic"
+    )  # as is other preprocessing of the same weights
     select([watched], dataset, 5, 0, CPU, draws(tmp_path / "store"))
     assert len(watched.network.sizes) == 10
 

@@ -28,8 +28,11 @@ from rapbench.limits import out_of_memory
 from rapbench.methods import methods
 from rapbench.paths import resource
 from rapbench.runner.shard import Shard
+from tests.pages import ROOT
+from tests.small import SMALL
 
-COMMON = ["model=efficientnet_lite0", "subset.n=7", "chunk=2", "method=[random,sensitivity]",
+REAL = "efficientnet_lite0"
+COMMON = ["subset.n=7", "chunk=2", "method=[random,sensitivity]",
           "protocol=[removal,distance]", "k.positive=[0,250,all]", "k.negative=[0,2000]"]  # fmt: skip
 TABLES = ("results.parquet", "table1.csv", "distance.csv", "manifest.csv")
 
@@ -39,9 +42,9 @@ def somewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def run(*overrides: str, results: str = "results", code: int = 0) -> dict[str, bytes]:
-    assert main(["run", *COMMON, *overrides, f"results={results}"]) == code
-    folder = Path(results) / "run/efficientnet_lite0"
+def run(*overrides: str, model: str = SMALL, results: str = "results", code: int = 0) -> dict[str, bytes]:
+    assert main(["run", f"model={model}", *COMMON, *overrides, f"results={results}"]) == code
+    folder = Path(results, "run", model)
     return {name: (folder / name).read_bytes() for name in TABLES if (folder / name).exists()}
 
 
@@ -52,8 +55,15 @@ def parts(results: str = "results") -> list[Path]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> dict[str, bytes]:
     """What one uninterrupted run writes."""
-    place = tmp_path_factory.mktemp("whole")
-    found = run(results=str(place))
+    found = run(results=str(tmp_path_factory.mktemp("whole")))
+    assert found.keys() == set(TABLES)
+    return found
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory) -> dict[str, bytes]:
+    """What one uninterrupted run of a real model writes: it takes long enough to be stopped."""
+    found = run(results=str(tmp_path_factory.mktemp("real")), model=REAL)
     assert found.keys() == set(TABLES)
     return found
 
@@ -78,7 +88,7 @@ def test_every_chunk_is_of_one_shard(count):
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/3"])
 def test_a_shard_that_is_none_is_named(text, capsys):
-    assert main(["run", *COMMON, f"shard='{text}'"]) == 2
+    assert main(["run", f"model={SMALL}", *COMMON, f"shard='{text}'"]) == 2
     assert re.search(
         rf"rapbench: shard must be i/n with 1 <= i <= n, such as 1/4, got '{text}'", capsys.readouterr().err
     )
@@ -109,24 +119,25 @@ def test_kept_heatmaps_spare_the_attribution(whole, monkeypatch):
     assert anew.equals(kept[kept["protocol"] == "distance"].reset_index(drop=True))
 
 
-def process(*overrides: str, results: str = "results", **more: object) -> subprocess.Popen:
-    command = [sys.executable, "-m", "rapbench.cli", "run", *COMMON, *overrides, f"results={results}"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+def process(*overrides: str, results: str = "results", model: str = REAL) -> subprocess.Popen:
+    command = [sys.executable, "-m", "rapbench.cli", "run", f"model={model}", *COMMON, *overrides, f"results={results}"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
 
 
-def test_two_processes_share_the_work(whole):
+def test_two_processes_share_the_work(real):
     running = [process(), process()]
     for one in running:
         out, error = one.communicate(timeout=300)
         assert one.returncode == 0, error
         assert "Written to results/run/efficientnet_lite0/" in out
-    folder = Path("results/run/efficientnet_lite0")
-    assert {name: (folder / name).read_bytes() for name in TABLES} == whole
+    folder = Path("results/run", REAL)
+    assert {name: (folder / name).read_bytes() for name in TABLES} == real
     assert not parts()
     assert main(["store", "verify"]) == 0
 
 
-def test_a_stopped_process_is_waited_for_and_its_death_hands_its_chunk_on(whole):
+def test_a_stopped_process_is_waited_for_and_its_death_hands_its_chunk_on(real):
     first = process()
     deadline = time.monotonic() + 120
     while len(parts()) < 2 and time.monotonic() < deadline:
@@ -140,8 +151,8 @@ def test_a_stopped_process_is_waited_for_and_its_death_hands_its_chunk_on(whole)
     first.communicate()
     _, error = second.communicate(timeout=120)
     assert second.returncode == 0, error
-    folder = Path("results/run/efficientnet_lite0")
-    assert {name: (folder / name).read_bytes() for name in TABLES} == whole
+    folder = Path("results/run", REAL)
+    assert {name: (folder / name).read_bytes() for name in TABLES} == real
 
 
 def test_sigterm_ends_a_run_in_good_order():
@@ -158,7 +169,7 @@ def test_sigterm_ends_a_run_in_good_order():
 
 
 def test_a_multirun_goes_on_after_a_job_that_fails_and_says_which(capsys):
-    code = main(["run", "-m", "model=efficientnet_lite0", "method=random,pattern_net,sensitivity", "subset.n=2",
+    code = main(["run", "-m", f"model={SMALL}", "method=random,pattern_net,sensitivity", "subset.n=2",
                  "protocol=distance"])  # fmt: skip
     assert code == 2
     last = capsys.readouterr().err.splitlines()[-1]
@@ -167,7 +178,7 @@ def test_a_multirun_goes_on_after_a_job_that_fails_and_says_which(capsys):
     found = sorted(path.parent.name for path in Path("results/run/sweep").glob("*/results.parquet"))
     assert len(found) == 2
     assert not list(Path("results/store/sweeps").iterdir())
-    assert main(["run", "-m", "model=efficientnet_lite0", "method=random,sensitivity", "subset.n=2",
+    assert main(["run", "-m", f"model={SMALL}", "method=random,sensitivity", "subset.n=2",
                  "protocol=distance"]) == 0  # fmt: skip
     assert capsys.readouterr().out.endswith("All 2 jobs are done.\n")
 
@@ -261,7 +272,7 @@ def disk() -> Iterator[Callable[[str], Path]]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_full_disk_is_one_line_and_costs_nothing_that_was_finished(whole, disk):
+def test_a_full_disk_is_one_line_and_costs_nothing_that_was_finished(real, disk):
     results = str(disk("size=80k") / "results")
     running = process("gallery=0", results=results)  # whose heatmaps alone would fill it
     _, error = running.communicate(timeout=300)
@@ -276,7 +287,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing_that_was_finished(whole, disk
     running = process("shard=1/4", results=results)  # goes on from what is kept
     running.communicate(timeout=300)
     assert {path: path.stat().st_ino for path in parts(results) if path in kept} == kept
-    assert run(results=results) == whole
+    assert run(results=results, model=REAL) == real
 
 
 def test_a_read_only_store_is_one_line_and_serves_what_it_has(whole, disk):
@@ -284,13 +295,13 @@ def test_a_read_only_store_is_one_line_and_serves_what_it_has(whole, disk):
     run(results=results)
     disk("ro")
     for wanted in ("method=[random,edge]", "method=[random]"):
-        running = process(wanted, results=results)
+        running = process(wanted, results=results, model=SMALL)
         _, error = running.communicate(timeout=120)
         assert running.returncode == 2
         says = r"\nrapbench: cannot write .*: Read-only file system; name another place \(.*results=FOLDER\)\n$"
         assert re.search(says, "\n" + error)
         assert "Traceback" not in error
-    assert main(["run", *COMMON, f"results={results}", "hydra.run.dir=elsewhere"]) == 0
+    assert main(["run", f"model={SMALL}", *COMMON, f"results={results}", "hydra.run.dir=elsewhere"]) == 0
     assert {name: (Path("elsewhere") / name).read_bytes() for name in TABLES} == whole
 
 
@@ -303,7 +314,7 @@ def test_files_from_the_future_change_nothing(whole):
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_random_moments(whole):
+def test_twenty_kills_at_random_moments(real):
     import random
 
     draw = random.Random(5)
@@ -315,7 +326,7 @@ def test_twenty_kills_at_random_moments(whole):
         if attempt % 3 == 2 and parts():
             victim = draw.choice(parts())
             victim.write_bytes(victim.read_bytes()[: draw.randrange(100)])
-    assert run() == whole
+    assert run(model=REAL) == real
     assert main(["store", "verify"]) == 0
 
 
@@ -365,7 +376,7 @@ def test_the_shell_completes(line, words, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_gc_beside_live_runs_harms_neither(whole):
+def test_gc_beside_live_runs_harms_neither(real):
     running = [process(), process()]
     while any(one.poll() is None for one in running):
         assert main(["store", "gc", "--stale"]) in (0, 2)  # 2 before there is a store
@@ -375,8 +386,8 @@ def test_gc_beside_live_runs_harms_neither(whole):
         assert one.returncode == 0, error
         assert "damaged" not in error
         assert "Written to results/run/efficientnet_lite0/" in out
-    folder = Path("results/run/efficientnet_lite0")
-    assert {name: (folder / name).read_bytes() for name in TABLES} == whole
+    folder = Path("results/run", REAL)
+    assert {name: (folder / name).read_bytes() for name in TABLES} == real
 
 
 def jobs_and_folders(*words: str) -> tuple[list[list[str]], list[str]]:
@@ -500,7 +511,7 @@ def test_the_number_in_a_long_name_does_not_depend_on_shards(shards, first):
     (["seed=0,1", "output=a,a/"], "jobs 0 and 1 of the sweep differ (output=a/), but would both write to a;"),
 ])  # fmt: skip
 def test_jobs_that_would_write_into_one_folder_are_refused_before_the_first(words, says, capsys):
-    assert main(["run", "-m", "model=efficientnet_lite0", "method=random", "protocol=distance", *words]) == 2
+    assert main(["run", "-m", f"model={SMALL}", "method=random", "protocol=distance", *words]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"rapbench: {says}")
     assert error.count("\n") == 1
@@ -509,7 +520,7 @@ def test_jobs_that_would_write_into_one_folder_are_refused_before_the_first(word
 
 def test_a_sweep_over_anything_keeps_every_job_and_tells_of_each(capsys):
     long = f"[{','.join(str(k) for k in range(2600))}]"  # more than 11,000 characters
-    words = ["-m", "model=efficientnet_lite0", "method=random", "protocol=distance", "subset.n=2", "gallery=0,1"]
+    words = ["-m", f"model={SMALL}", "method=random", "protocol=distance", "subset.n=2", "gallery=0,1"]
     assert main(["run", *words, f"k.negative=[0],{long}", "results=a,b"]) == 0
     assert capsys.readouterr().out.endswith("All 8 jobs are done.\n")
     for results in ("a", "b"):
@@ -526,7 +537,7 @@ def test_a_sweep_over_anything_keeps_every_job_and_tells_of_each(capsys):
     assert {path: path.stat().st_ino for path in Path().rglob("*.parquet")} == before
 
 
-FEW = ["model=efficientnet_lite0", "subset.n=4", "protocol=[removal,distance]", "k.positive=[0,250]",
+FEW = [f"model={SMALL}", "subset.n=4", "protocol=[removal,distance]", "k.positive=[0,250]",
        "k.negative=[0,2000]"]  # fmt: skip
 SWEEP_FOLDER = Path("results/run/sweep")
 ANSWER = ("compare.csv", "compare.md", "compare.tex", "compare.png", "compare.pdf", "compare.html", "ranks.csv",
@@ -543,7 +554,7 @@ def test_a_sweep_has_one_answer_and_the_command_line_gives_it_again(capsys):
     assert main(["run", "-m", *FEW, *words]) == 0
     out = capsys.readouterr().out
     assert out.endswith("\nThe comparison is written to results/run/sweep/\nAll 3 jobs are done.\n")
-    assert out.count("Comparison of 3 runs: efficientnet_lite0.\n") == 1
+    assert out.count("Comparison of 3 runs: small.\n") == 1
     assert {path.name for path in SWEEP_FOLDER.iterdir() if path.is_dir()} == {
         "method.rap.residual=proportional,method=rap", "method.rap.residual=absolute,method=rap",
         "method=random"}  # fmt: skip
@@ -579,7 +590,7 @@ def test_the_answer_is_of_the_jobs_that_are_done_and_names_the_others(capsys):
     words = ["method=random,pattern_net,sensitivity", "gallery=0"]
     assert main(["run", "-m", *FEW, *words]) == 2
     said = capsys.readouterr()
-    assert "Comparison of 2 runs: efficientnet_lite0." in said.out
+    assert "Comparison of 2 runs: small." in said.out
     missing = "Missing, as they are not done: results/run/sweep/method=pattern_net."
     assert missing in said.out
     assert missing in (SWEEP_FOLDER / "compare.html").read_text()
@@ -596,7 +607,7 @@ def test_a_method_that_cannot_be_used_leaves_the_others_in_the_answer(capsys):
     assert main(["run", "-m", *FEW, "method=[random]", "+method.broken.name=broken", "gallery=0", "seed=0,1"]) == 2
     said = capsys.readouterr()
     assert "Comparison of 2 runs" in said.out
-    assert "Could not be used on efficientnet_lite0: broken." in said.out
+    assert "Could not be used on small: broken." in said.out
     assert "Missing" not in said.out
     table = pd.read_csv(SWEEP_FOLDER / "compare.csv")
     assert set(zip(table["method"], table["options"], strict=True)) == {("random", "seed=0"), ("random", "seed=1")}
@@ -616,7 +627,7 @@ def test_shards_of_one_run_are_one_run(capsys, tmp_path):
     assert main(["run", "-m", *FEW, "method=random", "gallery=0", "chunk=2", "shard=1/2,2/2"]) == 0
     assert "Comparison" not in capsys.readouterr().out
     assert main(["run", "-m", *FEW, "method=random,edge", "gallery=0", "chunk=2", "shard=1/2,2/2"]) == 0
-    assert "Comparison of 2 runs: efficientnet_lite0." in capsys.readouterr().out
+    assert "Comparison of 2 runs: small." in capsys.readouterr().out
     kept = answer()
     assert main(["run", "-m", *FEW, "method=random,edge", "gallery=0", "chunk=2", "shard=1/2", "seed=3"]) == 0
     assert "Comparison" not in capsys.readouterr().out  # other shards owe chunks of both
@@ -630,7 +641,7 @@ def test_a_sweep_of_one_job_or_of_the_same_results_has_no_comparison(capsys):
     assert main(["run", "-m", *FEW, "method=random", "gallery=0,1"]) == 0
     said = capsys.readouterr()
     assert said.out.endswith("All 2 jobs are done.\n")
-    assert "No comparison of the jobs: two of the runs hold the same results of efficientnet_lite0 on " in said.err
+    assert "No comparison of the jobs: two of the runs hold the same results of small on " in said.err
     assert "(random by removal, distance, in results/run/sweep/gallery=0 and results/run/sweep/gallery=1)" in said.err
     assert not answer()
 
@@ -649,10 +660,10 @@ def test_the_comparison_of_jobs_in_several_folders_lies_in_the_sweeps_own(capsys
     (["nowhere"], "nowhere holds no results.parquet; name the folder that a run wrote, or one above it"),
     (["results/a"], "a comparison takes two runs at least, and results/a holds one; name more folders"),
     (["results/a", "results/a"], "a comparison takes two runs at least, and results/a, results/a holds one; name more"),
-    (["results", "--output", "results/a/efficientnet_lite0"], "results/a/efficientnet_lite0 is a run's own folder; na"),
-    (["results/a/efficientnet_lite0", "results/a/efficientnet_lite0/copy"], "is a run's own folder; name another for"),
+    (["results", "--output", f"results/a/{SMALL}"], f"results/a/{SMALL} is a run's own folder; na"),
+    ([f"results/a/{SMALL}", f"results/a/{SMALL}/copy"], "is a run's own folder; name another for"),
     (["results/a", "/"], "the folders have no common parent; name a folder for the comparison with --output"),
-    (["results/a", "results/copy"], "two of the runs hold the same results of efficientnet_lite0 on "),
+    (["results/a", "results/copy"], "two of the runs hold the same results of small on "),
     ([], "the following arguments are required: folder; see rapbench compare --help"),
 ])  # fmt: skip
 def test_runs_that_cannot_be_compared_are_refused_in_one_line(words, says, capsys):
@@ -684,9 +695,9 @@ def test_a_launcher_that_is_not_installed_is_named_with_its_extra(capsys):
 def test_jobs_side_by_side_on_the_cores(launch, capfd):
     if launch == "ray":
         pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="needs pip install 'rapbench[ray]'")
-    assert main(["run", "-m", f"launch={launch}", "model=efficientnet_lite0", "method=random,edge", "subset.n=2",
+    assert main(["run", "-m", f"launch={launch}", f"model={SMALL}", "method=random,edge", "subset.n=2",
                  "protocol=distance"]) == 0  # fmt: skip
     assert len(list(Path("results/run/sweep").glob("*/results.parquet"))) == 2
     out = capfd.readouterr().out
-    assert "Comparison of 2 runs: efficientnet_lite0." in out
+    assert "Comparison of 2 runs: small." in out
     assert out.endswith("The comparison is written to results/run/sweep/\nAll 2 jobs are done.\n")

@@ -652,7 +652,7 @@ ENDINGS = {"tar": "tar", "devkit": "tar.gz", "parquet": "parquet", "h5": "h5", "
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_damaged_bytes_are_one_line(kind, data, tmp_path):
     content = bytearray(files()[kind][data.draw(st.integers(0, len(files()[kind]) - 1))])
