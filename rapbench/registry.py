@@ -71,10 +71,13 @@ class Entry(Generic[Facts]):
 
         Raises RapbenchError for an unknown option or a value of the wrong type.
         """
-        annotations = {name: Any if parameter.annotation is parameter.empty else parameter.annotation
-                       for name, parameter in self._parameters().items()}  # fmt: skip
-        check_options(self.kind, self.name, annotations, options)
+        check_options(self.kind, self.name, self.annotations(), options)
         return self.options | options
+
+    def annotations(self) -> dict[str, Any]:
+        """Return the options' annotations, Any for those without one. Raises RapbenchError for what cannot be read."""
+        return {name: Any if parameter.annotation is parameter.empty else parameter.annotation
+                for name, parameter in self._parameters().items()}  # fmt: skip
 
     def _parameters(self) -> dict[str, inspect.Parameter]:
         try:
@@ -193,6 +196,11 @@ class Registry(Generic[Facts]):
     def __iter__(self) -> Iterator[str]:
         self._load()
         return iter(sorted(self._entries))
+
+    def outside_names(self) -> list[str]:
+        """Return the names that other libraries have for what they offer, all of them."""
+        self._load()
+        return [name for family in self._families.values() for name in family.known()]
 
     def _outside(self, place: str) -> Entry[Facts]:
         """Return what a module, installed or of the working directory, enters; its name says where it is from."""
