@@ -8,6 +8,7 @@ from a file of data, within `names_from`, it is refused unless the user named th
 import dataclasses
 import functools
 import importlib
+import importlib.util
 import inspect
 import os
 import pkgutil
@@ -174,6 +175,8 @@ class Registry(Generic[Facts]):
 
     def __getitem__(self, name: str) -> Entry[Facts]:
         """Return the entry called `name`, or what a module enters as `module:name`; RapbenchError lists known names."""
+        if self._at_hand(name):
+            return self._entries[name]
         self._load()
         if name in self._entries:
             return self._entries[name]
@@ -190,6 +193,8 @@ class Registry(Generic[Facts]):
         raise RapbenchError(f"unknown {self.kind} {name!r}{hint}; known: {', '.join([*self, *self._families])}")
 
     def __contains__(self, name: object) -> bool:
+        if isinstance(name, str) and self._at_hand(name):
+            return True
         self._load()
         return name in self._entries or any(name in family.known() for family in self._families.values())
 
@@ -238,6 +243,17 @@ class Registry(Generic[Facts]):
                 f"{file} names the {self.kind} {place!r}, and a module that only a file names is not imported, as that "
                 f"would run it; if you trust it, add --allow-module {module}"
             )
+
+    def _at_hand(self, name: str) -> bool:
+        """Whether a name is entered once the one module of the package that is called so is imported.
+
+        Most are, and the other modules, with the libraries that they need, are not waited for.
+        """
+        if name not in self._entries and name.isidentifier() and not name.startswith("_"):
+            module = f"{self.package}.{name}"
+            if importlib.util.find_spec(module) is not None:
+                importlib.import_module(module)
+        return name in self._entries
 
     def _load(self) -> None:
         if self._loaded:
