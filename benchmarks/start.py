@@ -1,7 +1,7 @@
 """What the command line takes before it answers or computes, in CPU time, against `import torch` in the same run.
 
-Usage: python benchmarks/start.py [REPEATS], 3 by default; the least of each is told. The last is a whole run of one image
-by the random method on EfficientNet-Lite0: loading, the report and all.
+Usage: python benchmarks/start.py [REPEATS], 3 by default; the least of each is told. The last is a whole run of one
+image by the random method on EfficientNet-Lite0: loading, the report and all.
 """
 
 import os
