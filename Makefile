@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
 
+# A build of torch for `make setup`, as uv's --torch-backend names them: cpu, cu128, auto; empty: the lock's own.
+TORCH ?=
+
 # Settings of `make check-drift` and `make freeze-drift`.
 EXPERIMENT ?=
 BASELINE ?=
@@ -26,9 +29,21 @@ unexport $(SETTINGS)
 # Without bytecode, every process compiles its libraries anew: seven seconds each, and the tests start many.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup reproduce-table1 test tests test-slow test-cluster check-drift freeze-drift docs lint benchmark lock clean
+.PHONY: setup reproduce-table1 test tests test-slow test-cluster check-drift freeze-drift docs lint benchmark dist lock clean
 
 setup: .venv/.ready
+
+ifeq ($(TORCH),)
+INSTALL = $(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements.txt
+else
+# The builds of another index have other hashes: torch and torchvision come in the lock's versions, without what the
+# default build needs of a GPU's libraries; hashes are checked of all else.
+LOCKED = awk '/^[a-z]/ {keep = !/^(torch|torchvision|triton|nvidia-[^=]*|cuda-[^=]*)==/} keep' requirements.txt
+INSTALL = $(LOCKED) > .venv/without-torch.txt && \
+	$(UV) pip install -q --python $(BIN)/python --no-deps --require-hashes -r .venv/without-torch.txt && \
+	$(UV) pip install -q --python $(BIN)/python --torch-backend '$(TORCH)' \
+		$$(awk '/^torch(vision)?==/ {print $$1}' requirements.txt)
+endif
 
 .venv/.ready: requirements.txt requirements-setup.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -37,7 +52,7 @@ setup: .venv/.ready
 		{ echo "$(PYTHON) cannot make a virtual environment; install its venv module (Debian: python3-venv)" >&2; exit 2; }
 	@echo "Installing into .venv (about half a minute the first time) ..."
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-setup.txt && \
-		$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements.txt && \
+		$(INSTALL) && \
 		$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e . || \
 		{ echo "Set-up failed: is the Python package registry reachable from here? Then run make again." >&2; exit 2; }
 	@touch $@
@@ -80,6 +95,10 @@ lint: setup
 
 benchmark: setup
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file; done
+
+# The wheel and the source distribution, by the locked build back end.
+dist: setup
+	@rm -rf dist && $(UV) build -q --python $(BIN)/python --no-build-isolation
 
 EXTRAS := --extra dev --extra docs --extra joblib --extra slurm
 

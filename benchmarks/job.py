@@ -77,10 +77,6 @@ def main(n: str = str(BATCH), *overrides: str) -> None:
         print("300 finished cells of 20 images, asked for again")
         print(f"  seconds after imports            {seconds(lambda: silently(wanted)):6.2f}")
 
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "rapbench.cli", "list"], check=True, stdout=subprocess.DEVNULL)
-    print(f"  seconds of rapbench list         {time.perf_counter() - start:6.2f}")
-
     print("peak memory of a run in MB (efficientnet_lite0, removal)")
     for few, ks in ((8, 2), (8, 40), (20, 2)):
         print(f"  {few:3d} images, {ks:3d} K {peak(few, ks):23d}")

@@ -23,6 +23,7 @@ from rapbench.results.metric import Metric
 from rapbench.zoo import load_model, models
 
 if TYPE_CHECKING:
+    __version__: str
     from rapbench.data._dataset import Dataset
     from rapbench.evaluation import evaluate
     from rapbench.model import Model
@@ -63,10 +64,13 @@ _LATER = {
     "Protocol": "rapbench.protocols.protocol",
 }
 IMPORTED = time.time()  # a module whose file is younger may have been imported from another text
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("rapbench")  # pyproject.toml's
     if name in _LATER:
         return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module 'rapbench' has no attribute {name!r}")

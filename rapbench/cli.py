@@ -11,8 +11,9 @@ from typing import Any, NoReturn
 from rapbench.errors import RapbenchError
 from rapbench.files import system_says
 from rapbench.limits import ran_out
-from rapbench.paths import STORE, resource
-from rapbench.reading import is_text, parse_yaml, read_text
+from rapbench.paths import STORE
+from rapbench.reading import is_text, parse_yaml
+from rapbench.registries import GROUPS, plural
 from rapbench.say import hang_up, printable, tell
 from rapbench.stop import Terminated, be_done, stoppable
 
@@ -39,8 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     compare.add_argument("folders", nargs="+", type=Path, metavar="folder", help=what)
     compare.add_argument("--output", type=Path, help="where it is written; default: the folders' common parent")
     listing = commands.add_parser("list", help="show the models, data sets, methods and protocols, or one of them")
-    listing.add_argument("kind", nargs="?", choices=list(KINDS))
-    listing.add_argument("name", nargs="?", help="what to show all facts of, such as vgg16 or timm/resnet18")
+    listing.add_argument("kind", nargs="?", choices=[plural(group) for group in GROUPS])
+    listing.add_argument("name", nargs="?", help=NAME)
     patterns = commands.add_parser("patterns", help="estimate what pattern_net and pattern_attribution need")
     patterns.add_argument("--model", required=True, help="a zoo model of VGG type, such as vgg16")
     patterns.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", type=_pair,
@@ -79,6 +80,10 @@ def main(arguments: list[str] | None = None) -> int:
     def action() -> str:
         check_words(arguments)
         if arguments[:1] == ["run"]:
+            if {"--help", "-h"} & set(arguments):
+                from rapbench.run_help import run_help
+
+                return run_help()
             from rapbench.hydra_app import run_hydra
 
             return run_hydra(arguments[1:])
@@ -166,36 +171,13 @@ def compare_runs(folders: list[Path], output: Path | None) -> str:
     return compare_folders(folders, common_parent(folders) if output is None else output)
 
 
-def list_configs(kind: str | None, name: str | None) -> str:
-    """Return the names of the config groups' options with their summaries, or all that is known of one."""
-    if kind and name:
-        return describe(kind, name)
-    lines = []
-    for title, group in KINDS.items():
-        if kind not in (None, title):
-            continue
-        lines.append(f"{title}:")
-        paths = sorted(resource("configs", group).glob("*.yaml"))
-        lines += [f"  {path.stem:22s} {parse_yaml(read_text(path))['summary']}" for path in paths]
-        lines += [f"  {name:22s} {summary}" for name, summary in FAMILIES.get(title, {}).items()]
-    return "\n".join(lines)
+def list_entries(kind: str | None, name: str | None) -> str:
+    """Return what there is to choose from, or all that is known of one entry."""
+    from rapbench import listing
 
-
-def describe(kind: str, name: str) -> str:
-    """Return what the registry knows of an entry: what it is, its options with their defaults, a model's facts."""
-    import inspect
-
-    from rapbench.registries import REGISTRIES
-
-    entry = REGISTRIES[KINDS[kind]][name]
-    lines = [entry.name]
-    if kind == "models" and "facts" in entry.facts:
-        facts = vars(entry.facts["facts"]) | {"preprocessing": " ".join(str(entry.facts["transform"]).split())}
-        lines += [f"  {key:14s} {'unknown' if value is None else value}" for key, value in facts.items()]
-    else:
-        lines += [f"  {line}".rstrip() for line in (inspect.getdoc(entry.function) or "").splitlines()]
-    lines += ["  options:"] if entry.options else []
-    return "\n".join(lines + [f"    {option} = {default}" for option, default in entry.options.items()])
+    if kind is None or name is None:
+        return listing.overview(kind)
+    return listing.matching(kind, name) if listing.is_pattern(name) else listing.described(kind, name)
 
 
 def make_patterns(model: str, option: list[tuple[str, Any]], **settings: Any) -> str:
@@ -239,22 +221,15 @@ def look_after_store(verb: str, results: Path, **options: Any) -> str:
     return {"ls": care.listing, "verify": care.verify, "gc": care.collect}[verb](results / STORE, **options)
 
 
+NAME = "one, with its options, as rap or timm/resnet18; or a pattern of names, as '*vit*', torchvision's and timm's too"
 ALLOW = "a module of your own that the files may name, as in my_methods:blurred; it is imported. May be given again"
 STORE_VERBS = {
     "ls": "what is in it: finished cells, and those in progress",
     "verify": "whether every file is as it was written; exit code 1 when not",
     "gc": "remove what no run needs any more",
 }
-KINDS = {"models": "model", "data": "data", "methods": "method", "protocols": "protocol"}
-FAMILIES = {
-    "models": {
-        "<torchvision name>": "any other of torchvision's classification models, such as densenet121 (its hub)",
-        "timm/<name>": "any of timm's models with ImageNet-1k weights, such as timm/resnet18 (Hugging Face hub)",
-    },
-    "methods": {"heatmaps:<path>": "heatmaps that others computed: a folder, or a .npy, .safetensors or .pt file"},
-}
 COMMANDS: dict[str, Callable[..., str]] = {
-    "list": list_configs,
+    "list": list_entries,
     "report": report_again,
     "compare": compare_runs,
     "patterns": make_patterns,

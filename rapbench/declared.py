@@ -6,8 +6,10 @@ this way (entries of another library's, of a user's module) is checked once impo
 
 import ast
 import builtins
+import contextlib
 import functools
 import importlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,40 +28,57 @@ def check_declared(kind: str, package: str, name: str, options: dict[str, Any]) 
 
     package: of the registry, such as rapbench.methods. Nothing is said of entries and annotations that are not known.
     """
-    declared = declared_options(package).get(name)
-    if declared is not None:
-        check_options(kind, name, declared, options)
+    known = declared_options(package).get(name)
+    if known is not None:
+        check_options(kind, name, known, options)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a file states of an entry. options: with their annotations, Any where that takes an import to understand.
+
+    source: the first line of the file's docstring. facts: those stated as plain values when it is registered.
+    """
+
+    options: dict[str, Any]
+    source: str
+    facts: dict[str, Any]
 
 
 @functools.cache
-def declared_options(package: str) -> dict[str, dict[str, Any]]:
-    """Return each built-in entry's options with their annotations; Any for those that cannot be read."""
+def declared(package: str) -> dict[str, Declared]:
+    """Return what the files of a registry's package state of each built-in entry."""
     found = {}
     for path in sorted(ROOT.joinpath(*package.split(".")[1:]).glob("[!_]*.py")):
         module = f"{package}.{path.stem}"
-        for function in _tree(module).body:
-            if isinstance(function, ast.FunctionDef) and (name := _registered_as(function)):
-                arguments = function.args
-                found[name] = {
-                    argument.arg: _annotation(argument.annotation, module)
-                    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-                    if default is not None
-                }
-            elif isinstance(function, ast.ClassDef) and (name := _registered_as(function)):
-                found[name] = _fields(function, module)
+        tree = _tree(module)
+        source = (ast.get_docstring(tree) or "").partition("\n")[0]
+        for entry in tree.body:
+            if isinstance(entry, (ast.FunctionDef, ast.ClassDef)) and (call := _registration(entry)):
+                options = _keywords(entry, module) if isinstance(entry, ast.FunctionDef) else _fields(entry, module)
+                found[_name(call)] = Declared(options, source, _facts(call))
     return found
+
+
+def declared_options(package: str) -> dict[str, dict[str, Any]]:
+    """Return each built-in entry's options with their annotations; Any for those that cannot be read."""
+    return {name: entry.options for name, entry in declared(package).items()}
 
 
 def declared_titles() -> dict[str, str]:
     """Return what the tables call each built-in method: the title that its file states when it registers it."""
-    found = {}
-    for path in sorted(ROOT.joinpath("methods").glob("[!_]*.py")):
-        for function in (it for it in _tree(f"rapbench.methods.{path.stem}").body if isinstance(it, ast.FunctionDef)):
-            if name := _registered_as(function):
-                for stated in (fact for call in function.decorator_list for fact in getattr(call, "keywords", ())):
-                    if stated.arg == "title" and isinstance(stated.value, ast.Constant):
-                        found[name] = str(stated.value.value)
-    return found
+    stated = {name: entry.facts.get("title") for name, entry in declared("rapbench.methods").items()}
+    return {name: title for name, title in stated.items() if title}
+
+
+def _keywords(function: ast.FunctionDef, module: str) -> dict[str, Any]:
+    """Return a function's options: its keyword-only parameters with a default."""
+    arguments = function.args
+    return {
+        argument.arg: _annotation(argument.annotation, module)
+        for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        if default is not None
+    }
 
 
 def _fields(made: ast.ClassDef, module: str) -> dict[str, Any]:
@@ -86,13 +105,27 @@ def _class_called(name: str, module: str) -> tuple[ast.ClassDef, str] | None:
     return None
 
 
-def _registered_as(function: ast.FunctionDef | ast.ClassDef) -> str | None:
-    for decorator in function.decorator_list:
+def _registration(entry: ast.FunctionDef | ast.ClassDef) -> ast.Call | None:
+    """Return the call of the decorator that registers an entry under a plain name."""
+    for decorator in entry.decorator_list:
         if isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Attribute) and decorator.args:
-            first = decorator.args[0]
-            if decorator.func.attr in ("register", "register_method") and isinstance(first, ast.Constant):
-                return str(first.value)
+            known = decorator.func.attr in ("register", "register_method")
+            if known and isinstance(decorator.args[0], ast.Constant):
+                return decorator
     return None
+
+
+def _name(call: ast.Call) -> str:
+    (name,) = (node.value for node in call.args[:1] if isinstance(node, ast.Constant))
+    return str(name)
+
+
+def _facts(call: ast.Call) -> dict[str, Any]:
+    found = {}
+    for stated in call.keywords:
+        with contextlib.suppress(ValueError):  # a function, or another library's constant
+            found[str(stated.arg)] = ast.literal_eval(stated.value)
+    return found
 
 
 def _annotation(node: ast.expr | None, module: str) -> Any:

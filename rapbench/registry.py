@@ -8,6 +8,7 @@ from a file of data, within `names_from`, it is refused unless the user named th
 import dataclasses
 import functools
 import importlib
+import importlib.util
 import inspect
 import os
 import pkgutil
@@ -71,10 +72,13 @@ class Entry(Generic[Facts]):
 
         Raises RapbenchError for an unknown option or a value of the wrong type.
         """
-        annotations = {name: Any if parameter.annotation is parameter.empty else parameter.annotation
-                       for name, parameter in self._parameters().items()}  # fmt: skip
-        check_options(self.kind, self.name, annotations, options)
+        check_options(self.kind, self.name, self.annotations(), options)
         return self.options | options
+
+    def annotations(self) -> dict[str, Any]:
+        """Return the options' annotations, Any for those without one. Raises RapbenchError for what cannot be read."""
+        return {name: Any if parameter.annotation is parameter.empty else parameter.annotation
+                for name, parameter in self._parameters().items()}  # fmt: skip
 
     def _parameters(self) -> dict[str, inspect.Parameter]:
         try:
@@ -171,6 +175,8 @@ class Registry(Generic[Facts]):
 
     def __getitem__(self, name: str) -> Entry[Facts]:
         """Return the entry called `name`, or what a module enters as `module:name`; RapbenchError lists known names."""
+        if self._at_hand(name):
+            return self._entries[name]
         self._load()
         if name in self._entries:
             return self._entries[name]
@@ -187,12 +193,19 @@ class Registry(Generic[Facts]):
         raise RapbenchError(f"unknown {self.kind} {name!r}{hint}; known: {', '.join([*self, *self._families])}")
 
     def __contains__(self, name: object) -> bool:
+        if isinstance(name, str) and self._at_hand(name):
+            return True
         self._load()
         return name in self._entries or any(name in family.known() for family in self._families.values())
 
     def __iter__(self) -> Iterator[str]:
         self._load()
         return iter(sorted(self._entries))
+
+    def outside_names(self) -> list[str]:
+        """Return the names that other libraries have for what they offer, all of them."""
+        self._load()
+        return [name for family in self._families.values() for name in family.known()]
 
     def _outside(self, place: str) -> Entry[Facts]:
         """Return what a module, installed or of the working directory, enters; its name says where it is from."""
@@ -230,6 +243,17 @@ class Registry(Generic[Facts]):
                 f"{file} names the {self.kind} {place!r}, and a module that only a file names is not imported, as that "
                 f"would run it; if you trust it, add --allow-module {module}"
             )
+
+    def _at_hand(self, name: str) -> bool:
+        """Whether a name is entered once the one module of the package that is called so is imported.
+
+        Most are, and the other modules, with the libraries that they need, are not waited for.
+        """
+        if name not in self._entries and name.isidentifier() and not name.startswith("_"):
+            module = f"{self.package}.{name}"
+            if importlib.util.find_spec(module) is not None:
+                importlib.import_module(module)
+        return name in self._entries
 
     def _load(self) -> None:
         if self._loaded:

@@ -10,14 +10,14 @@ from omegaconf import DictConfig
 from rapbench.config import RunConfig, SubsetConfig
 from rapbench.declared import declared_options
 from rapbench.errors import RapbenchError, did_you_mean
-from rapbench.registries import REGISTRIES
+from rapbench.registries import REGISTRIES, plural
 
 SETTINGS = {
     "": [field.name for field in fields(RunConfig)],
     "subset": [field.name for field in fields(SubsetConfig)],
     "k": ["positive", "negative"],
 }
-GROUPS = ["experiment", "launch"]  # of configs/, no settings in themselves
+PRESETS = ["experiment", "launch"]  # of configs/, no settings in themselves
 NOT_OVERRIDDEN = re.compile(r"Could not override '([^']+)'")
 
 
@@ -44,15 +44,15 @@ def unknown(setting: str) -> RapbenchError:
     place, _, name = setting.rpartition(".")
     group, _, label = place.partition(".")
     if place in SETTINGS:
-        known = SETTINGS[place] + ([] if place else GROUPS)
+        known = SETTINGS[place] + ([] if place else PRESETS)
         where = f"the settings of {place}" if place else "the settings"
-    elif label and group in REGISTRIES and label in (declared := declared_options(REGISTRIES[group].package)):
-        known = list(declared[label])
+    elif label and group in REGISTRIES and label in (options := declared_options(REGISTRIES[group].package)):
+        known = list(options[label])
         where = f"the options of {label}"
     elif group in REGISTRIES:
-        kind = group if group == "data" else f"{group}s"
         return RapbenchError(
-            f"there is no setting {setting!r} of the chosen {group}; 'rapbench list {kind} NAME' tells the options"
+            f"there is no setting {setting!r} of the chosen {group}; "
+            f"'rapbench list {plural(group)} NAME' tells the options"
         )
     else:
         return RapbenchError(f"there is no setting {setting!r}")

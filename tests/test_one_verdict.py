@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from rapbench import report
+from rapbench.report import written as report
 from rapbench.report.about import About, Paper
 from rapbench.report.tables import NAMES
 from rapbench.report.verdict import CONTROLS, SYMBOLS

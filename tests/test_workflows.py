@@ -35,7 +35,11 @@ def test_nothing_may_more_than_it_needs(path):
     assert workflow["permissions"] == {}
     writes = {name: {key for key, value in job["permissions"].items() if value == "write"}
               for name, job in workflow["jobs"].items()}  # fmt: skip
-    assert {name: keys for name, keys in writes.items() if keys} in ({}, {"comment": {"pull-requests"}})
+    assert {name: keys for name, keys in writes.items() if keys} in (
+        {},
+        {"comment": {"pull-requests"}},
+        {"publish": {"id-token"}},
+    )
     for job in workflow["jobs"].values():
         for step in job["steps"]:
             action, _, version = step.get("uses", "").partition("@")

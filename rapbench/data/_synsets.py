@@ -5,8 +5,6 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from timm.data import ImageNetInfo
-
 from rapbench.data._dataset import Sample
 from rapbench.errors import RapbenchError
 
@@ -17,6 +15,8 @@ WNID = re.compile(r"n\d{8}")
 @functools.cache
 def synset_index() -> dict[str, int]:
     """Return each synset's class index."""
+    from timm.data import ImageNetInfo
+
     return {synset: number for number, synset in enumerate(ImageNetInfo("imagenet-1k").label_names())}
 
 

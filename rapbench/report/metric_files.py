@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from rapbench.report import START
 from rapbench.report.canvas import KINDS, figure_files
 from rapbench.report.layouts import layout_of
 from rapbench.report.means import Measured, means
@@ -19,7 +20,6 @@ from rapbench.results.metric import Metric
 from rapbench.results.run import Run
 from rapbench.spreadsheet import csv_text
 
-START = "metric-"
 SUFFIXES = ("csv", "md", "tex", *KINDS)
 
 

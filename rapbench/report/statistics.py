@@ -1,9 +1,10 @@
-"""Intervals and paired tests for per-image results. Every interval is of 95 %."""
+"""Intervals and paired tests for per-image results. Every interval is of 95 %.
+
+scipy.stats and statsmodels are imported where they compute: the names of metrics and tables are asked for before.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
 
 ALPHA = 0.05
 RESAMPLES = 9999
@@ -16,6 +17,8 @@ Array = NDArray[np.float64]
 
 def wilson(correct: int, n: int) -> tuple[float, float]:
     """Return Wilson's interval (1927) of an accuracy, in per cent."""
+    from statsmodels.stats.proportion import proportion_confint
+
     low, high = proportion_confint(correct, n, ALPHA, method="wilson")
     return round(100 * float(low), DIGITS), round(100 * float(high), DIGITS)
 
@@ -27,6 +30,8 @@ def bootstrap_means(values: Array) -> tuple[Array, Array]:
     (to DIGITS, as means are compared), both ends are that value; a single image, or a value that is not finite, has no
     interval (NaN).
     """
+    from scipy import stats
+
     low, high = np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
     if len(values) < 2:
         return low, high
@@ -73,6 +78,8 @@ def difference_interval(ours: tuple[float, float, float], theirs: tuple[float, f
 
 def mcnemar(only_first: NDArray[np.int64], only_second: NDArray[np.int64]) -> Array:
     """Return the exact two-sided p of McNemar's test (1947): images that only the one, only the other gets right."""
+    from scipy import stats
+
     fewer, both = np.minimum(only_first, only_second), only_first + only_second
     return np.minimum(1.0, 2 * stats.binom.cdf(fewer, both, 0.5))
 
@@ -83,6 +90,8 @@ def wilcoxon(differences: Array) -> tuple[float, int]:
     Zero differences are dropped, as he did. Exact for up to 50 differences, tied or not: over all signs that they could
     have. All zero: p is 1. One that is not a number: p is NaN.
     """
+    from scipy import stats
+
     if np.isnan(differences).any():
         return float("nan"), 0
     rest = differences[differences != 0]

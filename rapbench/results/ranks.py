@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 PLACE = ["data", "protocol", "variant", "metric"]
 COLUMNS = [*PLACE, "method", "models", "mean_rank", "w", "p"]
@@ -81,6 +80,8 @@ def agreement(ranked: pd.DataFrame) -> pd.DataFrame:
 
 def kendalls_w(ranked: np.ndarray) -> tuple[float, float]:
     """Return Kendall's W of (raters, items) ranks, corrected for ties, and its p; NaN where all items are tied."""
+    from scipy import stats
+
     raters, items = ranked.shape
     sums = ranked.sum(0)
     spread = ((sums - sums.mean()) ** 2).sum()

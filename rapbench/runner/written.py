@@ -13,8 +13,7 @@ from typing import Any
 import rapbench
 from rapbench.files import file_hash, open_regular, write_whole
 from rapbench.paths import resource
-from rapbench.report import FILES
-from rapbench.report.metric_files import START
+from rapbench.report import FILES, START
 from rapbench.results.file import NAME
 from rapbench.results.gallery import FILE as GALLERY
 from rapbench.store.contents import digest_of
