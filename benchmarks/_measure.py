@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from rapbench import load_model
+from rapbench.core.paths import resource
 from rapbench.data.samples import samples
 from rapbench.model import Model
-from rapbench.paths import resource
 
 Call = Callable[[], object]
 

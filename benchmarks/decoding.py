@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 import torch
 from _measure import passes, real_batch
 
-from rapbench.data._dataset import Dataset
-from rapbench.data._decode import decode_ahead, in_batches, stacked
-from rapbench.data._verdicts import BATCH, draw_order
+from rapbench.data.decoding.decode import decode_ahead, in_batches, stacked
 from rapbench.data.folder import folder
 from rapbench.data.imagenet import imagenet
+from rapbench.data.labelled.dataset import Dataset
 from rapbench.data.samples import samples
+from rapbench.data.subset.predictions import BATCH, draw_order
 
 COUNT = 256
 STORED = 4000

@@ -21,16 +21,16 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 from rapbench import RapbenchError, attribute
-from rapbench.layout import placed
-from rapbench.limits import out_of_memory
-from rapbench.logits import full_precision
+from rapbench.core.device import default_batch, default_chunk, device_called
+from rapbench.core.limits import out_of_memory
+from rapbench.core.memory_format import placed
+from rapbench.core.precision import Precision
+from rapbench.core.tolerance import full_precision
+from rapbench.evaluation.answers import forward_of, table_of
+from rapbench.evaluation.identity import processor
 from rapbench.methods import methods
-from rapbench.precision import Precision
 from rapbench.protocols import protocols
-from rapbench.protocols.batch import Batch
-from rapbench.runner.device import default_batch, default_chunk, device_called
-from rapbench.runner.evaluate import forward_of, table_of
-from rapbench.runner.identity import processor
+from rapbench.protocols.base.batch import Batch
 from rapbench.zoo import models
 
 CLASSES, SIDE, WHOLE = 1000, 224, 500

@@ -17,7 +17,7 @@ import torch
 from _measure import real_batch, table1_methods
 
 from rapbench import attribute
-from rapbench.cli import main as rapbench
+from rapbench.app.cli import main as rapbench
 from rapbench.methods import methods
 
 BATCH = 8
@@ -86,7 +86,7 @@ def peak(n: int, ks: int) -> int:
     """Return the most memory that a run in a process of its own held, in MB. Needs Linux' /proc."""
     # not getrusage: what that tells of a child begins with its parent's peak
     code = (
-        "import re, sys; from pathlib import Path; from rapbench.cli import main; assert main(sys.argv[1:]) == 0; "
+        "import re, sys; from pathlib import Path; from rapbench.app.cli import main; assert main(sys.argv[1:]) == 0; "
         "sys.stdout.write(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])"
     )
     with tempfile.TemporaryDirectory() as folder:

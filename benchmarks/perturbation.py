@@ -7,12 +7,12 @@ import torch
 from _measure import passes, real_batch
 
 from rapbench import attribute
-from rapbench.precision import Precision
+from rapbench.core.precision import Precision
+from rapbench.evaluation.answers import forward_of, table_of
+from rapbench.heatmaps.summed import heatmaps_of
 from rapbench.protocols import protocols
-from rapbench.protocols.batch import Batch
-from rapbench.protocols.protocol import Protocol
-from rapbench.protocols.ranking import heatmaps_of
-from rapbench.runner.evaluate import forward_of, table_of
+from rapbench.protocols.base.batch import Batch
+from rapbench.protocols.base.protocol import Protocol
 
 BATCH = 8
 SIGNS = ("positive", "negative")

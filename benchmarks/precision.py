@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from rapbench.cli import main as rapbench
-from rapbench.report.layouts import PERTURBATION, laid_out
-from rapbench.report.tables import KEYS, ordered, table1
+from rapbench.app.cli import main as rapbench
+from rapbench.report.tables import KEYS, table1
+from rapbench.results.display import ordered
 from rapbench.results.file import NAME, read
+from rapbench.results.layouts import PERTURBATION, laid_out
 
 PIXELS = ["image", "method", "sign", "perturbation", "k"]
 

@@ -26,7 +26,7 @@ def main(repeats: str = "3") -> None:
     torch = least(["-c", "import torch"], int(repeats))
     print(f"CPU time, against `import torch` ({torch:.2f} s)")
     for what, words in COMMANDS.items():
-        code = ["-m", "rapbench.cli", *words] if words else ["-c", "import rapbench.runner.run"]
+        code = ["-m", "rapbench.app.cli", *words] if words else ["-c", "import rapbench.app.run"]
         seconds = least(code, int(repeats))
         print(f"  {what:36s} {seconds / torch:6.2f}   ({seconds:.2f} s)")
 

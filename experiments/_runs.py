@@ -8,9 +8,9 @@ from typing import NoReturn
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from rapbench.cli import main
-from rapbench.errors import RapbenchError
-from rapbench.hydra_app import composed
+from rapbench.app.cli import main
+from rapbench.app.hydra_app import composed
+from rapbench.core.errors import RapbenchError
 
 
 class Words(argparse.ArgumentParser):

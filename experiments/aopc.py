@@ -2,7 +2,7 @@
 
 import sys
 
-from rapbench.cli import main
+from rapbench.app.cli import main
 
 if __name__ == "__main__":
     sys.exit(main(["run", "experiment=aopc", *sys.argv[1:]]))

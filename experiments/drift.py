@@ -15,10 +15,10 @@ from pathlib import Path
 
 import _make
 
-from rapbench.cli import ended
+from rapbench.app.cli import ended
+from rapbench.core.errors import RapbenchError
 from rapbench.drift import command
 from rapbench.drift.baseline import read_baseline
-from rapbench.errors import RapbenchError
 
 RESULTS = Path("results/drift")
 THREADS = 2  # so many has every machine
@@ -64,7 +64,7 @@ def freeze(baseline: Path, overrides: list[str]) -> str:
 def computed(results: Path, threads: int, kernels: dict[str, str], overrides: list[str]) -> Path:
     """Run anew; return the folder that holds the results. Ends the program when the run does not succeed."""
     shutil.rmtree(results, ignore_errors=True)
-    run = [sys.executable, "-m", "rapbench.cli", "run", *overrides, f"results={results}"]
+    run = [sys.executable, "-m", "rapbench.app.cli", "run", *overrides, f"results={results}"]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)} | kernels
     if code := subprocess.run(run, env=environment, stdout=subprocess.DEVNULL).returncode:
         sys.exit(code)

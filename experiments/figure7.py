@@ -4,9 +4,9 @@ import sys
 
 from _runs import Words, runs
 
-from rapbench.cli import ended
-from rapbench.errors import RapbenchError
-from rapbench.protocols.ranking import Sign
+from rapbench.app.cli import ended
+from rapbench.core.errors import RapbenchError
+from rapbench.core.signs import Sign
 
 
 def figure7(arguments: list[str]) -> str:
@@ -20,7 +20,7 @@ def figure7(arguments: list[str]) -> str:
     if options.images < 1:
         raise RapbenchError(f"--images must be at least 1, got {options.images}")
     folders = runs("figure7", options.overrides)
-    from rapbench.runner.paper_figures import draw_figure7
+    from rapbench.app.paper_figures import draw_figure7
 
     ks: dict[Sign, str] = {"positive": options.positive, "negative": options.negative}
     return "".join(draw_figure7(folder, ks, options.images) for folder in folders)

@@ -7,7 +7,7 @@ import sys
 
 from _runs import Words, runs
 
-from rapbench.cli import ended
+from rapbench.app.cli import ended
 from rapbench.report.paper_figures.heatmaps import COLOURS, Look
 
 
@@ -22,7 +22,7 @@ def heatmaps(arguments: list[str]) -> str:
     overrides = options.pop("overrides")
     look = Look(**options)
     folders = runs("heatmaps", overrides, same_images=True)
-    from rapbench.runner.paper_figures import draw_heatmaps
+    from rapbench.app.paper_figures import draw_heatmaps
 
     return draw_heatmaps(folders, look)
 

@@ -4,7 +4,7 @@ import sys
 
 import _make
 
-from rapbench.cli import main
+from rapbench.app.cli import main
 
 if __name__ == "__main__":
     sys.exit(main(["run", "experiment=table1", *_make.overrides(), *sys.argv[1:]]))

@@ -11,25 +11,24 @@ tensors.
 """
 
 import importlib
-import time
 from typing import TYPE_CHECKING, Any
 
+from rapbench.core.errors import RapbenchError
 from rapbench.data import load_data
-from rapbench.errors import RapbenchError
 from rapbench.heatmaps import Heatmaps
 from rapbench.methods import MethodFacts, attribute, methods, register_method
 from rapbench.protocols import protocols
-from rapbench.results.metric import Metric
+from rapbench.protocols.base.metric import Metric
 from rapbench.zoo import load_model, models
 
 if TYPE_CHECKING:
     __version__: str
-    from rapbench.data._dataset import Dataset
-    from rapbench.evaluation import evaluate
+    from rapbench.api.evaluation import evaluate
+    from rapbench.api.results import Results, load_results
+    from rapbench.data.labelled.dataset import Dataset
     from rapbench.model import Model
-    from rapbench.protocols.batch import Answers, Batch
-    from rapbench.protocols.protocol import Protocol
-    from rapbench.results.results import Results, load_results
+    from rapbench.protocols.base.batch import Answers, Batch
+    from rapbench.protocols.base.protocol import Protocol
 
 __all__ = [
     "Answers",
@@ -54,16 +53,15 @@ __all__ = [
 ]
 # What torch comes with is imported when it is first asked for: `rapbench --help` needs none of it.
 _LATER = {
-    "Answers": "rapbench.protocols.batch",
-    "Batch": "rapbench.protocols.batch",
-    "Dataset": "rapbench.data._dataset",
-    "Results": "rapbench.results.results",
-    "evaluate": "rapbench.evaluation",
-    "load_results": "rapbench.results.results",
+    "Answers": "rapbench.protocols.base.batch",
+    "Batch": "rapbench.protocols.base.batch",
+    "Dataset": "rapbench.data.labelled.dataset",
+    "Results": "rapbench.api.results",
+    "evaluate": "rapbench.api.evaluation",
+    "load_results": "rapbench.api.results",
     "Model": "rapbench.model",
-    "Protocol": "rapbench.protocols.protocol",
+    "Protocol": "rapbench.protocols.base.protocol",
 }
-IMPORTED = time.time()  # a module whose file is younger may have been imported from another text
 
 
 def __getattr__(name: str) -> Any:

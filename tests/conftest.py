@@ -18,9 +18,9 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 import rapbench
+from rapbench.app.registries import REGISTRIES
 from rapbench.data.samples import samples
 from rapbench.model import Model
-from rapbench.registries import REGISTRIES
 from rapbench.relevance import rules
 from rapbench.relevance.aaai import AAAI
 from rapbench.relevance.lrp import LRP

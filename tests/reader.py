@@ -17,11 +17,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-import rapbench.config  # noqa: F401  registers the schema and the sources that compose needs
-from rapbench import cli, job_folders
+import rapbench.app.config  # noqa: F401  registers the schema and the sources that compose needs
+from rapbench.app import cli, job_folders
+from rapbench.app.choices import checked
+from rapbench.core.paths import resource
 from rapbench.data.samples import samples
-from rapbench.paths import resource
-from rapbench.runner.choice import checked
 from tests.conftest import lay_out_imagenet
 from tests.pages import ROOT
 
@@ -127,7 +127,7 @@ def understand(command: str) -> None:
             # A manifest is written by a command before this one.
             with (
                 initialize_config_dir(str(resource("configs")), version_base="1.3"),
-                patch("rapbench.values.load_manifest"),
+                patch("rapbench.app.values.load_manifest"),
             ):
                 checked(compose("run", [*job, "output=anywhere"]))
         return

@@ -6,12 +6,12 @@ from pathlib import Path
 import pandas as pd
 
 from rapbench import report
+from rapbench.protocols.base.metric import Metric
 from rapbench.report.about import About
-from rapbench.report.layouts import DISTANCE, NAMES, PERTURBATION, REGIONS, laid_out
-from rapbench.report.provenance import provenance_of
 from rapbench.results.file import NAME, read, to_bytes
 from rapbench.results.info import MethodInfo, ProtocolInfo
-from rapbench.results.metric import Metric
+from rapbench.results.layouts import DISTANCE, NAMES, PERTURBATION, REGIONS, laid_out
+from rapbench.results.provenance import provenance_of
 from rapbench.results.run import Run, typed
 
 SIGNED = {"positive": "lower", "negative": "higher"}

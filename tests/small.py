@@ -9,7 +9,7 @@ from torch import nn
 
 from rapbench.data.samples import samples
 from rapbench.model import Facts, Model
-from rapbench.preprocessing import Preprocess
+from rapbench.model.preprocessing import Preprocess
 
 SMALL = "tests.small:small"  # for model=
 SPACE = (48, 48)

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from rapbench.cli import main
+from rapbench.app.cli import main
+from rapbench.core.paths import resource
 from rapbench.methods import methods
-from rapbench.paths import resource
 from rapbench.results.file import NAME, read
 from tests.small import SMALL
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rapbench.cli import main
+from rapbench.app.cli import main
 from rapbench.protocols import protocols
 from rapbench.results.file import NAME, read
 from tests.own import Own

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from scipy.stats import friedmanchisquare
 
-from rapbench.errors import RapbenchError
+from rapbench.api.results import Results
+from rapbench.core.errors import RapbenchError
+from rapbench.protocols.base.metric import Metric
 from rapbench.report.compare import FILES, write_comparison
 from rapbench.results.info import MethodInfo, ProtocolInfo
-from rapbench.results.metric import Metric
 from rapbench.results.ranks import agreement, kendalls_w, ranks
-from rapbench.results.results import Results
 from rapbench.results.run import Run, typed
 
 LOGIT = Metric("logit", {"positive": "lower", "negative": "higher"})

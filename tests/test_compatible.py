@@ -10,22 +10,22 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import nn
 
-from rapbench.cli import main
-from rapbench.config import RunConfig
-from rapbench.data._dataset import UNLABELLED, Dataset, Sample
-from rapbench.data._manifest import Row, Subset
-from rapbench.errors import RapbenchError
+from rapbench.app.choices import choices
+from rapbench.app.cli import main
+from rapbench.app.comparable import paper_beside
+from rapbench.app.config import RunConfig
+from rapbench.core.errors import RapbenchError
+from rapbench.data.labelled.dataset import UNLABELLED, Dataset, Sample
+from rapbench.data.subset.manifest import Row, Subset
+from rapbench.evaluation.compatible import check_classes, check_subset, logits_of
+from rapbench.evaluation.k_limits import ks_of, within
+from rapbench.evaluation.labels import check_labels, check_measures, is_control
 from rapbench.methods import methods
 from rapbench.model import Facts, Model
-from rapbench.preprocessing import Preprocess
+from rapbench.model.preprocessing import Preprocess
 from rapbench.protocols import protocols
 from rapbench.report.about import About, Paper
-from rapbench.report.published import published_table1
-from rapbench.runner.choice import choices
-from rapbench.runner.comparable import paper_beside
-from rapbench.runner.compatible import check_classes, check_subset, logits_of
-from rapbench.runner.k_limits import ks_of, within
-from rapbench.runner.labels import check_labels, check_measures, is_control
+from rapbench.results.published import published_table1
 from rapbench.zoo import models
 from tests.results import images as of_images
 
@@ -286,7 +286,7 @@ OUTPUT = Path("results/run/tests.test_compatible:own")
 
 
 def run(*overrides):
-    from rapbench.runner.loaded import forget
+    from rapbench.app.loaded_models import forget
 
     forget()
     return main([*RUN, *overrides])

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rapbench.cli import main
-from rapbench.paths import resource
-from rapbench.registries import REGISTRIES
+from rapbench.app.cli import main
+from rapbench.app.registries import REGISTRIES
+from rapbench.core.paths import resource
 from tests.small import SMALL
 
 

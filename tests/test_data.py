@@ -8,9 +8,9 @@ from PIL import Image
 
 import rapbench
 from rapbench.data import datasets
-from rapbench.data._dataset import Sample
-from rapbench.data._decode import decode_ahead
+from rapbench.data.decoding.decode import decode_ahead
 from rapbench.data.imagenet import imagenet
+from rapbench.data.labelled.dataset import Sample
 from rapbench.data.samples import samples
 
 

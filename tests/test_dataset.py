@@ -11,21 +11,21 @@ from omegaconf import OmegaConf
 from torch.utils.data import IterableDataset, TensorDataset
 
 import rapbench
-from rapbench.data._dataset import UNLABELLED
-from rapbench.data._draw import select
-from rapbench.data._images import load_images
-from rapbench.data._manifest import load_manifest
-from rapbench.data._whole import whole_subset
-from rapbench.layout import placed
+from rapbench.app.choices import choices
+from rapbench.core.memory_format import placed
+from rapbench.data.labelled.dataset import UNLABELLED
+from rapbench.data.subset.images import load_images
+from rapbench.data.subset.manifest import load_manifest
+from rapbench.data.subset.select import select
+from rapbench.data.subset.whole import whole_subset
+from rapbench.evaluation.compatible import check_classes, check_subset, logits_of
+from rapbench.evaluation.input_shape import input_shape
+from rapbench.evaluation.job import Job, Size
+from rapbench.evaluation.run_spec import Spec
+from rapbench.evaluation.shard import Shard
 from rapbench.methods import methods
 from rapbench.protocols import protocols
-from rapbench.report.layouts import PERTURBATION, laid_out
-from rapbench.runner.choice import choices
-from rapbench.runner.compatible import check_classes, check_subset, logits_of
-from rapbench.runner.input_shape import input_shape
-from rapbench.runner.job import Job, Size
-from rapbench.runner.shard import Shard
-from rapbench.runner.spec import Spec
+from rapbench.results.layouts import PERTURBATION, laid_out
 from tests.test_model import SPACES, moments, network
 
 CPU = torch.device("cpu")
@@ -301,7 +301,7 @@ def test_the_public_names_cost_nothing_until_they_are_used(tmp_path):
         "print(json.dumps([light, rapbench.Model.__module__, rapbench.Dataset.__module__]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == [True, "rapbench.model", "rapbench.data._dataset"]
+    assert json.loads(done.stdout) == [True, "rapbench.model", "rapbench.data.labelled.dataset"]
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         rapbench.Nothing  # noqa: B018
     assert {"Model", "Dataset", "load_data"} <= set(rapbench.__all__)

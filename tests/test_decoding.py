@@ -21,12 +21,13 @@ from PIL import Image, ImageOps, PngImagePlugin
 from torchvision.transforms.functional import pil_to_tensor
 
 import rapbench
-from rapbench.cli import ended
-from rapbench.data import _decode, _workers
-from rapbench.data._dataset import Dataset, Sample
-from rapbench.data._decode import Decoded, decode, decode_ahead, in_batches
+from rapbench.app.cli import ended
+from rapbench.data.decoding import decode as decoding
+from rapbench.data.decoding import workers
+from rapbench.data.decoding.decode import Decoded, decode, decode_ahead, in_batches
+from rapbench.data.labelled.dataset import Dataset, Sample
 from rapbench.data.samples import samples
-from rapbench.preprocessing import Preprocess
+from rapbench.model.preprocessing import Preprocess
 
 SMALL = Preprocess((0.0, 0.0, 0.0), (255.0, 255.0, 255.0), resize=40, crop=32)
 PHOTO = Image.open(samples().root / samples().samples[0].file).convert("RGB").resize((90, 60))
@@ -342,8 +343,8 @@ def test_where_no_processes_can_be_started_fewer_decode(mixed, monkeypatch, most
         started.append(self)
         begin(self, *arguments)
 
-    begin = _workers.Worker.__init__
-    monkeypatch.setattr(_workers.Worker, "__init__", start)
+    begin = workers.Worker.__init__
+    monkeypatch.setattr(workers.Worker, "__init__", start)
     want = [decode(mixed, sample, SMALL) for sample in mixed.samples]
     assert same(list(decode_ahead(mixed, mixed.samples, SMALL, workers=3)), want)
 
@@ -381,7 +382,7 @@ def test_a_signal_at_any_moment_of_decoding_ends_this_process_and_its_helpers(mi
 
 KILLED = """
 import multiprocessing, time, torch
-from rapbench.data._decode import decode_ahead
+from rapbench.data.decoding.decode import decode_ahead
 from rapbench.data.samples import samples
 data = samples()
 stream = decode_ahead(data, data.samples * 5, lambda image: torch.zeros(3, 400, 400), workers=2)
@@ -430,8 +431,8 @@ def test_two_streams_at_once(mixed):
 
 
 def test_processes_that_are_spawned_decode_the_same(mixed, monkeypatch):
-    monkeypatch.setattr(_decode, "_start_method", lambda: "spawn")
-    monkeypatch.setattr(_decode, "SPAWN_PAYS", 40)
+    monkeypatch.setattr(decoding, "_start_method", lambda: "spawn")
+    monkeypatch.setattr(decoding, "SPAWN_PAYS", 40)
     want = [decode(mixed, sample, SMALL) for sample in mixed.samples]
     stream = decode_ahead(mixed, mixed.samples, SMALL)
     images = [next(stream)]
@@ -451,4 +452,4 @@ def test_batches_are_whole_but_the_last():
 
 def test_a_daemon_decodes_alone(mixed, monkeypatch):
     monkeypatch.setattr(multiprocessing.current_process(), "_config", {"daemon": True})
-    assert _decode._workers(1000, SMALL) == 0
+    assert decoding._workers(1000, SMALL) == 0

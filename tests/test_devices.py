@@ -19,16 +19,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from rapbench.cli import main
-from rapbench.data._manifest import Row
+from rapbench.app.cli import main
+from rapbench.core.device import default_batch, default_chunk
+from rapbench.data.subset.manifest import Row
+from rapbench.evaluation.choice import Choice, variants
+from rapbench.evaluation.chunk import Chunk
 from rapbench.methods import methods
 from rapbench.model import Facts, Model
-from rapbench.preprocessing import Preprocess
+from rapbench.model.preprocessing import Preprocess
 from rapbench.protocols import protocols
-from rapbench.protocols.batch import Batch
-from rapbench.runner.chosen import Choice, variants
-from rapbench.runner.chunk import Chunk
-from rapbench.runner.device import default_batch, default_chunk
+from rapbench.protocols.base.batch import Batch
 from tests.small import SMALL
 
 SIZE, COUNT = 12, 3
@@ -266,7 +266,7 @@ def test_relevance_that_is_not_finite_is_refused_by_the_images_name_before_a_tab
 
 def test_seeds_and_indices_are_made_once_for_all_methods(chunk, monkeypatch):
     calls = itertools.count()
-    from rapbench.protocols import batch
+    from rapbench.protocols.base import batch
 
     drawn = batch.seed_of
     monkeypatch.setattr(batch, "seed_of", lambda *parts: (next(calls), drawn(*parts))[1])

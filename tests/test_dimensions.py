@@ -11,12 +11,13 @@ from torch import nn
 from torchvision.transforms import functional as vision
 
 import rapbench
-from rapbench.draws import random_keys, random_uniform, seed_of
+from rapbench.core.random import random_keys, random_uniform, seed_of
+from rapbench.heatmaps.summed import heatmaps_of
 from rapbench.methods import methods
 from rapbench.protocols import protocols
+from rapbench.protocols.base.perturbation import Perturbation
+from rapbench.protocols.base.ranking import rank_pixels
 from rapbench.protocols.distance import distance
-from rapbench.protocols.perturbation import Perturbation
-from rapbench.protocols.ranking import heatmaps_of, rank_pixels
 from rapbench.protocols.regions import ORDERS, gaussian_blur, regions
 from rapbench.protocols.removal import Removal
 

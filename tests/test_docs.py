@@ -11,8 +11,8 @@ import pytest
 import yaml
 from markdown.extensions.toc import slugify
 
-from rapbench.paths import cache_folder, resource
-from rapbench.registries import REGISTRIES
+from rapbench.app.registries import REGISTRIES
+from rapbench.core.paths import cache_folder, resource
 from tests.pages import FENCE, PAGES, ROOT, Block, blocks, commands, section
 from tests.reader import ANSWER, _make, follow, furnish, typeset, understand, why_not
 

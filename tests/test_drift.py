@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from rapbench.cli import main
+from rapbench.app.cli import main
 from rapbench.drift.results import read_run
 from rapbench.drift.tolerances import derive
 from tests.reader import made
@@ -542,7 +542,7 @@ def test_the_page_s_own_baseline(tmp_path):
     commands = [line for block in BLOCKS[-2:] for line in block]
     assert len(commands) == 5
     (tmp_path / ".venv/bin").mkdir(parents=True)
-    (tmp_path / ".venv/bin/rapbench").write_text(f'#!/bin/sh\nexec {sys.executable} -m rapbench.cli "$@"\n')
+    (tmp_path / ".venv/bin/rapbench").write_text(f'#!/bin/sh\nexec {sys.executable} -m rapbench.app.cli "$@"\n')
     (tmp_path / ".venv/bin/rapbench").chmod(0o755)
     for command in commands:
         subprocess.run(command, shell=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)

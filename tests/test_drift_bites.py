@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from experiments.drift import PERTURBED
-from rapbench.cli import main
+from rapbench.app.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = {
@@ -155,7 +155,7 @@ def run_in(tree: Path, methods: str, *overrides: str, refused: str = "", **envir
 
     refused: what it must say as it refuses, with exit code 2.
     """
-    command = [sys.executable, "-m", "rapbench.cli", "run", "experiment=drift", f"method={METHODS[methods]}",
+    command = [sys.executable, "-m", "rapbench.app.cli", "run", "experiment=drift", f"method={METHODS[methods]}",
                "subset.n=3", "chunk=2", f"results={tree}/results", *overrides]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"} | environment
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapbench.data._manifest import Row, Subset, load_manifest
+from rapbench.core.spreadsheet import cell, csv_text, from_cell
+from rapbench.data.subset.manifest import Row, Subset, load_manifest
 from rapbench.report import escape
-from rapbench.spreadsheet import cell, csv_text, from_cell
 from tests.results import write_report
 
 NAMES = [

@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 
 import rapbench
 from rapbench import RapbenchError
-from rapbench.cli import main
+from rapbench.app.cli import main
 from rapbench.data import load_data
 from rapbench.protocols.removal import Removal
 from rapbench.results.file import NAME
@@ -108,7 +108,7 @@ def test_images_as_tensors_give_the_numbers_of_their_files(pair):
     """What draws nothing: draws follow from a file's bytes, or a tensor's."""
     _, results = pair
     manifest, data = results.runs[0].subset.rows, load_data("samples")
-    from rapbench.data._decode import decode_ahead
+    from rapbench.data.decoding.decode import decode_ahead
 
     chosen = [sample for row in manifest for sample in data.samples if sample.file == row.file]
     pixels = torch.stack([image.pixels for image in decode_ahead(data, chosen, TRANSFORM)])

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import rapbench
-from rapbench.cli import main
-from rapbench.declared import declared_titles
+from rapbench.app.cli import main
+from rapbench.app.unchanged_output import RECORD
 from rapbench.methods import method_of, methods
-from rapbench.methods._facts import MethodFacts
-from rapbench.report.tables import NAMES
+from rapbench.methods.adapters.facts import MethodFacts
+from rapbench.registry.declared import declared_titles
+from rapbench.results.display import NAMES
 from rapbench.results.file import NAME, read
-from rapbench.runner.written import RECORD
 from tests.small import SMALL
 
 

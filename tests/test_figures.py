@@ -18,11 +18,13 @@ from matplotlib.textpath import TextPath
 from PIL import Image
 
 import rapbench
-from rapbench.cli import ended, main
+from rapbench.app import paper_figures
+from rapbench.app.cli import ended, main
+from rapbench.app.finished_run import Finished
+from rapbench.app.hydra_app import composed
+from rapbench.core.errors import MethodError
+from rapbench.core.paths import resource
 from rapbench.data.samples import samples
-from rapbench.errors import MethodError
-from rapbench.hydra_app import composed
-from rapbench.paths import resource
 from rapbench.report.paper_figures import sheet
 from rapbench.report.paper_figures.chosen import choose
 from rapbench.report.paper_figures.columns import Columns
@@ -37,9 +39,7 @@ from rapbench.report.paper_figures.masks import (
     selected_pixels,
 )
 from rapbench.report.pictures import palette
-from rapbench.report.tables import NAMES
-from rapbench.runner import paper_figures
-from rapbench.runner.finished import Finished
+from rapbench.results.display import NAMES
 from tests.results import images as of_images
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -396,7 +396,7 @@ def test_heatmaps_come_from_the_store_and_are_the_methods_own(somewhere, monkeyp
     def never(*_, **__):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr("rapbench.runner.chunk.attribute", never)
+    monkeypatch.setattr("rapbench.evaluation.chunk.attribute", never)
     (folder / "heatmaps-2.png").write_bytes(b"of an earlier, longer picture")
     assert ended(lambda: heatmaps.heatmaps([*wanted, "--colours", "PuOr_r", "--overlay"])) == 0
     assert written(folder, "heatmaps")["heatmaps-1.png"] != first["heatmaps-1.png"]
@@ -411,7 +411,7 @@ def test_what_a_run_did_not_keep_is_computed_in_its_chunk_and_kept(somewhere, mo
     found = Finished(folder).heatmaps([2])
     kept = Path("results/store/heatmaps")
     assert [path.name[:5] for path in sorted(kept.glob("*/*"))] == ["00001", "00001"]  # the image's chunk only
-    monkeypatch.setattr("rapbench.runner.chunk.attribute", None)
+    monkeypatch.setattr("rapbench.evaluation.chunk.attribute", None)
     again = Finished(folder).heatmaps([2])
     assert all((again[name] == found[name]).all() for name in ("rap", "sensitivity"))
     with pytest.raises(MethodError, match="not callable"):  # the other chunk is computed

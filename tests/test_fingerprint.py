@@ -139,7 +139,7 @@ def test_a_users_module_may_call_any_entry_of_a_registry_by_name(own):
     own.write("own_caller.py", "import rapbench" + FUNCTION)
     found = closure(["own_caller"]).modules
     assert {"rapbench.methods.gradient_x_input", "rapbench.protocols.removal", "rapbench.zoo.timm",
-            "rapbench.methods._target", "rapbench.relevance.engine"} <= found.keys()  # fmt: skip
+            "rapbench.methods.adapters.target", "rapbench.relevance.engine"} <= found.keys()  # fmt: skip
     assert "rapbench.methods.gradient_x_input" not in closure(["rapbench.methods.sensitivity"]).modules
 
 
@@ -232,13 +232,14 @@ def test_words_and_places_do_not_count_in_a_notebook():
 
 
 def test_a_function_put_in_the_place_of_another_counts(monkeypatch):
-    from rapbench.methods import _target, gradient_x_input
+    from rapbench.methods import gradient_x_input
+    from rapbench.methods.adapters import target
     from rapbench.relevance.rules import Step
 
     function = gradient_x_input.gradient_x_input
     before, rap = code_of(function), code_of(methods["rap"].function)
     with monkeypatch.context() as patched:
-        patched.setattr(_target, "target_logits", closed(2.0))
+        patched.setattr(target, "target_logits", closed(2.0))
         assert code_of(function) != before
     assert code_of(function) == before
     with monkeypatch.context() as patched:
@@ -486,7 +487,7 @@ def test_fingerprints_are_the_same_in_every_process():
     text = """
         import torch, rapbench
         from rapbench.methods import methods
-        from rapbench.runner.identity import code_of, draw_key, evaluation_key
+        from rapbench.evaluation.identity import code_of, draw_key, evaluation_key
         model = rapbench.load_model("efficientnet_lite0")
         print(evaluation_key(model, torch.device("cpu")), draw_key(model, torch.device("cpu")))
         print([code_of(methods[name].function).key for name in methods])

@@ -23,22 +23,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from rapbench import RapbenchError, hydra_app, reading
-from rapbench.cli import main
-from rapbench.data._labels import from_label_file
-from rapbench.data._manifest import load_manifest
-from rapbench.data._synsets import synset_index
+from rapbench import RapbenchError
+from rapbench.app import hydra_app
+from rapbench.app.cli import main
+from rapbench.core import reading
+from rapbench.data.layouts.label_files import from_label_file
+from rapbench.data.layouts.synsets import synset_index
+from rapbench.data.subset.manifest import load_manifest
 from rapbench.drift.baseline import read_baseline, write_baseline
 from rapbench.drift.comparable import differences, other_platform
 from rapbench.drift.compare import compare
 from rapbench.drift.results import read_run
-from rapbench.report.layouts import DISTANCE, PERTURBATION, REGIONS, laid_out
 from rapbench.report.page.pictures import gallery_section
-from rapbench.report.provenance import provenance_of
 from rapbench.report.regions import aopc, by_cell, drop_curve
 from rapbench.report.tables import distance_table, table1
 from rapbench.results.file import NAME, read, to_bytes
 from rapbench.results.gallery import Gallery, load_gallery
+from rapbench.results.layouts import DISTANCE, PERTURBATION, REGIONS, laid_out
+from rapbench.results.provenance import provenance_of
 from rapbench.zoo.checkpoint import check, read_tensors, without_prefix
 from tests.results import run_of
 from tests.test_drift import Run

@@ -13,9 +13,9 @@ from PIL import Image
 from torch import nn
 
 import rapbench
+from rapbench.evaluation.gallery import seen
 from rapbench.report.pictures import GAP, LINE_SIZE, heatmap_of, palette, picture_of
 from rapbench.results.gallery import FILE, QUANTILE, load_gallery
-from rapbench.runner.gallery import seen
 from tests.test_evaluate import CHANNELS, evaluated, inputs, network
 
 SPACES = [(7,), (60,), (12, 20), (1, 9), (6, 5, 7), (4, 4, 4)]

@@ -11,17 +11,17 @@ import pytest
 import yaml
 from pydantic import NonNegativeFloat, PositiveInt
 
-from rapbench.cli import main
-from rapbench.commented import comments_of
-from rapbench.config import Number, RunConfig
-from rapbench.hydra_app import composed
-from rapbench.listing import FAMILIES, KINDS, files_of
-from rapbench.option_help import WIDTH, allowed, in_yaml
-from rapbench.paths import resource
-from rapbench.registries import REGISTRIES
-from rapbench.run_help import run_help, settings
-from rapbench.settings import PRESETS
-from rapbench.values import LEAST, options_of
+from rapbench.app.cli import main
+from rapbench.app.config import Number, RunConfig
+from rapbench.app.config_comments import comments_of
+from rapbench.app.hydra_app import composed
+from rapbench.app.listing import FAMILIES, KINDS, files_of
+from rapbench.app.option_help import WIDTH, allowed, in_yaml
+from rapbench.app.registries import REGISTRIES
+from rapbench.app.run_help import run_help, settings
+from rapbench.app.settings import PRESETS
+from rapbench.app.values import LEAST, options_of
+from rapbench.core.paths import resource
 
 ENTRIES = [(kind, name) for kind, group in KINDS.items() for name in files_of(group)]
 HEAVY = {"torch", "torchvision", "timm", "captum", "pandas", "pyarrow", "matplotlib", "scipy", "plotly"}
@@ -43,7 +43,7 @@ def test_help_is_given_without_what_computes(words):
     """In a process of its own: of one that has loaded torch nothing can be told."""
     words = words if words[:1] == ["list"] else [*words, "--help"]
     code = (
-        "import sys; from rapbench.cli import main\n"
+        "import sys; from rapbench.app.cli import main\n"
         f"try: main({words!r})\nexcept SystemExit: pass\n"
         f"print('LOADED', *({HEAVY!r} & set(sys.modules)), file=sys.stderr)"
     )

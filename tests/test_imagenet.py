@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 import rapbench
-from rapbench.cli import main
-from rapbench.data import _parquet, load_data
-from rapbench.data._dataset import UNLABELLED, Dataset
-from rapbench.data._decode import decode_ahead
+from rapbench.app.cli import main
+from rapbench.data import load_data
+from rapbench.data.decoding.decode import decode_ahead
+from rapbench.data.labelled.dataset import UNLABELLED, Dataset
+from rapbench.data.layouts import parquet
 from tests import layouts
 from tests.layouts import IMAGES, LAYOUTS
 
@@ -62,11 +63,11 @@ def test_every_layout_can_do_without_its_labels(options):
 
 
 def test_a_row_group_too_large_to_keep_is_run_through(tmp_path, monkeypatch):
-    monkeypatch.setattr(_parquet, "KEPT_GROUP", 0)
-    monkeypatch.setattr(_parquet, "_kept", OrderedDict())
+    monkeypatch.setattr(parquet, "KEPT_GROUP", 0)
+    monkeypatch.setattr(parquet, "_kept", OrderedDict())
     for layout in (layouts.parquet_without_paths, layouts.parquet_of_bytes):
         assert hashes(opened(layout(tmp_path / layout.__name__))) == WANT
-    assert not _parquet._kept
+    assert not parquet._kept
 
 
 def test_a_run_gives_the_same_bytes_whatever_the_layout(tmp_path, monkeypatch):

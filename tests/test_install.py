@@ -47,7 +47,7 @@ def test_a_wheel_runs_without_the_checkout(tmp_path):
         str(wheel),
     ]
     subprocess.run(install, check=True)
-    run = [sys.executable, "-m", "rapbench.cli", "run", "model=efficientnet_lite0", "method=[random]", "subset.n=2",
+    run = [sys.executable, "-m", "rapbench.app.cli", "run", "model=efficientnet_lite0", "method=[random]", "subset.n=2",
            "protocol=[removal]", "k.positive=[0,250]", "k.negative=[0,250]"]  # fmt: skip
     done = subprocess.run(run, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 import rapbench
-from rapbench.files import file_hash
+from rapbench.core.files import file_hash
 from rapbench.zoo import inception_v3_keras, resnet50_keras, vgg16_keras
-from rapbench.zoo._keras import Official, fill, read_layers
-from rapbench.zoo._tfjs import by_layer, read_weights
+from rapbench.zoo.weights.keras import Official, fill, read_layers
+from rapbench.zoo.weights.tfjs import by_layer, read_weights
 from tests.numpy_keras import Keras, inception_v3, resnet50, vgg16
 
 THIN = 16  # all channel counts of the three networks are multiples of it

@@ -19,25 +19,25 @@ from safetensors.torch import save_file
 from torch import nn
 
 import rapbench
-from rapbench.cli import main
-from rapbench.data._dataset import UNLABELLED, Sample
-from rapbench.data._draw import select
-from rapbench.data._images import load_images
-from rapbench.data._manifest import Row, Subset
+from rapbench.app.cli import main
+from rapbench.core.memory_format import placed
+from rapbench.core.precision import Precision
+from rapbench.data.labelled.dataset import UNLABELLED, Sample
 from rapbench.data.samples import samples
+from rapbench.data.subset.images import load_images
+from rapbench.data.subset.manifest import Row, Subset
+from rapbench.data.subset.select import select
+from rapbench.evaluation.answers import forward_of
+from rapbench.evaluation.choice import Choice
+from rapbench.evaluation.chunk import Chunk
+from rapbench.evaluation.identity import draw_key, evaluation_key, model_key
 from rapbench.fingerprint import code_of
 from rapbench.fingerprint.code import is_stale
 from rapbench.fingerprint.modules import closure
-from rapbench.layout import placed
 from rapbench.methods import methods
 from rapbench.model import Facts, Model
-from rapbench.precision import Precision
-from rapbench.preprocessing import Preprocess
+from rapbench.model.preprocessing import Preprocess
 from rapbench.protocols import protocols
-from rapbench.runner.chosen import Choice
-from rapbench.runner.chunk import Chunk
-from rapbench.runner.evaluate import forward_of
-from rapbench.runner.identity import draw_key, evaluation_key, model_key
 from rapbench.store.cell import digest_of
 from tests.conftest import calibrated, vgg
 from tests.own import Own
@@ -124,7 +124,7 @@ def test_what_runs_while_a_chunk_is_computed_is_in_its_key(name, tmp_path, monke
     codes = list(evaluation_key(model, CPU)["code"].values())
     codes += [code_of(entry.function).key for entry in (methods[name], *(protocols[p] for p in protocols))]
     assert ran <= set().union(*map(modules_of, codes))
-    assert {"rapbench.runner.chunk", "rapbench.data._picture", "rapbench.model", "rapbench.draws",
+    assert {"rapbench.evaluation.chunk", "rapbench.data.decoding.picture", "rapbench.model", "rapbench.core.random",
             "rapbench.protocols.shuffling", methods[name].function.__module__} <= ran  # fmt: skip
 
 
@@ -133,9 +133,9 @@ def test_what_runs_while_a_subset_is_drawn_is_in_its_key(tmp_path):
     dataset = replace(dataset, samples=[Sample(sample.file, UNLABELLED) for sample in dataset.samples[:5]])
     ran = executed(lambda: select([model], dataset, 5, 0, CPU))
     inside = set().union(*(modules_of(code) for code in draw_key(model, CPU)["code"].values()))
-    choosing = {"rapbench.data._draw", "rapbench.data._manifest"}  # of verdicts that are known
+    choosing = {"rapbench.data.subset.select", "rapbench.data.subset.manifest"}  # of verdicts that are known
     assert ran - choosing <= inside
-    assert "rapbench.data._verdicts" in ran
+    assert "rapbench.data.subset.predictions" in ran
 
 
 def test_no_key_depends_on_what_only_shows():
@@ -161,7 +161,7 @@ from rapbench.fingerprint.modules import closure
 from rapbench.fingerprint.packages import versions
 from rapbench.methods import methods
 from rapbench.protocols import protocols
-from rapbench.runner.identity import code_of, draw_key, evaluation_key, model_key
+from rapbench.evaluation.identity import code_of, draw_key, evaluation_key, model_key
 
 assert Path(rapbench.__file__).is_relative_to(Path.cwd())
 model = rapbench.load_model("own_pack.network:mine" if sys.argv[1] == "apart" else "efficientnet_lite0")
@@ -209,7 +209,7 @@ PACKAGE = {
         from torch import nn
         from rapbench.zoo import models
         from rapbench.model import Facts, Model
-        from rapbench.preprocessing import Preprocess
+        from rapbench.model.preprocessing import Preprocess
         from . import layers
         from .settings import *
 
@@ -278,8 +278,9 @@ def test_a_line_in_any_module_counts_and_words_do_not(how, names, tmp_path):
     (tree / "edit.py").write_text(SCRIPT)
     said = json.loads(python(tree, "edit.py", how, *names))
     assert said["wrong"] == []
-    assert {"rapbench.runner.chunk", "rapbench.model", "rapbench.data._picture", "rapbench.protocols.ranking",
-            "rapbench.relevance.rules", "rapbench.draws", "rapbench"} <= set(said["edited"])  # fmt: skip
+    assert {"rapbench.evaluation.chunk", "rapbench.model", "rapbench.data.decoding.picture",
+            "rapbench.protocols.base.ranking", "rapbench.relevance.rules", "rapbench.core.random",
+            "rapbench"} <= set(said["edited"])  # fmt: skip
     assert "rapbench/report/tables.py" in said["kept"]
     if how == "apart":
         assert {"own_pack.deeper.helper", "own_pack.layers", "own_pack.settings", "own_pack",
@@ -298,18 +299,18 @@ RUN = ["run", "model=own_pack.network:mine", "data=folder", "data.root=pictures"
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("file", "edit", "anew"), [
-    ("rapbench/runner/chunk.py", "\n_EDITED = 1\n", True),
-    ("rapbench/data/_picture.py", "\n_EDITED = 1\n", True),
+    ("rapbench/evaluation/chunk.py", "\n_EDITED = 1\n", True),
+    ("rapbench/data/decoding/picture.py", "\n_EDITED = 1\n", True),
     ("own_pack/deeper/helper.py", "\n_EDITED = 1\n", True),
     ("own_pack/layers.py", "\n_EDITED = 1\n", True),
-    ("rapbench/runner/chunk.py", "\n# words\n", False),
+    ("rapbench/evaluation/chunk.py", "\n# words\n", False),
     ("rapbench/report/tables.py", "\n_EDITED = 1\n", False),
     ("rapbench/store/cell.py", "\n_EDITED = 1\n", False),
 ])  # fmt: skip
 def test_a_run_is_computed_anew_after_an_edit(file, edit, anew, tmp_path):
     tree = copy_to(tmp_path)
     pictures(tree / "pictures")
-    command = ["-m", "rapbench.cli", *RUN, "method=[own_pack.method:own]", "protocol=[removal]", "heatmaps=float32"]
+    command = ["-m", "rapbench.app.cli", *RUN, "method=[own_pack.method:own]", "protocol=[removal]", "heatmaps=float32"]
     python(tree, *command)
     before = set((tree / "results/store").rglob("*.*"))
     (tree / file).write_text((tree / file).read_text() + edit)

@@ -20,13 +20,13 @@ import pytest
 import yaml
 
 import rapbench
-from rapbench import reading
-from rapbench.cli import main
+from rapbench.app.cli import main
+from rapbench.app.registries import REGISTRIES
+from rapbench.core import reading
 from rapbench.data import load_data
-from rapbench.data._manifest import Row, Subset, load_manifest
-from rapbench.declared import declared_options
-from rapbench.registries import REGISTRIES
-from rapbench.zoo import _hub
+from rapbench.data.subset.manifest import Row, Subset, load_manifest
+from rapbench.registry.declared import declared_options
+from rapbench.zoo.weights import downloads
 from tests.results import write_results
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,7 +53,7 @@ def refused(words: list[str], capsys, says: str = "") -> str:
 
 def child(words: list[str], folder: Path, prelude: str = "", **more) -> subprocess.CompletedProcess:
     """Run a command in a process of its own, after some lines of Python that change what surrounds it."""
-    code = f"import os, sys, resource\n{prelude}\nfrom rapbench.cli import main\nsys.exit(main({words!r}))"
+    code = f"import os, sys, resource\n{prelude}\nfrom rapbench.app.cli import main\nsys.exit(main({words!r}))"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **more.pop("env", {})}
     given = {"capture_output": True, "text": True, "timeout": 240} | more
     return subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, **given)
@@ -174,7 +174,9 @@ def test_values_are_checked_in_seconds_without_torch(tmp_path):
         "subset.manifest=nowhere.csv",
         "shard=5",
     ]
-    prelude = f"from rapbench.cli import main\nassert [main(['run', word]) for word in {words!r}] == [2] * {len(words)}"
+    prelude = (
+        f"from rapbench.app.cli import main\nassert [main(['run', word]) for word in {words!r}] == [2] * {len(words)}"
+    )
     prelude += "\nassert not {'torch', 'timm', 'pandas', 'scipy'} & set(sys.modules)"
     done = child(["--help"], tmp_path, prelude)
     assert "usage: rapbench" in done.stdout, done.stderr
@@ -402,7 +404,7 @@ def test_a_provenance_that_is_none_is_named_wherever_it_is_read(case, capsys):
     refused(["report", "run"], capsys, says)
     refused(["subset", "verify", "run/manifest.csv"], capsys, says)
     refused(["drift", "run", "--baseline", "b.csv", "--update"], capsys, says)
-    from rapbench.runner.finished import Finished
+    from rapbench.app.finished_run import Finished
 
     with pytest.raises(rapbench.RapbenchError, match=says):
         Finished(Path("run"))
@@ -420,7 +422,7 @@ def test_a_provenance_that_lacks_a_part_is_named_by_drift(missing, capsys):
 
 
 def test_settings_of_a_finished_run_that_are_none_are_named():
-    from rapbench.runner.finished import Finished
+    from rapbench.app.finished_run import Finished
 
     Path("run").mkdir()
     for config, says in (({"chunk": "many"}, "config: "), ({"nowhere": 1}, "config: "), ({"seed": "${x"}, "config: ")):
@@ -651,12 +653,12 @@ def test_output_to_a_full_disk_is_one_line(words, tmp_path):
     "number", [errno.EIO, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOSPC, errno.EROFS, errno.ESTALE]
 )
 def test_whatever_the_system_refuses_anywhere_is_one_line(number, monkeypatch, capsys):
-    from rapbench.report import again
+    from rapbench.report import rebuild
 
     def refuse(path: Path) -> str:
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr(again, "write_again", refuse)
+    monkeypatch.setattr(rebuild, "write_again", refuse)
     refused(["report", "folder"], capsys, f"folder: {os.strerror(number)}")
 
 
@@ -692,11 +694,11 @@ def test_a_hub_that_does_not_answer_is_said_in_five_seconds(monkeypatch):
     server, url = silent_server()
     start = time.perf_counter()
     with server:
-        assert "time" in _hub.unreachable(url) or "answer" in _hub.unreachable(url)
+        assert "time" in downloads.unreachable(url) or "answer" in downloads.unreachable(url)
         assert time.perf_counter() - start < 10
     start = time.perf_counter()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(60))  # a name's look-up that never ends
-    assert _hub.unreachable("http://nowhere.invalid/file") == "no answer within 3 seconds"
+    assert downloads.unreachable("http://nowhere.invalid/file") == "no answer within 3 seconds"
     assert time.perf_counter() - start < 5.5
 
 
@@ -712,10 +714,10 @@ def test_a_hub_that_answers_is_reached_whatever_it_says(tmp_path):
 
     with HTTPServer(("127.0.0.1", 0), Refusing) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        assert _hub.unreachable(f"http://127.0.0.1:{server.server_port}/x") == ""
+        assert downloads.unreachable(f"http://127.0.0.1:{server.server_port}/x") == ""
         server.shutdown()
     (tmp_path / "x").write_bytes(b"x")
-    assert _hub.unreachable((tmp_path / "x").as_uri()) == ""
+    assert downloads.unreachable((tmp_path / "x").as_uri()) == ""
 
 
 @pytest.mark.parametrize("model", ["timm/resnet18", "vgg16", "vgg16_keras"])
@@ -731,8 +733,8 @@ def test_weights_that_cannot_be_fetched_are_one_line_within_five_seconds(model, 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "ENDPOINT", url)
     monkeypatch.setattr(vgg16_keras, "OFFICIAL", vgg16_keras.OFFICIAL.__class__("x.h5", url, ()))
-    fetch = _hub.fetch
-    monkeypatch.setattr(_hub, "fetch", lambda _, *more: fetch(url, *more))
+    fetch = downloads.fetch
+    monkeypatch.setattr(downloads, "fetch", lambda _, *more: fetch(url, *more))
     entry = REGISTRIES["model"][model]
     start = time.perf_counter()
     with server, pytest.raises(rapbench.RapbenchError, match=r"cannot (download|be reached)"):
@@ -768,7 +770,7 @@ def test_what_the_huggingface_cache_holds_is_taken_where_its_hub_is_away(tmp_pat
     "name", ["meta", "meta:0", "cuda:99", "xla", "mps", "hpu", "mkldnn", "gpu", "privateuseone", "vulkan"]
 )
 def test_a_device_that_cannot_compute_is_one_line(name):
-    from rapbench.runner.device import device_called
+    from rapbench.core.device import device_called
 
     with pytest.raises(rapbench.RapbenchError, match=rf"device '{name}' cannot be used here \(.*\); try cpu") as caught:
         device_called(name)
@@ -777,6 +779,6 @@ def test_a_device_that_cannot_compute_is_one_line(name):
 
 
 def test_a_cpu_is_one_whatever_its_number():
-    from rapbench.runner.device import device_called
+    from rapbench.core.device import device_called
 
     assert str(device_called("cpu:3")) == "cpu"

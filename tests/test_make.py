@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-import rapbench.config  # noqa: F401  registers the schema that compose needs
-from rapbench.paths import resource
+import rapbench.app.config  # noqa: F401  registers the schema that compose needs
+from rapbench.core.paths import resource
 from tests.pages import ROOT
 from tests.reader import environment
 

@@ -12,14 +12,14 @@ from PIL import Image
 from torch import nn
 
 import rapbench
-from rapbench.cli import main
-from rapbench.data._dataset import Dataset
-from rapbench.layout import placed
+from rapbench.app.cli import main
+from rapbench.core.memory_format import placed
+from rapbench.data.labelled.dataset import Dataset
+from rapbench.evaluation.gallery import classes_of, seen
+from rapbench.evaluation.identity import model_key
+from rapbench.evaluation.input_shape import input_shape, pixels_said
 from rapbench.model import hash_weights
 from rapbench.registry import allow_modules, names_from
-from rapbench.runner.gallery import classes_of, seen
-from rapbench.runner.identity import model_key
-from rapbench.runner.input_shape import input_shape, pixels_said
 from rapbench.store.contents import digest_of
 from tests.own import Own
 

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 import rapbench
 from rapbench.methods import methods
-from rapbench.modules import explainable
+from rapbench.model.modules import explainable
 from rapbench.patterns import estimate, save
 
 QUICK = {"smoothgrad": {"samples": 3}, "integrated_gradients": {"steps": 3}}

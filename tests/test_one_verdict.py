@@ -10,8 +10,8 @@ from scipy import stats
 
 from rapbench.report import written as report
 from rapbench.report.about import About, Paper
-from rapbench.report.tables import NAMES
 from rapbench.report.verdict import CONTROLS, SYMBOLS
+from rapbench.results.display import NAMES
 from tests.results import write_report
 
 OUTCOMES = {"better", "worse", "no difference shown", "mixed"}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import rapbench
-from rapbench.cli import main
+from rapbench.app.cli import main
 from tests.results import distances as of_distances
 from tests.results import images as of_images
 from tests.small import SMALL
@@ -23,7 +23,7 @@ import rapbench
 from rapbench.data import datasets, load_data
 from rapbench.methods import methods
 from rapbench.protocols import protocols
-from rapbench.protocols.perturbation import Perturbation
+from rapbench.protocols.base.perturbation import Perturbation
 from rapbench.protocols.removal import Removal
 from rapbench.zoo import load_model, models
 

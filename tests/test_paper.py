@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from rapbench.cli import main
+from rapbench.app.cli import main
 
 
 @pytest.mark.slow

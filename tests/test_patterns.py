@@ -25,16 +25,16 @@ from torchvision.models.resnet import BasicBlock
 from torchvision.transforms._presets import ImageClassification
 
 import rapbench
-from rapbench.cli import main
+from rapbench.app.cli import main
 from rapbench.data.samples import samples
+from rapbench.evaluation.choice import Choice
+from rapbench.evaluation.identity import identity_of
+from rapbench.evaluation.selection import with_files
 from rapbench.methods import methods
 from rapbench.model import hash_weights
 from rapbench.patterns import estimate, save
 from rapbench.patterns.chain import chain
 from rapbench.patterns.file import default_path, find
-from rapbench.runner.choice import with_files
-from rapbench.runner.chosen import Choice
-from rapbench.runner.identity import identity_of
 from rapbench.zoo import models
 from rapbench.zoo.torchvision import facts, from_torchvision
 from tests.conftest import calibrated, resnet, vgg
@@ -696,7 +696,7 @@ def test_a_stopped_command_leaves_nothing(zoo, cache, monkeypatch, capsys):
 
 
 def test_help_does_without_torch():
-    code = ("import sys; from rapbench.cli import main\ntry: main(['patterns', '--help'])\n"
+    code = ("import sys; from rapbench.app.cli import main\ntry: main(['patterns', '--help'])\n"
             "except SystemExit: sys.exit('torch' in sys.modules)")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.returncode == 0, done.stderr

@@ -7,22 +7,22 @@ import pytest
 import torch
 
 import rapbench
-from rapbench.data._manifest import Row
-from rapbench.draws import random_keys, random_uniform, seed_of
+from rapbench.core.random import random_keys, random_uniform, seed_of
+from rapbench.data.subset.manifest import Row
+from rapbench.evaluation.answers import table_of
+from rapbench.evaluation.choice import Choice
+from rapbench.evaluation.chunk import Chunk
 from rapbench.methods import methods
 from rapbench.model import Facts, Model
-from rapbench.preprocessing import Preprocess
+from rapbench.model.preprocessing import Preprocess
 from rapbench.protocols import protocols
-from rapbench.protocols._ks import check_ks
-from rapbench.protocols.batch import Batch
+from rapbench.protocols.base.batch import Batch
+from rapbench.protocols.base.ks import check_ks
+from rapbench.protocols.base.perturbation import Perturbation
+from rapbench.protocols.base.ranking import rank_pixels
 from rapbench.protocols.distance import Distance, distance
-from rapbench.protocols.perturbation import Perturbation
-from rapbench.protocols.ranking import rank_pixels
 from rapbench.protocols.removal import Removal
 from rapbench.protocols.shuffling import Shuffling
-from rapbench.runner.chosen import Choice
-from rapbench.runner.chunk import Chunk
-from rapbench.runner.evaluate import table_of
 
 PERTURBATIONS = [name for name in protocols if issubclass(protocols[name].function, Perturbation)]
 
@@ -51,7 +51,9 @@ def test_draws_depend_on_their_seed_alone():
 
 
 def test_uniform_draws_never_reach_their_bounds(monkeypatch):
-    monkeypatch.setattr("rapbench.draws.random_keys", lambda seeds, count: torch.tensor([[-1, 0, 2**63 - 1, -(2**63)]]))
+    monkeypatch.setattr(
+        "rapbench.core.random.random_keys", lambda seeds, count: torch.tensor([[-1, 0, 2**63 - 1, -(2**63)]])
+    )
     drawn = random_uniform(torch.tensor([0]), 4)
     assert drawn.abs().max() < 1
     assert drawn.min() == -drawn.max()

@@ -18,11 +18,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import rapbench
-from rapbench.cli import main
+from rapbench.app.cli import main
+from rapbench.core.memory_format import channels_last
 from rapbench.data import load_data
-from rapbench.data._manifest import load_manifest
+from rapbench.data.subset.manifest import load_manifest
 from rapbench.heatmaps import Heatmaps
-from rapbench.layout import channels_last
 from tests.results import distances as of_distances
 from tests.results import images as of_images
 from tests.small import SMALL, small

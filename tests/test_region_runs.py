@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 import rapbench
-from rapbench.cli import main
+from rapbench.app.cli import main
+from rapbench.core.random import seed_of
 from rapbench.data.samples import samples
-from rapbench.draws import seed_of
 from rapbench.protocols.regions import ORDERS
 from tests.results import regions as of_regions
 from tests.results import write_results

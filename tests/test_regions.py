@@ -8,10 +8,10 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import rapbench
-from rapbench.draws import random_keys, random_uniform, seed_of
-from rapbench.protocols.batch import Batch
+from rapbench.core.random import random_keys, random_uniform, seed_of
+from rapbench.evaluation.answers import table_of
+from rapbench.protocols.base.batch import Batch
 from rapbench.protocols.regions import ORDERS, RegionPerturbation, regions
-from rapbench.runner.evaluate import table_of
 
 FILLS = ["uniform", "blur", "mean", "image_min", "channel_min", "pixel_space_min", "zero"]
 MOMENTS = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.5])

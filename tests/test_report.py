@@ -10,14 +10,15 @@ import pytest
 from matplotlib.image import imread
 
 import rapbench
-from rapbench import paths
+from rapbench.core import paths
 from rapbench.report import plots
 from rapbench.report.about import About, Paper
 from rapbench.report.canvas import figure_files
 from rapbench.report.paper import beside_paper, markdown_paper
-from rapbench.report.published import published_table1
-from rapbench.report.tables import NAMES, distance_table, distance_terminal, latex, markdown, ordered, table1, terminal
+from rapbench.report.tables import distance_table, distance_terminal, latex, markdown, table1, terminal
 from rapbench.report.verdict import markdown_verdict, nothing, verdicts
+from rapbench.results.display import NAMES, ordered
+from rapbench.results.published import published_table1
 from tests.results import write_report
 
 OF_IMAGES = {"curves.png", "curves.pdf", "table1.csv", "table1.md", "table1.tex", "intervals.md", "intervals.tex",

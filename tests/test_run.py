@@ -19,13 +19,13 @@ import torch
 from safetensors.torch import load_file
 
 import rapbench
-from rapbench.cli import main
+from rapbench.app.cli import main
+from rapbench.app.unchanged_output import RECORD
 from rapbench.methods import methods
 from rapbench.protocols import protocols
-from rapbench.protocols.perturbation import Perturbation
+from rapbench.protocols.base.perturbation import Perturbation
 from rapbench.report import plots
 from rapbench.results.gallery import FILE, load_gallery
-from rapbench.runner.written import RECORD
 from tests.results import distances as of_distances
 from tests.results import images as of_images
 from tests.small import SMALL, SPACE
@@ -367,7 +367,7 @@ def test_few_open_files_are_one_line(most):
     command = [
         sys.executable,
         "-m",
-        "rapbench.cli",
+        "rapbench.app.cli",
         "run",
         "model=efficientnet_lite0",
         "subset.n=2",
@@ -511,7 +511,7 @@ def test_bad_input_is_one_line_and_exit_code_2(overrides, says, capsys):
 
 
 def test_list_names_everything_without_torch():
-    code = "import sys; from rapbench.cli import main; main(['list']); sys.exit('torch' in sys.modules)"
+    code = "import sys; from rapbench.app.cli import main; main(['list']); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for name in [*rapbench.list_models(), *rapbench.list_methods(), *rapbench.list_protocols()]:
@@ -524,7 +524,16 @@ def chunks() -> list[Path]:
 
 @pytest.mark.slow
 def test_a_killed_process_loses_at_most_its_chunk():
-    command = [sys.executable, "-m", "rapbench.cli", "run", "model=efficientnet_lite0", "chunk=2", "method=[rap]", *KS]
+    command = [
+        sys.executable,
+        "-m",
+        "rapbench.app.cli",
+        "run",
+        "model=efficientnet_lite0",
+        "chunk=2",
+        "method=[rap]",
+        *KS,
+    ]
     whole = subprocess.run([*command, "results=whole"], capture_output=True, text=True)
     assert whole.returncode == 0, whole.stderr
     for attempt in range(4):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import rapbench
-from rapbench.registries import REGISTRIES
+from rapbench.app.registries import REGISTRIES
 from tests.browser import USABLE, requests
 from tests.pages import PAGES, ROOT
 from tests.reader import made

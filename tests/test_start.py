@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from rapbench.errors import RapbenchError
-from rapbench.registries import REGISTRIES
+from rapbench.app.registries import REGISTRIES
+from rapbench.core.errors import RapbenchError
 
 # Each of half a second of CPU time or more.
 FOR_REPORTS = {"scipy.stats", "statsmodels", "plotly", "jinja2", "matplotlib.figure"}
@@ -20,19 +20,19 @@ def loaded(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["rapbench", "rapbench.cli", "rapbench.hydra_app", "rapbench.listing"])
+@pytest.mark.parametrize("module", ["rapbench", "rapbench.app.cli", "rapbench.app.hydra_app", "rapbench.app.listing"])
 def test_what_reads_the_words_does_not_wait_for_torch(module):
     assert not loaded(f"import {module}") & {"torch", "timm", "pandas", "pyarrow", "scipy", "matplotlib", "captum"}
 
 
 def test_a_run_begins_without_what_reports_and_other_methods_need():
-    assert not loaded("import rapbench.runner.run") & (FOR_REPORTS | FOR_METHODS)
+    assert not loaded("import rapbench.app.run") & (FOR_REPORTS | FOR_METHODS)
 
 
 def test_looking_up_an_entry_imports_the_module_that_is_called_so_and_no_other():
     wanted = {"method": "random", "protocol": "removal", "data": "samples"}
     found = loaded(
-        f"from rapbench.registries import REGISTRIES\nfor it in {wanted!r}.items(): REGISTRIES[it[0]][it[1]]"
+        f"from rapbench.app.registries import REGISTRIES\nfor it in {wanted!r}.items(): REGISTRIES[it[0]][it[1]]"
     )
     for group, name in wanted.items():
         registry = REGISTRIES[group]

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from rapbench import stop
-from rapbench.cli import ended
+from rapbench.app.cli import ended
+from rapbench.core import stop
 
 
 class Thing:

@@ -22,7 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 import rapbench
-from rapbench.cli import main
+from rapbench.app.cli import main
 from rapbench.store import claim
 from rapbench.store.cell import Cell, Expected
 from rapbench.store.claim import Claim
@@ -616,7 +616,7 @@ def test_a_store_of_ten_thousand_files_is_looked_after_in_seconds(tmp_path, monk
         filled(tmp_path / "store", 0, 1, number=-1 - number)
     for verb in (["ls"], ["verify"], ["gc", "--stale", "--dry-run"]):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        command = [sys.executable, "-m", "rapbench.cli", "store", *verb, "--results", str(tmp_path)]
+        command = [sys.executable, "-m", "rapbench.app.cli", "store", *verb, "--results", str(tmp_path)]
         done = subprocess.run(command, capture_output=True, text=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert done.returncode == 0, done.stderr

@@ -14,15 +14,16 @@ from PIL import Image
 from torch import nn
 
 import rapbench
-from rapbench.data import _draw
-from rapbench.data._dataset import UNLABELLED, Sample
-from rapbench.data._draw import Draws, draw_order, select
-from rapbench.data._images import load_images
-from rapbench.data._manifest import load_manifest
 from rapbench.data.imagenet import imagenet
+from rapbench.data.labelled.dataset import UNLABELLED, Sample
 from rapbench.data.samples import samples
+from rapbench.data.subset import select as selecting
+from rapbench.data.subset.images import load_images
+from rapbench.data.subset.manifest import load_manifest
+from rapbench.data.subset.select import draw_order, select
+from rapbench.evaluation.identity import draw_key
 from rapbench.model import Model
-from rapbench.runner.identity import draw_key
+from rapbench.store.draws import Draws
 from rapbench.store.sealed import write_sealed
 from tests.small import small
 
@@ -96,7 +97,7 @@ class Watched(nn.Module):
 
 @pytest.fixture
 def watched(monkeypatch) -> Model:
-    monkeypatch.setattr(_draw, "BATCH", 4)
+    monkeypatch.setattr(selecting, "BATCH", 4)
     model = small()
     return Model(Watched(model.network), transform=model.transform, facts=model.facts)
 

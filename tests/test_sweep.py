@@ -22,12 +22,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import rapbench
-from rapbench import job_folders
-from rapbench.cli import main
-from rapbench.limits import out_of_memory
+from rapbench.app import job_folders
+from rapbench.app.cli import main
+from rapbench.core.limits import out_of_memory
+from rapbench.core.paths import resource
+from rapbench.evaluation.shard import Shard
 from rapbench.methods import methods
-from rapbench.paths import resource
-from rapbench.runner.shard import Shard
 from tests.pages import ROOT
 from tests.small import SMALL
 
@@ -120,7 +120,16 @@ def test_kept_heatmaps_spare_the_attribution(whole, monkeypatch):
 
 
 def process(*overrides: str, results: str = "results", model: str = REAL) -> subprocess.Popen:
-    command = [sys.executable, "-m", "rapbench.cli", "run", f"model={model}", *COMMON, *overrides, f"results={results}"]
+    command = [
+        sys.executable,
+        "-m",
+        "rapbench.app.cli",
+        "run",
+        f"model={model}",
+        *COMMON,
+        *overrides,
+        f"results={results}",
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
 
@@ -184,7 +193,7 @@ def test_a_multirun_goes_on_after_a_job_that_fails_and_says_which(capsys):
 
 
 def test_a_job_that_dies_is_counted(monkeypatch, capsys):
-    from rapbench import sweep
+    from rapbench.app import sweep
 
     sweep.begin()
     sweep._counted.update(jobs=3, results=Path("results"))

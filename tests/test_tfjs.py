@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import rapbench
-from rapbench.zoo._tfjs import by_layer, read_weights
+from rapbench.zoo.weights.tfjs import by_layer, read_weights
 
 
 def write_tfjs(folder: Path, weights: dict[str, np.ndarray], shards: int) -> Path:

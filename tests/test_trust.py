@@ -29,18 +29,18 @@ from scipy.io import loadmat, savemat
 
 import rapbench
 from rapbench import registry
-from rapbench.cli import main
+from rapbench.app.cli import main
+from rapbench.app.registries import REGISTRIES
 from rapbench.data import load_data
-from rapbench.data._dataset import Dataset, is_inside
-from rapbench.data._devkit import read_devkit
-from rapbench.data._manifest import Row, Subset, load_manifest
-from rapbench.data._mat import read_structures
-from rapbench.data._parquet import open_parquet
-from rapbench.data._picture import FORMATS, MOST_PIXELS, BrokenImage, picture
-from rapbench.data._tar import open_tar
-from rapbench.registries import REGISTRIES
-from rapbench.zoo._keras import read_layers
+from rapbench.data.decoding.picture import FORMATS, MOST_PIXELS, BrokenImage, picture
+from rapbench.data.labelled.dataset import Dataset, is_inside
+from rapbench.data.layouts.devkit import read_devkit
+from rapbench.data.layouts.mat import read_structures
+from rapbench.data.layouts.parquet import open_parquet
+from rapbench.data.layouts.tar import open_tar
+from rapbench.data.subset.manifest import Row, Subset, load_manifest
 from rapbench.zoo.checkpoint import read_tensors
+from rapbench.zoo.weights.keras import read_layers
 from tests import layouts
 from tests.pages import ROOT
 
@@ -405,9 +405,9 @@ READ = """
 import json, re, sys, time
 from pathlib import Path
 import rapbench
-from rapbench.data._devkit import read_devkit
-from rapbench.data._parquet import open_parquet
-from rapbench.data._tar import open_tar
+from rapbench.data.layouts.devkit import read_devkit
+from rapbench.data.layouts.parquet import open_parquet
+from rapbench.data.layouts.tar import open_tar
 from rapbench.zoo.checkpoint import read_tensors
 folder = Path(sys.argv[1])
 
@@ -558,7 +558,7 @@ def test_what_is_read_because_a_file_names_it_is_said(verified, imagenet_root, c
 
 
 def test_a_finished_run_imports_nothing_and_interpolates_nothing(verified, monkeypatch):
-    from rapbench.runner.finished import Finished
+    from rapbench.app.finished_run import Finished
 
     monkeypatch.setenv("SECRET", "hunter2")
     edit(verified / "provenance.json", lambda config: config["data"].update(root="/no/${oc.env:SECRET}/\\${x}"))

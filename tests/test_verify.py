@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from rapbench.cli import main
-from rapbench.data._manifest import load_manifest
+from rapbench.app.cli import main
+from rapbench.data.subset.manifest import load_manifest
 from rapbench.zoo import models
 
 

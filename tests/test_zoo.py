@@ -23,15 +23,15 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
 import rapbench
-from rapbench.cli import main
+from rapbench.app.cli import main
 from rapbench.data.samples import samples
 from rapbench.model import hash_weights
-from rapbench.preprocessing import Preprocess
+from rapbench.model.preprocessing import Preprocess
 from rapbench.zoo import models
-from rapbench.zoo._hub import hub_file
-from rapbench.zoo._keras import CAFFE
-from rapbench.zoo._npm import npm_command, npm_package
 from rapbench.zoo.torchvision import AUXILIARY, from_torchvision
+from rapbench.zoo.weights.downloads import hub_file
+from rapbench.zoo.weights.keras import CAFFE
+from rapbench.zoo.weights.npm import npm_command, npm_package
 
 
 def correct(model: nn.Module) -> int:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from rapbench.registry import Registry, as_stated
 
 if TYPE_CHECKING:
-    from rapbench.data._dataset import Dataset
+    from rapbench.data.labelled.dataset import Dataset
 
 datasets: Registry[dict[str, Any]] = Registry("data set", "rapbench.data", as_stated)
 

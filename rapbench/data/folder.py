@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
+from rapbench.core.errors import RapbenchError
+from rapbench.core.paths import user_path
 from rapbench.data import datasets
-from rapbench.data._dataset import Dataset, Sample
-from rapbench.data._folder import SUFFIXES, entries, unlabelled_below
-from rapbench.errors import RapbenchError
-from rapbench.paths import user_path
+from rapbench.data.labelled.dataset import Dataset, Sample
+from rapbench.data.layouts.image_files import SUFFIXES, entries, unlabelled_below
 
 
 @datasets.register("folder")

@@ -6,15 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from rapbench.core.errors import RapbenchError
+from rapbench.core.paths import user_path
 from rapbench.data import datasets
-from rapbench.data._dataset import UNLABELLED, Dataset, Sample
-from rapbench.data._folder import entries, images_in, unlabelled_below
-from rapbench.data._labels import NAMES, find_labels, from_label_file
-from rapbench.data._parquet import open_parquet
-from rapbench.data._synsets import CLASSES, WNID, in_class_folders, refuse_unknown
-from rapbench.data._tar import open_tar
-from rapbench.errors import RapbenchError
-from rapbench.paths import user_path
+from rapbench.data.labelled.dataset import UNLABELLED, Dataset, Sample
+from rapbench.data.layouts.image_files import entries, images_in, unlabelled_below
+from rapbench.data.layouts.label_files import NAMES, find_labels, from_label_file
+from rapbench.data.layouts.parquet import open_parquet
+from rapbench.data.layouts.synsets import CLASSES, WNID, in_class_folders, refuse_unknown
+from rapbench.data.layouts.tar import open_tar
 
 ARCHIVE = "ILSVRC2012_img_val.tar"
 LAYOUT = (

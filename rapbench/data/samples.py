@@ -4,10 +4,10 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
+from rapbench.core.errors import RapbenchError
 from rapbench.data import datasets
-from rapbench.data._dataset import Dataset, Sample
-from rapbench.data._synsets import CLASSES
-from rapbench.errors import RapbenchError
+from rapbench.data.labelled.dataset import Dataset, Sample
+from rapbench.data.layouts.synsets import CLASSES
 
 
 @datasets.register("samples")

@@ -10,11 +10,11 @@ import pandas as pd
 import yaml
 from typing_extensions import TypedDict
 
+from rapbench.core.errors import RapbenchError
+from rapbench.core.files import write_whole
+from rapbench.core.reading import read_text, read_yaml
+from rapbench.core.spreadsheet import cell, from_cell
 from rapbench.drift.results import CELL, KEYS, VALUES, Results, in_order
-from rapbench.errors import RapbenchError
-from rapbench.files import write_whole
-from rapbench.reading import read_text, read_yaml
-from rapbench.spreadsheet import cell, from_cell
 
 HEADER = "# Written by `rapbench drift --update`, read by `rapbench drift`: docs/drift.md says what everything means.\n"
 

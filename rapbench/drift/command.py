@@ -4,13 +4,13 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from rapbench.core.errors import RapbenchError
 from rapbench.drift.baseline import beside, read_baseline, write_baseline
 from rapbench.drift.comparable import differences, other_platform
 from rapbench.drift.compare import compare
 from rapbench.drift.results import CELL, Results, read_run
 from rapbench.drift.text import incomparable, markdown
 from rapbench.drift.tolerances import derive
-from rapbench.errors import RapbenchError
 
 
 class Drifted(RapbenchError):

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rapbench.data._manifest import load_manifest
-from rapbench.errors import RapbenchError
-from rapbench.report.layouts import REGIONS, layout_of
-from rapbench.report.provenance import FILE, provenance_of
+from rapbench.core.errors import RapbenchError
+from rapbench.data.subset.manifest import load_manifest
+from rapbench.protocols.base.metric import Metric
 from rapbench.results.file import NAME, read
-from rapbench.results.metric import Metric
+from rapbench.results.layouts import REGIONS, layout_of
+from rapbench.results.provenance import FILE, provenance_of
 
 CELL = ["method", "protocol", "sign", "k"]
 KEYS = [*CELL, "image"]

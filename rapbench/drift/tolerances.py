@@ -8,9 +8,9 @@ found.
 
 import pandas as pd
 
+from rapbench.core.errors import RapbenchError
 from rapbench.drift.comparable import differences, other_platform
 from rapbench.drift.results import CELL, ROUNDING, Results
-from rapbench.errors import RapbenchError
 from rapbench.methods import methods
 
 # Times the largest deviation seen, as the next platform is not one of those tried.

@@ -8,8 +8,8 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-import rapbench
-from rapbench.errors import RapbenchError
+from rapbench.core import package
+from rapbench.core.errors import RapbenchError
 from rapbench.fingerprint.objects import Walk, parts_of
 from rapbench.fingerprint.source import Source, said_in, source_of, texts_of
 
@@ -22,7 +22,7 @@ def as_loaded(name: str, file: str) -> Source:
     if module is None or not file.endswith(".py"):
         return source_of(file)
     texts = texts_of(file)
-    old = os.stat(file).st_mtime < rapbench.IMPORTED - SLACK
+    old = os.stat(file).st_mtime < package.IMPORTED - SLACK
     if old and len(texts) == 1:
         return source_of(file)
     for text in texts:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
-import rapbench
+from rapbench.core.package import NAME
 from rapbench.fingerprint.packages import distribution_of
 from rapbench.fingerprint.source import Source, source_of
 
-PROJECT = rapbench.__name__
+PROJECT = NAME
 INSTALLED = {"site-packages", "dist-packages"}
 MAIN = "__main__"
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol, TypeVar
 
-from rapbench.errors import RapbenchError
+from rapbench.core.errors import RapbenchError
 from rapbench.heatmaps.stored import Stored, open_stored
 
 Found = TypeVar("Found", bound=Hashable)

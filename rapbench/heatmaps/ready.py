@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rapbench.errors import RapbenchError
-from rapbench.methods._facts import Sign
+from rapbench.core.errors import RapbenchError
+from rapbench.core.signs import Sign
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -170,7 +170,7 @@ class Heatmaps:
 def _read(stored: "Stored", space: tuple[int, ...], row: "Row") -> "Tensor":
     """Return a (*space) float32 heatmap, summed over channels as a method's is. Raises RapbenchError."""
     from rapbench.heatmaps.stored import MOST_AT_ONCE
-    from rapbench.protocols.ranking import heatmaps_of
+    from rapbench.heatmaps.summed import heatmaps_of
 
     if stored.shape != space and (
         len(stored.shape) != len(space) + 1 or stored.shape[1:] != space or not stored.shape[0]

@@ -12,10 +12,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from rapbench.data._bounded import Bounded
-from rapbench.errors import RapbenchError
-from rapbench.files import open_regular
-from rapbench.zoo._pth import refuse_unpacking
+from rapbench.core.errors import RapbenchError
+from rapbench.core.files import open_regular
+from rapbench.data.layouts.bounded import Bounded
+from rapbench.zoo.weights.pth import refuse_unpacking
 
 HEADS: Any = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 MOST_HEAD = 1 << 16  # bytes of what a .npy file says of itself

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rapbench.errors import RapbenchError
-from rapbench.methods._facts import MethodFacts, facts_of
+from rapbench.core.errors import RapbenchError
+from rapbench.methods.adapters.facts import MethodFacts, facts_of
 from rapbench.registry import Entry, Registry
 
 if TYPE_CHECKING:
@@ -88,10 +88,10 @@ def attribute(
     """
     import torch
 
-    from rapbench.methods._arguments import as_inputs, as_targets, refuse_values
-    from rapbench.methods._model import classes_of, together, unbatched
-    from rapbench.modules import at_rest, explainable
-    from rapbench.tensors import what_is
+    from rapbench.core.tensors import what_is
+    from rapbench.methods.adapters.arguments import as_inputs, as_targets, refuse_values
+    from rapbench.methods.adapters.model_checks import classes_of, together, unbatched
+    from rapbench.model.modules import at_rest, explainable
 
     entry = method_of(method)
     options = entry.check(options)
@@ -133,7 +133,7 @@ def _seeds(inputs: "Tensor", image_ids: Sequence[str] | None, seed: int, method:
 
     import torch
 
-    from rapbench.draws import seed_of
+    from rapbench.core.random import seed_of
 
     if image_ids is None:
         image_ids = [hashlib.sha256(image.cpu().contiguous().numpy().tobytes()).hexdigest() for image in inputs]

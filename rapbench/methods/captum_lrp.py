@@ -10,7 +10,7 @@ from captum.attr._utils.lrp_rules import EpsilonRule, IdentityRule
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.methods._modules import affine, hookable
+from rapbench.methods.adapters.module_graph import affine, hookable
 from rapbench.relevance.head import ending
 from rapbench.relevance.operations import ACTIVATIONS, Add, Constant
 

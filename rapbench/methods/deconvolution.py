@@ -4,7 +4,7 @@ from captum.attr import Deconvolution
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.methods._rectified import rectified
+from rapbench.methods.adapters.rectified import rectified
 
 
 @methods.register("deconvolution", title="Deconvolution", signs=("positive", "negative"), passes=4)

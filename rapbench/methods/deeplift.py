@@ -15,9 +15,9 @@ from captum.attr import DeepLift
 from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR, maxpool, nonlinear
 from torch import Tensor, nn
 
-from rapbench.errors import RapbenchError
+from rapbench.core.errors import RapbenchError
 from rapbench.methods import methods
-from rapbench.methods._modules import affine, hookable
+from rapbench.methods.adapters.module_graph import affine, hookable
 from rapbench.relevance.operations import ACTIVATIONS
 
 POOLS: dict[type[nn.Module], Callable[..., Any]] = {

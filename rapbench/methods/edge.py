@@ -5,7 +5,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from rapbench.errors import RapbenchError
+from rapbench.core.errors import RapbenchError
 from rapbench.methods import methods
 
 

@@ -4,7 +4,7 @@ from captum.attr import InputXGradient
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.methods._target import explained
+from rapbench.methods.adapters.target import explained
 
 
 @methods.register("gradient_x_input", title="Gradient*Input", signs=("positive", "negative"), passes=2)

@@ -4,7 +4,7 @@ from captum.attr import GuidedBackprop
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.methods._rectified import rectified
+from rapbench.methods.adapters.rectified import rectified
 
 
 @methods.register("guided_backprop", title="Guided Backprop", signs=("positive", "negative"), passes=3)

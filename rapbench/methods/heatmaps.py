@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from rapbench.errors import RapbenchError
+from rapbench.core.errors import RapbenchError
+from rapbench.core.signs import Sign
 from rapbench.heatmaps import Heatmaps, Matched
 from rapbench.methods import methods
-from rapbench.methods._facts import MethodFacts, Sign
+from rapbench.methods.adapters.facts import MethodFacts
 from rapbench.registry import Entry
 
 if TYPE_CHECKING:

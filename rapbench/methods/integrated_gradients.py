@@ -11,7 +11,7 @@ from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.methods._target import explained
+from rapbench.methods.adapters.target import explained
 
 
 @methods.register("integrated_gradients", title="Integrated Gradients", signs=("positive", "negative"), passes=148)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.methods._patterns import propagate
+from rapbench.methods.adapters.patterns import propagate
 from rapbench.patterns.file import find
 
 

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.methods._patterns import propagate
+from rapbench.methods.adapters.patterns import propagate
 from rapbench.patterns.file import find
 
 

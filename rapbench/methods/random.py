@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from rapbench.draws import random_uniform
+from rapbench.core.random import random_uniform
 from rapbench.methods import methods
 
 

@@ -7,7 +7,7 @@ from captum.attr import Saliency
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.methods._target import explained
+from rapbench.methods.adapters.target import explained
 
 
 @methods.register("sensitivity", title="Sensitivity", signs=("positive",), passes=2)

@@ -11,9 +11,9 @@ from captum.attr import NoiseTunnel, Saliency
 from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
-from rapbench.draws import random_keys
+from rapbench.core.random import random_keys
 from rapbench.methods import methods
-from rapbench.methods._target import explained
+from rapbench.methods.adapters.target import explained
 
 
 @methods.register("smoothgrad", title="SmoothGrad", signs=("positive",), passes=109, random=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from rapbench.errors import RapbenchError
+from rapbench.core.errors import RapbenchError
 from rapbench.model import Model
 from rapbench.relevance.canonical import (
     canonical,
@@ -17,6 +17,7 @@ from rapbench.relevance.canonical import (
     shape_valued,
     signals,
 )
+from rapbench.relevance.graph_cache import prepared
 from rapbench.relevance.linear import Folded, groups, innermost
 from rapbench.relevance.merging import fold_norms
 from rapbench.relevance.operations import (
@@ -32,7 +33,6 @@ from rapbench.relevance.operations import (
     Pad,
     Sum,
 )
-from rapbench.relevance.prepared import prepared
 
 LINEAR = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 # What a ReLU can come after as well as before, since it closes for the same units; so with resizing by copies.

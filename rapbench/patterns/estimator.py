@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rapbench.errors import RapbenchError
-from rapbench.modules import at_rest
+from rapbench.core.errors import RapbenchError
+from rapbench.model.modules import at_rest
 from rapbench.patterns.chain import chain
 from rapbench.relevance.linear import apply, innermost
 

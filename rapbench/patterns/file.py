@@ -12,11 +12,11 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from rapbench.errors import RapbenchError
-from rapbench.files import write_whole
+from rapbench.core.errors import RapbenchError
+from rapbench.core.files import write_whole
+from rapbench.core.paths import cache_folder, user_path
 from rapbench.model import Model, hash_weights
-from rapbench.modules import at_rest
-from rapbench.paths import cache_folder, user_path
+from rapbench.model.modules import at_rest
 from rapbench.patterns.chain import Chain, chain
 
 FORMAT = "rapbench patterns 2"

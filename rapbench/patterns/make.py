@@ -8,14 +8,14 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
+from rapbench.core.device import default_batch, device_called
+from rapbench.core.errors import RapbenchError
+from rapbench.core.paths import user_path
 from rapbench.data import load_data
-from rapbench.data._decode import decode_ahead, in_batches, leave_out_broken, refuse_broken, stacked
-from rapbench.data._verdicts import draw_order
-from rapbench.errors import RapbenchError
-from rapbench.paths import user_path
+from rapbench.data.decoding.decode import decode_ahead, in_batches, leave_out_broken, refuse_broken, stacked
+from rapbench.data.subset.predictions import draw_order
 from rapbench.patterns.estimator import estimate
 from rapbench.patterns.file import default_path, save
-from rapbench.runner.device import default_batch, device_called
 from rapbench.zoo import load_model
 
 

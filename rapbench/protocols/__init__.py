@@ -6,12 +6,12 @@ and asks after each; `distance` looks at the ranking alone.
 
 from typing import Any
 
-from rapbench.errors import RapbenchError
+from rapbench.core.errors import RapbenchError
 from rapbench.registry import Registry
 
 
 def _facts(name: str, made: object, stated: dict[str, Any]) -> None:
-    from rapbench.protocols.protocol import check_protocol  # with it comes torch
+    from rapbench.protocols.base.protocol import check_protocol  # with it comes torch
 
     if stated:
         raise RapbenchError(f"protocol {name!r}: {min(stated)}= is stated in the class, not when it is registered")

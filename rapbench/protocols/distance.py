@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from rapbench.protocols import protocols
-from rapbench.protocols.batch import Batch, Step
-from rapbench.protocols.perturbation import Ks, Ranked
-from rapbench.results.metric import Metric
+from rapbench.protocols.base.batch import Batch, Step
+from rapbench.protocols.base.metric import Metric
+from rapbench.protocols.base.perturbation import Ks, Ranked
 
 KS: Ks = {
     "positive": (10, 50, 100, 250, 500, 1000, 2000, 4000, "all"),

@@ -15,14 +15,14 @@ from pydantic import PositiveInt
 from torch import Tensor
 from torch.nn.functional import conv1d, pad
 
-from rapbench.draws import random_keys, random_uniform
-from rapbench.errors import RapbenchError
-from rapbench.layout import channels_last
+from rapbench.core.errors import RapbenchError
+from rapbench.core.memory_format import channels_last
+from rapbench.core.random import random_keys, random_uniform
 from rapbench.protocols import protocols
-from rapbench.protocols._fills import NORMALISED, Fill, Normalisation, fill_values, moments
-from rapbench.protocols.batch import Batch, Step
-from rapbench.protocols.protocol import Protocol
-from rapbench.results.metric import Better, Metric
+from rapbench.protocols.base.batch import Batch, Step
+from rapbench.protocols.base.fills import NORMALISED, Fill, Normalisation, fill_values, moments
+from rapbench.protocols.base.metric import Better, Metric
+from rapbench.protocols.base.protocol import Protocol
 
 ORDERS = ("morf", "lerf", "random")  # most relevant first, least relevant first, drawn
 BETTER: dict[str, Better] = {"morf": "lower", "lerf": "higher"}  # of f

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rapbench.protocols import protocols
-from rapbench.protocols._fills import NORMALISED, Fill, Normalisation, fill_values
-from rapbench.protocols._pixels import ranked_pixels
-from rapbench.protocols.perturbation import Perturbation
+from rapbench.protocols.base.fills import NORMALISED, Fill, Normalisation, fill_values
+from rapbench.protocols.base.perturbation import Perturbation
+from rapbench.protocols.base.pixels import ranked_pixels
 
 
 @protocols.register("removal")

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rapbench.draws import keys_at
+from rapbench.core.random import keys_at
 from rapbench.protocols import protocols
-from rapbench.protocols._fills import Normalisation
-from rapbench.protocols._pixels import by_position, ranked_pixels
-from rapbench.protocols.perturbation import Perturbation
+from rapbench.protocols.base.fills import Normalisation
+from rapbench.protocols.base.perturbation import Perturbation
+from rapbench.protocols.base.pixels import by_position, ranked_pixels
 
 
 @protocols.register("shuffling")

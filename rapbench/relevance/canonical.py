@@ -8,9 +8,10 @@ import torch.fx
 from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from torch import Tensor, nn
 
-from rapbench.errors import RapbenchError
+from rapbench.core.errors import RapbenchError
 from rapbench.relevance.constants import fold_constants
 from rapbench.relevance.inplace import IN_PLACE, without_in_place
+from rapbench.relevance.node_names import operation, place
 from rapbench.relevance.operations import (
     BOUNDED,
     MODULES,
@@ -27,7 +28,6 @@ from rapbench.relevance.operations import (
     Pad,
     Part,
 )
-from rapbench.relevance.places import operation, place
 from rapbench.relevance.plain import plain, twin
 from rapbench.relevance.tracing import SHAPE_ATTRIBUTES, SHAPES, attribute_of, trace
 

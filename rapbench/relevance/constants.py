@@ -7,9 +7,9 @@ import torch
 import torch.fx
 from torch import Tensor
 
-from rapbench.errors import RapbenchError
+from rapbench.core.errors import RapbenchError
 from rapbench.relevance.inplace import changes_its_input
-from rapbench.relevance.places import operation, place
+from rapbench.relevance.node_names import operation, place
 
 
 def fold_constants(owner: torch.fx.GraphModule, shapes: set[torch.fx.Node]) -> list[Callable[[], None]]:

@@ -12,7 +12,7 @@ import rapbench.relevance.norm
 import rapbench.relevance.pooling
 import rapbench.relevance.rap
 import rapbench.relevance.wiring  # noqa: F401  the built-in rules register themselves
-from rapbench.errors import RapbenchError
+from rapbench.core.errors import RapbenchError
 from rapbench.relevance import images
 from rapbench.relevance.canonical import (
     canonical,
@@ -23,6 +23,7 @@ from rapbench.relevance.canonical import (
     shape_valued,
     signals,
 )
+from rapbench.relevance.graph_cache import prepared
 from rapbench.relevance.head import ending, refuse_unclear_ending
 from rapbench.relevance.images import Pass
 from rapbench.relevance.linear import LINEAR
@@ -42,7 +43,6 @@ from rapbench.relevance.operations import (
     Pad,
     Part,
 )
-from rapbench.relevance.prepared import prepared
 from rapbench.relevance.rules import RULES, Rules, Sharing, Step, per_sample, transpose
 
 FLOWS = {"normal": 1, "inversion": -1}

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rapbench.errors import RapbenchError
-from rapbench.makeup import reparametrisations
+from rapbench.core.errors import RapbenchError
+from rapbench.model.makeup import reparametrisations
 
 
 def refuse_hooks_that_change(model: nn.Module, inputs: Tensor) -> None:

@@ -8,8 +8,8 @@ import torch
 import torch.fx
 from torch import Tensor
 
-from rapbench.errors import RapbenchError
-from rapbench.relevance.places import operation, place
+from rapbench.core.errors import RapbenchError
+from rapbench.relevance.node_names import operation, place
 from rapbench.relevance.tracing import attribute_of
 
 # What Python calls for `a += b` and its like.

@@ -9,7 +9,7 @@ from timm.layers import Conv2dSame
 from timm.layers.padding import pad_same
 from torch import Tensor, nn
 
-from rapbench.errors import RapbenchError
+from rapbench.core.errors import RapbenchError
 from rapbench.relevance.operations import Pad
 from rapbench.relevance.rules import Back, Step, transpose
 

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from rapbench.errors import RapbenchError
+from rapbench.core.errors import RapbenchError
 from rapbench.relevance.engine import Balance, explain
 from rapbench.relevance.linear import (
     LINEAR,

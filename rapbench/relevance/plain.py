@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
-from rapbench.errors import RapbenchError
-from rapbench.makeup import computed_by, reparametrisations
+from rapbench.core.errors import RapbenchError
+from rapbench.model.makeup import computed_by, reparametrisations
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from rapbench.errors import RapbenchError
-from rapbench.makeup import reparametrisations, wrapped
+from rapbench.core.errors import RapbenchError
+from rapbench.model.makeup import reparametrisations, wrapped
 
 # Operations whose result is a shape or a number, not a tensor that could carry relevance.
 SHAPES = {"size", "dim", "numel", "stride"}

@@ -2,31 +2,35 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from tqdm import tqdm
 
-from rapbench.files import write_in_place_of
+from rapbench.core.files import write_in_place_of
+from rapbench.core.spreadsheet import csv_text
 from rapbench.report import escape
 from rapbench.report.canvas import figure_files
+from rapbench.report.metric_files import paired_tests
 from rapbench.report.metric_plots import metrics_figure
 from rapbench.report.metric_tables import metric_blocks
 from rapbench.report.page.build import page
-from rapbench.report.published import published_table1
 from rapbench.report.rank_tables import rank_paragraphs, rank_tables, ranks_explained
-from rapbench.report.tables import latex_blocks, markdown_blocks, terminal_blocks, titled
+from rapbench.report.tables import latex_blocks, markdown_blocks, terminal_blocks
 from rapbench.report.verdict import markdown_verdict, nothing, terminal_verdict
+from rapbench.results.display import titled
 from rapbench.results.merged import Place, called, unpaired
+from rapbench.results.published import published_table1
 from rapbench.results.ranks import agreement
-from rapbench.results.results import Results, paired_tests
-from rapbench.spreadsheet import csv_text
+
+if TYPE_CHECKING:
+    from rapbench.api.results import Results
 
 FILES = ("compare.csv", "compare.md", "compare.tex", "compare.png", "compare.pdf", "compare.html", "ranks.csv",
          "agreement.csv", "verdict.csv", "tests.csv")  # fmt: skip
 
 
-def write_comparison(folder: Path, results: Results, missing: Sequence[str] = ()) -> str:
+def write_comparison(folder: Path, results: "Results", missing: Sequence[str] = ()) -> str:
     """Write the comparison of several runs into a folder and return its text for a terminal.
 
     Files: compare.csv (tidy: model, data, method, options, protocol, variant, metric, k, value, n, low, high), .md,
@@ -39,7 +43,7 @@ def write_comparison(folder: Path, results: Results, missing: Sequence[str] = ()
         return _written(folder, results, missing)
 
 
-def _written(folder: Path, results: Results, missing: Sequence[str]) -> str:
+def _written(folder: Path, results: "Results", missing: Sequence[str]) -> str:
     found = results.places
     pairs = paired_tests([place for place in found if not place.unpaired])
     header = _header(results, found, bool(len(pairs)))
@@ -96,7 +100,7 @@ def _renamed(table: pd.DataFrame, among: Sequence[Place]) -> pd.DataFrame:
     return table
 
 
-def _header(results: Results, found: Sequence[Place], tested: bool) -> list[str]:
+def _header(results: "Results", found: Sequence[Place], tested: bool) -> list[str]:
     """Say what is compared, which methods are tested in pairs, and whether the models see the same images."""
     models = list(dict.fromkeys(run.model for run in results.runs))
     header = [f"Comparison of {len(results.runs)} runs: {', '.join(models)}."]

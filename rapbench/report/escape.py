@@ -1,6 +1,6 @@
 """Names as text: what a method, a class or a file is called changes no table, document or figure that it is in.
 
-Each kind of output has its one function here; CSV has its own module, rapbench.spreadsheet.
+Each kind of output has its one function here; CSV has its own module, rapbench.core.spreadsheet.
 """
 
 import re

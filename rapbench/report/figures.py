@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from rapbench.report.plots import PIXELS, method_styles
-from rapbench.report.tables import NAMES, ordered
+from rapbench.results.display import NAMES, ordered
 
 SYMBOLS = {"o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond", "P": "cross",
            "X": "x", "<": "triangle-left", ">": "triangle-right", "*": "star", "h": "hexagon",

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from rapbench.files import write_whole
+from rapbench.core.files import write_whole
 from rapbench.report import write_report
 from rapbench.results import gallery
 from rapbench.results.file import NAME, to_bytes
-from rapbench.results.results import MANIFEST
+from rapbench.results.folder import MANIFEST
 from rapbench.results.run import Run
 
 

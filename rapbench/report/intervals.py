@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from rapbench.report.tables import METRIC_NAMES, Block, counts, latex_blocks, latex_cell, markdown_blocks, ordered
+from rapbench.report.tables import Block, counts, latex_blocks, latex_cell, markdown_blocks
+from rapbench.results.display import METRIC_NAMES, ordered
 
 ENDS = {"accuracy": 0, "score": 1}  # decimals
 HOW = {"accuracy": "Wilson's interval", "score": "by the bootstrap over images"}

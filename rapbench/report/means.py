@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from rapbench.protocols.base.metric import Metric
 from rapbench.report.statistics import wilson
-from rapbench.report.tables import bootstrapped, ordered, refuse_twice
+from rapbench.report.tables import bootstrapped, refuse_twice
+from rapbench.results.display import ordered
 from rapbench.results.info import ProtocolInfo
-from rapbench.results.metric import Metric
 from rapbench.results.run import Run
 
 CELL = ["variant", "method", "k"]

@@ -7,18 +7,20 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from rapbench.core.spreadsheet import csv_text
+from rapbench.protocols.base.metric import Metric
 from rapbench.report import START
 from rapbench.report.canvas import KINDS, figure_files
-from rapbench.report.layouts import layout_of
 from rapbench.report.means import Measured, means
 from rapbench.report.metric_plots import metrics_figure
 from rapbench.report.metric_tables import metric_blocks, shown_steps
 from rapbench.report.pairs import pair_tests
-from rapbench.report.tables import counts, latex_blocks, markdown_blocks, ordered, terminal_blocks
+from rapbench.report.tables import counts, latex_blocks, markdown_blocks, terminal_blocks
 from rapbench.report.verdict import Judged, verdicts
-from rapbench.results.metric import Metric
+from rapbench.results.display import ordered
+from rapbench.results.layouts import layout_of
+from rapbench.results.merged import Place
 from rapbench.results.run import Run
-from rapbench.spreadsheet import csv_text
 
 SUFFIXES = ("csv", "md", "tex", *KINDS)
 
@@ -111,3 +113,11 @@ def _frames(run: Run, label: str) -> Iterator[tuple[list[Metric], pd.DataFrame]]
 
 def _judged(metric: Metric) -> Judged:
     return Judged(metric.name, metric.better, 100 if metric.kind == "share" else 1)
+
+
+def paired_tests(among: Sequence[Place]) -> pd.DataFrame:
+    """Return the paired tests of the methods of each place, as `Results.compare` does; empty without a place."""
+    parts = [tested(place.run, label).assign(model=place.run.model, data=place.run.data)
+             for place in among for label in place.run.tables]  # fmt: skip
+    found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return found.rename(columns={"sign": "variant", "perturbation": "protocol"})

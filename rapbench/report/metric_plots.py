@@ -7,12 +7,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rapbench.protocols.base.metric import Metric
 from rapbench.report import escape
 from rapbench.report.means import Measured
 from rapbench.report.metric_tables import direction
 from rapbench.report.plots import broken, k_axis, method_styles, panel_grid, with_legend
-from rapbench.report.tables import NAMES, ordered
-from rapbench.results.metric import Metric
+from rapbench.results.display import NAMES, ordered
 
 POINTS = 12  # of a curve, with a marker
 

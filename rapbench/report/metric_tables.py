@@ -2,9 +2,10 @@
 
 import pandas as pd
 
-from rapbench.report.tables import MISSING, Block, counts, ordered
+from rapbench.protocols.base.metric import Metric
+from rapbench.report.tables import Block, counts
+from rapbench.results.display import MISSING, ordered
 from rapbench.results.info import ProtocolInfo
-from rapbench.results.metric import Metric
 
 MOST = 12  # steps in a table; the CSV has all
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from rapbench.report.statistics import holm, mcnemar, wilcoxon
-from rapbench.report.tables import by_image, ordered
+from rapbench.report.tables import by_image
+from rapbench.results.display import ordered
 
 COLUMNS = ["sign", "metric", "perturbation", "k", "method", "other", "n", "difference", "higher", "lower", "test", "p",
            "p_holm"]  # fmt: skip

@@ -5,7 +5,8 @@ import pandas as pd
 from tabulate import tabulate
 
 from rapbench.report.statistics import difference_interval, wilson
-from rapbench.report.tables import DECIMALS, KEYS, markdown_name, ordered
+from rapbench.report.tables import KEYS, markdown_name
+from rapbench.results.display import DECIMALS, ordered
 
 IMAGES = 500  # the paper's
 COLUMNS = [*KEYS, "value", "n", "low", "high", "paper", "difference", "inside", "difference_low", "difference_high",

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from rapbench.report import escape
 from rapbench.report.canvas import Shown
-from rapbench.report.tables import FIRST, METRIC_NAMES, NAMES, ordered
+from rapbench.results.display import FIRST, METRIC_NAMES, NAMES, ordered
 
 # Paul Tol's "muted" scheme: nine hues that colour-blind readers tell apart, one for each method known here; then black.
 COLOURS = ["#88CCEE", "#999933", "#44AA99", "#DDCC77", "#117733", "#AA4499", "#CC6677", "#882255", "#332288", "#000000"]

@@ -7,7 +7,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from rapbench.report import escape
-from rapbench.report.tables import NAMES
+from rapbench.results.display import NAMES
 from rapbench.results.ranks import PLACE
 
 RANKS = "Rank of each method by its mean over the steps that all have, 1 the best."

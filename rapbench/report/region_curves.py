@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from rapbench.report.plots import method_styles, panel_grid, with_legend
 from rapbench.report.regions import ORDER_NAMES, OUTPUTS
-from rapbench.report.tables import ordered
+from rapbench.results.display import ordered
 
 BASELINE: dict[str, Any] = {"color": "black", "linestyle": "dashed", "linewidth": 1.6}  # the random order
 POINTS = 10  # of a line, with a marker

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rapbench.errors import RapbenchError
+from rapbench.core.errors import RapbenchError
 from rapbench.report.metric_tables import cell_text
 from rapbench.report.statistics import bootstrap_means
-from rapbench.report.tables import MISSING, Block, by_image, counts, ordered
+from rapbench.report.tables import Block, by_image, counts
+from rapbench.results.display import MISSING, ordered
 
 CELL = ["perturbation", "method", "order"]
 ORDER_NAMES = {"morf": "most relevant first", "lerf": "least relevant first", "random": "random order"}

@@ -2,8 +2,9 @@
 
 import pandas as pd
 
-from rapbench.report.tables import Notes, ordered
+from rapbench.report.tables import Notes
 from rapbench.report.verdict import names_of
+from rapbench.results.display import ordered
 
 
 def clean_remark(images: pd.DataFrame) -> str:

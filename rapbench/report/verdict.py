@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from rapbench.protocols.base.metric import Better
 from rapbench.report.statistics import ALPHA, EXACT, holm, wilcoxon
-from rapbench.report.tables import NAMES, by_image, markdown_name, ordered
-from rapbench.results.metric import Better
+from rapbench.report.tables import by_image, markdown_name
+from rapbench.results.display import NAMES, ordered
 
 CONTROLS = ("random", "edge")
 # Table I's: lower without the positive pixels, higher without the negative ones.

@@ -6,24 +6,24 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from rapbench.files import write_in_place_of
+from rapbench.core.files import write_in_place_of
+from rapbench.core.spreadsheet import csv_text
 from rapbench.report import FILES, escape, plots, tables
 from rapbench.report.about import About
 from rapbench.report.canvas import figure_files
 from rapbench.report.intervals import intervals_latex, intervals_markdown
-from rapbench.report.layouts import DISTANCE, PERTURBATION, REGIONS, distance_metric, laid_out
 from rapbench.report.metric_files import stale, told
 from rapbench.report.page.build import page
 from rapbench.report.pairs import pair_tests
 from rapbench.report.paper import beside_paper, markdown_paper
-from rapbench.report.published import published_table1
 from rapbench.report.region_curves import region_curves
 from rapbench.report.regions import aopc, aopc_blocks, by_cell, drop_curve
 from rapbench.report.remarks import clean_remark, exhausted_remarks
-from rapbench.report.tables import titled
 from rapbench.report.verdict import markdown_verdict, nothing, terminal_verdict, verdicts
+from rapbench.results.display import titled
+from rapbench.results.layouts import DISTANCE, PERTURBATION, REGIONS, distance_metric, laid_out
+from rapbench.results.published import published_table1
 from rapbench.results.run import Run
-from rapbench.spreadsheet import csv_text
 
 
 def written(folder: Path, run: Run, header: list[str], about: About | None) -> str:

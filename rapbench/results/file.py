@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
-from rapbench.errors import RapbenchError
-from rapbench.reading import is_text
+from rapbench.core.errors import RapbenchError
+from rapbench.core.reading import is_text
 from rapbench.results.info import MethodInfo, ProtocolInfo
 from rapbench.results.run import COLUMNS, Run, tables_of
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from typing_extensions import TypedDict
 
-from rapbench.errors import RapbenchError
+from rapbench.core.errors import RapbenchError
 
 FILE = "gallery.safetensors"
 QUANTILE = 0.995  # of a map's absolute values: what lies above has the full colour

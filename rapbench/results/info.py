@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rapbench.results.metric import Metric
+from rapbench.protocols.base.metric import Metric
 
 if TYPE_CHECKING:
-    from rapbench.protocols.protocol import Protocol
+    from rapbench.protocols.base.protocol import Protocol
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from rapbench.errors import RapbenchError
+from rapbench.core.errors import RapbenchError
 from rapbench.results.info import MethodInfo, ProtocolInfo, option_text
 from rapbench.results.run import KEYS, Run
 

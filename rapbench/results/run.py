@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from rapbench.protocols.base.metric import Metric
 from rapbench.results.gallery import Gallery, load_gallery
 from rapbench.results.info import MethodInfo, ProtocolInfo, option_text
-from rapbench.results.metric import Metric
 
 if TYPE_CHECKING:
-    from rapbench.data._manifest import Subset
+    from rapbench.data.subset.manifest import Subset
 
 KEYS = ["input", "label", "method", "variant", "k"]  # of a protocol's table, before its metrics
 COLUMNS = ["model", "data", "input", "label", "method", "options", "protocol", "variant", "k", "metric", "value"]

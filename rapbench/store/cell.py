@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rapbench.errors import RapbenchError
+from rapbench.core.errors import RapbenchError
 from rapbench.store.claim import Claim
 from rapbench.store.contents import UNLABELLED, check_place, digest_of
 from rapbench.store.sealed import Damaged, chunk_name, chunks_in, read_sealed, sealed_in, set_aside, write_sealed

@@ -4,8 +4,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from rapbench.files import cannot_write, lock
-from rapbench.say import say
+from rapbench.core.console import say
+from rapbench.core.files import cannot_write, lock
 
 TRIES = 100  # to open a file that others remove
 _without_locks: set[int] = set()  # disks of which it has been said

@@ -8,7 +8,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from rapbench.protocols.rounding import restored, rounded
+from rapbench.protocols.base.rounding import restored, rounded
 from rapbench.store.contents import GALLERY, HEATMAPS, check_place, digest_of, heatmap_label, heatmap_metadata
 from rapbench.store.sealed import Damaged, chunk_name, chunks_in, read_sealed, set_aside, write_sealed
 

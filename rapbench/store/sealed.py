@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from rapbench.errors import RapbenchError
-from rapbench.files import NOT_THE_FILES, open_regular, write_whole
-from rapbench.say import say
+from rapbench.core.console import say
+from rapbench.core.errors import RapbenchError
+from rapbench.core.files import NOT_THE_FILES, open_regular, write_whole
 
 SET_ASIDE = "set-aside"
 SWEEPS = "sweeps"  # no sealed files: what the jobs of sweeps that run now note

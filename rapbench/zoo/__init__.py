@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _outside(place: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    from rapbench.zoo._outside import building
+    from rapbench.zoo.adapters.user_function import building
 
     return building(place, function)
 

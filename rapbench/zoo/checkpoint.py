@@ -12,17 +12,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from rapbench.class_names import class_names_of
-from rapbench.errors import RapbenchError
-from rapbench.files import file_hash
+from rapbench.core.console import say
+from rapbench.core.errors import RapbenchError
+from rapbench.core.files import file_hash
+from rapbench.core.names import class_names_of
+from rapbench.core.paths import user_path
 from rapbench.model import OWN, Facts, Model
-from rapbench.paths import user_path
-from rapbench.preprocessing import Preprocess, Stated, Transform, stated
-from rapbench.say import say
+from rapbench.model.preprocessing import Preprocess, Stated, Transform, stated
 from rapbench.zoo import models
-from rapbench.zoo._formats import STATE, foreign, is_safetensors
-from rapbench.zoo._match import refuse_mismatch
-from rapbench.zoo._pth import refuse_repeated, refuse_unpacking
+from rapbench.zoo.weights.formats import STATE, foreign, is_safetensors
+from rapbench.zoo.weights.match import refuse_mismatch
+from rapbench.zoo.weights.pth import refuse_repeated, refuse_unpacking
 
 # Where training scripts put the weights inside what they save.
 WRAPPINGS = ("state_dict", "model_state_dict", "model", "net", "network", "state_dict_ema", "model_ema")

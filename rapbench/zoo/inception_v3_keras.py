@@ -11,9 +11,9 @@ from torch.nn import functional
 from torchvision.models.inception import Inception3
 
 from rapbench.model import Facts, Model
-from rapbench.preprocessing import Preprocess
+from rapbench.model.preprocessing import Preprocess
 from rapbench.zoo import models
-from rapbench.zoo._keras import Layers, Official, classes_in, download, facts_of, fill, find, read_layers
+from rapbench.zoo.weights.keras import Layers, Official, classes_in, download, facts_of, fill, find, read_layers
 
 OFFICIAL = Official(
     file="inception_v3_weights_tf_dim_ordering_tf_kernels.h5",

@@ -10,9 +10,9 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 from rapbench.model import Facts, Model
 from rapbench.zoo import models
-from rapbench.zoo._keras import CAFFE, Layers, Official, classes_in, facts_of, fill, find, read_layers
-from rapbench.zoo._npm import npm_package
-from rapbench.zoo._tfjs import by_layer, read_weights
+from rapbench.zoo.weights.keras import CAFFE, Layers, Official, classes_in, facts_of, fill, find, read_layers
+from rapbench.zoo.weights.npm import npm_package
+from rapbench.zoo.weights.tfjs import by_layer, read_weights
 
 # Two official files of one name: with the layers' names as they were until 2019, and as they are since.
 OFFICIAL = Official(

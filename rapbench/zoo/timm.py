@@ -13,13 +13,13 @@ from timm.data import create_transform, resolve_data_config
 from timm.models import PretrainedCfg, get_pretrained_cfg, list_models, list_pretrained
 from torch import nn
 
-from rapbench.errors import RapbenchError
-from rapbench.files import file_hash
+from rapbench.core.errors import RapbenchError
+from rapbench.core.files import file_hash
+from rapbench.core.paths import homely
 from rapbench.model import Facts, Model
-from rapbench.paths import homely
-from rapbench.preprocessing import Borrowed
+from rapbench.model.preprocessing import Borrowed
 from rapbench.zoo import models
-from rapbench.zoo._hub import hub_file, unreachable
+from rapbench.zoo.weights.downloads import hub_file, unreachable
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 

@@ -10,11 +10,11 @@ import torchvision.models
 from torch import nn
 from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
 
-from rapbench.errors import RapbenchError
+from rapbench.core.errors import RapbenchError
 from rapbench.model import Facts, Model
-from rapbench.preprocessing import Borrowed
+from rapbench.model.preprocessing import Borrowed
 from rapbench.zoo import models
-from rapbench.zoo._hub import hub_file
+from rapbench.zoo.weights.downloads import hub_file
 
 # Heads that are only trained with; weights files hold them, `build` leaves them out.
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")

@@ -8,7 +8,7 @@ from torchvision.models.vgg import VGG, vgg16
 
 from rapbench.model import Facts, Model
 from rapbench.zoo import models
-from rapbench.zoo._keras import CAFFE, Official, classes_in, download, facts_of, fill, find, read_layers
+from rapbench.zoo.weights.keras import CAFFE, Official, classes_in, download, facts_of, fill, find, read_layers
 
 OFFICIAL = Official(
     file="vgg16_weights_tf_dim_ordering_tf_kernels.h5",

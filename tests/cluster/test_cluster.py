@@ -54,7 +54,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 def start(place: Path, *overrides: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "rapbench.cli", "run", *COMMON, *overrides]
+    command = [sys.executable, "-m", "rapbench.app.cli", "run", *COMMON, *overrides]
     return subprocess.Popen(
         command, cwd=place, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

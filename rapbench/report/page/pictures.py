@@ -6,7 +6,7 @@ import pandas as pd
 
 from rapbench.report.page.words import middle, number, options, records
 from rapbench.report.pictures import address_of, heatmap_of, picture_of
-from rapbench.report.tables import NAMES, ordered
+from rapbench.results.display import NAMES, ordered
 from rapbench.results.gallery import Gallery
 
 # By the number of spatial dimensions: how the inputs are shown.

@@ -6,15 +6,16 @@ from typing import Any
 
 import pandas as pd
 
+from rapbench.protocols.base.metric import Metric
 from rapbench.report import paper as beside
 from rapbench.report import verdict as judged
 from rapbench.report.metric_tables import direction, shown_steps
 from rapbench.report.page.words import interval, middle, number, options, p_value, records, signed, sortable
 from rapbench.report.pairs import FAMILY
 from rapbench.report.regions import LEGEND, ORDER_NAMES, what
-from rapbench.report.tables import DECIMALS, METRIC_NAMES, MISSING, NAMES, counts, ordered
+from rapbench.report.tables import counts
+from rapbench.results.display import DECIMALS, METRIC_NAMES, MISSING, NAMES, ordered
 from rapbench.results.info import ProtocolInfo
-from rapbench.results.metric import Metric
 
 VIEW = ["sign", "metric", "perturbation"]
 KINDS = {judged.BETTER: "better", judged.WORSE: "worse", judged.NONE: "undecided", judged.MIXED: "mixed"}  # page.css

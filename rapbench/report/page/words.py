@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from rapbench.report.tables import METRIC_NAMES, NAMES
+from rapbench.results.display import METRIC_NAMES, NAMES
 
 MINUS = str.maketrans({"-": "−"})  # noqa: RUF001
 

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from rapbench.errors import RapbenchError
-from rapbench.protocols.ranking import Sign
-from rapbench.report.tables import NAMES, counts, ordered
+from rapbench.core.errors import RapbenchError
+from rapbench.core.signs import Sign
+from rapbench.report.tables import counts
+from rapbench.results.display import NAMES, ordered
 
 OURS = "rap"
 

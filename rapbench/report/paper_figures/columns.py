@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from rapbench.report.paper_figures.sheet import DPI, GAP, LABELS, LINE, WIDTH, Sheet, fitted
-from rapbench.report.tables import NAMES, ordered
+from rapbench.results.display import NAMES, ordered
 
 LARGEST = 1.0  # inches
 

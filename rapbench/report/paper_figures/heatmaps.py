@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rapbench.errors import RapbenchError
+from rapbench.core.errors import RapbenchError
 from rapbench.report.paper_figures import sheet
 from rapbench.report.paper_figures.columns import Columns
 from rapbench.report.paper_figures.sheet import GAP, LABELS, LINE, SMALL, Sheet

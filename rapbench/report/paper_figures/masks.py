@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rapbench.protocols.ranking import Sign, rank_pixels
+from rapbench.core.signs import Sign
+from rapbench.protocols.base.ranking import rank_pixels
 from rapbench.report.paper_figures import sheet
 from rapbench.report.paper_figures.columns import Columns
 from rapbench.report.paper_figures.sheet import GAP, HEIGHT, LABELS, LINE, SMALL, WIDTH, Sheet
-from rapbench.report.tables import ordered
 from rapbench.report.verdict import names_of
+from rapbench.results.display import ordered
 
 MARKS = {"positive": (204, 51, 17), "negative": (0, 119, 187)}  # Paul Tol's "vibrant" red and blue
 OUTCOME = {True: ("✓", "#117733"), False: ("✗", "#AA3377")}

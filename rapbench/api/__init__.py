@@ -1,0 +1,1 @@
+"""The package from Python: `evaluate`, and the results that it returns."""

@@ -1,0 +1,217 @@
+"""What an evaluation returns: the results of one run or several, to be looked at, compared and written."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from rapbench.core.errors import RapbenchError, did_you_mean
+from rapbench.results.merged import Place, called, joined, places, told_apart
+from rapbench.results.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from rapbench.report.means import Measured
+
+TABLE = ["model", "data", "method", "options", "protocol", "variant", "metric", "k", "value", "n", "low", "high",
+         "better"]  # fmt: skip
+
+
+class Results:
+    """Results of any number of runs.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+
+    Examples
+    --------
+    >>> results = rapbench.evaluate(network, images, labels, methods=["rap", "random"])
+    >>> results.frame  # a row per number
+    >>> results.table()  # means with intervals
+    >>> results.plot().savefig("removal.pdf")
+    >>> results.report("out")
+    """
+
+    def __init__(self, runs: Sequence[Run]):
+        if not runs:
+            raise RapbenchError("results need one run at least")
+        self.runs = tuple(runs)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row per number: model, data, input, label, method, options, protocol, variant, k, metric and value.
+
+        `options` holds what is not the default; `variant` the sign or the order; `k` a number of pixels, a share or
+        `all`, empty for a number without steps; `value` is 0 or 1 for a share. Where several runs have a method,
+        `options` also tells the settings in which these runs differ, such as the seed, and `protocol` the options of a
+        protocol in which they differ.
+        """
+        frames = [run.frame for run in told_apart(self.runs)]
+        if len(frames) == 1:
+            return frames[0].copy()
+        texts = [name for name in frames[0] if name not in ("label", "value")]
+        whole = pd.concat([frame.astype(dict.fromkeys(texts, object)) for frame in frames], ignore_index=True)
+        return whole.drop_duplicates(ignore_index=True).astype(dict.fromkeys(texts, "category"))
+
+    def table(self) -> pd.DataFrame:
+        """Return means over the inputs with 95 % intervals.
+
+        Returns
+        -------
+        DataFrame
+            model, data, method, options, protocol, variant, metric, k, value (of a share in per cent), n (inputs with a
+            value), low, high, and better: which value is, `higher`, `lower` or nothing.
+        """
+        return self._named_table.drop(columns="name")
+
+    @cached_property
+    def _named_table(self) -> pd.DataFrame:
+        """`table` with what each row is called."""
+        parts = []
+        for place, averaged in zip(self.places, self._means, strict=True):
+            for label, table in averaged.items():
+                better = {metric.name: metric.better for metric in place.run.protocols[label].shown}
+                table = table.assign(better=[better[metric].get(variant, "") for metric, variant in zip(
+                    table["metric"], table["variant"], strict=True)])  # fmt: skip
+                known = table["method"].map(place.methods)
+                parts.append(table.assign(name=table["method"], method=known.str[0], options=known.str[1],
+                                          model=place.run.model, data=place.run.data))  # fmt: skip
+        columns = [*TABLE, "name"]
+        return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+    @cached_property
+    def _means(self) -> "list[dict[str, pd.DataFrame]]":
+        """The means of each place by protocol."""
+        from rapbench.report.means import means
+
+        found = [{label: means(place.run, label) for label in place.run.protocols if label in place.run.tables}
+                 for place in self.places]  # fmt: skip
+        return [{label: table for label, table in each.items() if len(table)} for each in found]
+
+    def measured(self) -> "list[Measured]":
+        """Return the means of all runs by protocol, methods named as among all of them; for figures and pages."""
+        from rapbench.report.means import Measured, in_order, means
+
+        whole = self._merged()
+        if len(self.runs) == 1:
+            tables = {label: means(whole, label) for label in whole.tables}
+        else:
+            parts: dict[str, list[pd.DataFrame]] = {label: [] for label in whole.tables}
+            for names, averaged in zip(called(self.places), self._means, strict=True):
+                for label, table in averaged.items():
+                    parts[label].append(table.assign(method=table["method"].map(names)))
+            tables = {label: in_order(pd.concat(found, ignore_index=True), whole.protocols[label])
+                      for label, found in parts.items() if found}  # fmt: skip
+        return [Measured(label, whole.protocols[label], table) for label, table in tables.items() if len(table)]
+
+    def compare(self) -> pd.DataFrame:
+        """Return paired tests of all pairs of methods of a model on the same inputs, cell by cell, across runs.
+
+        McNemar's exact test for shares, Wilcoxon's signed ranks for other numbers; Holm-corrected over the pairs of a
+        cell. Raises RapbenchError where runs of one model are of other inputs: there are no pairs.
+        """
+        for place in self.places:
+            if place.unpaired:
+                raise RapbenchError(f"no paired tests of {place.run.model}: {place.unpaired}")
+        from rapbench.report.metric_files import paired_tests
+
+        return paired_tests(self.places)
+
+    def verdict(self) -> pd.DataFrame:
+        """Return each method against the controls, `random` and `edge`, or others that look at no model.
+
+        The control may be in another run of the model on the same inputs.
+        """
+        from rapbench.report.metric_files import judged
+
+        parts = [judged(run, label).assign(model=run.model, data=run.data)
+                 for place in self.places for run in place.comparable for label in run.tables]  # fmt: skip
+        found = pd.concat(parts, ignore_index=True)
+        return found.rename(columns={"sign": "variant", "perturbation": "protocol"})
+
+    def ranks(self) -> pd.DataFrame:
+        """Return the rank of each method by each metric in each model; see `rapbench.results.ranks`."""
+        from rapbench.results.ranks import ranks
+
+        table = self._named_table
+        return ranks(table.assign(method=table["name"]))
+
+    def plot(self, protocol: str | None = None) -> "Figure":
+        """Return a figure of one protocol, the first by default: curves with 95 % bands, or points with intervals.
+
+        Raises RapbenchError for a protocol that is not among the results.
+        """
+        from rapbench.report.metric_plots import metrics_figure
+        from rapbench.results.display import titled
+
+        whole = self._merged()
+        known = list(whole.tables)
+        protocol = known[0] if protocol is None else protocol
+        if protocol not in known:
+            hint = did_you_mean(protocol, known)
+            raise RapbenchError(f"there are no results of protocol {protocol!r}{hint}; known: {', '.join(known)}")
+        with titled(whole.titles):
+            shown = [one for one in self.measured() if one.protocol == protocol]
+            return metrics_figure(shown, f"{whole.model}: {protocol}")
+
+    def report(self, folder: str | Path) -> Path:
+        """Write tables, figures and the page into a folder, of several runs those of their comparison; return it."""
+        place = Path(folder)
+        if len(self.runs) > 1:
+            from rapbench.report.compare import write_comparison
+
+            write_comparison(place, self)
+            return place
+        from rapbench.report import write_report
+
+        write_report(place, self.runs[0])
+        return place
+
+    def save(self, folder: str | Path) -> Path:
+        """Write results, provenance and manifest into a folder, for `load_results`, and the report; return it.
+
+        Several runs get a folder each, named by model and number.
+        """
+        from rapbench.report.folder import write_run
+
+        place = Path(folder)
+        if len(self.runs) > 1:
+            for number, run in enumerate(self.runs):
+                write_run(place / f"{number}-{run.model.replace('/', '_')}", run)
+            return self.report(place)
+        write_run(place, self.runs[0])
+        return place
+
+    def _merged(self) -> Run:
+        return self.runs[0] if len(self.runs) == 1 else joined(self.places)
+
+    @cached_property
+    def places(self) -> list[Place]:
+        """The runs of each model on each data set as one."""
+        return places(self.runs)
+
+    def __repr__(self) -> str:
+        """Say what the results are of."""
+        parts = [f"{run.model} on {run.data}: {', '.join(run.methods)} by {', '.join(run.tables)}" for run in self.runs]
+        return f"Results({'; '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """Return the means, as a notebook shows them."""
+        return self.table().to_html(max_rows=40, index=False)
+
+
+def load_results(*folders: str | Path) -> Results:
+    """Return the results of runs that are over, from the folders that they wrote or from folders above these.
+
+    Raises RapbenchError where there is none, or a file is not as a run writes it.
+    """
+    from rapbench.results.folder import load_run, run_folders
+
+    runs: dict[Path, Run] = {}
+    for folder in map(Path, folders):
+        runs |= {place.resolve(): load_run(place) for place in run_folders(folder)}
+    return Results(list(runs.values()))

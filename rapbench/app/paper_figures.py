@@ -1,0 +1,111 @@
+"""The paper's pictures, drawn from runs that are over, into files beside their results."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+from rapbench.app.finished_run import Finished
+from rapbench.core.errors import RapbenchError
+from rapbench.core.files import write_whole
+from rapbench.core.signs import Sign
+from rapbench.evaluation.labels import titles
+from rapbench.report.canvas import KINDS, figure_files
+from rapbench.report.paper_figures.chosen import choose, removed
+from rapbench.report.paper_figures.heatmaps import Block, Look, heatmap_sheets
+from rapbench.report.paper_figures.masks import Example, Mask, fewer_sentence, mask_sheets, selected_pixels
+from rapbench.report.paper_figures.sheet import DPI, WIDTH, Sheet
+from rapbench.report.plots import distance_curves
+from rapbench.report.tables import distance_table
+from rapbench.results.display import titled
+from rapbench.results.layouts import DISTANCE, PERTURBATION, distance_metric
+
+CURVES = 2.6  # inches, the height of Figure 7b
+PRINT: dict[Any, float] = {"font.size": 7, "axes.titlesize": 7, "lines.linewidth": 1, "axes.linewidth": 0.5}
+
+
+def draw_heatmaps(folders: Sequence[Path], look: Look) -> str:
+    """Draw every image of some runs, of as many models, by every method; return where that was written.
+
+    Of one run, into its folder; of several, into one beside theirs, named by all models. Raises RapbenchError where the
+    runs are of different images.
+    """
+    runs = [Finished(folder) for folder in folders]
+    first = runs[0]
+    shown = {label: title for run in runs for label, title in titles(run.job.methods.values()).items()}
+    for run in runs:
+        if run.job.subset.identity != first.job.subset.identity:
+            raise RapbenchError(f"{run.folder} and {first.folder} are of different images; see subset.require")
+    names = [run.job.model.facts.name.replace("/", "_") for run in runs]
+    config = first.config
+    place = first.folder if len(runs) == 1 else Path(config.results, config.name, "+".join(names))
+    with titled(shown):
+        return _written(place, "heatmaps", heatmap_sheets([_block(run) for run in runs], look))
+
+
+def draw_figure7(folder: Path, ks: dict[Sign, str], count: int) -> str:
+    """Draw a run's masks of up to `count` images at a K for each sign, and its D_K; return where that was written."""
+    run = Finished(folder)
+    with titled(titles(run.job.methods.values())):
+        return _figure7(run, ks, count)
+
+
+def _figure7(run: Finished, ks: dict[Sign, str], count: int) -> str:
+    folder = run.folder
+    images, distances = run.results(PERTURBATION), run.results(DISTANCE)
+    chosen = choose(images, ks["negative"], count)
+    files = [row.file for row in run.rows]
+    places = [files.index(file) for file in chosen.files]
+    maps = run.heatmaps(places)
+    masks: list[dict[Sign, dict[str, Mask]]] = [{sign: {} for sign in ks} for _ in places]
+    for sign, k in ks.items():
+        after = removed(images, sign, k).set_index(["image", "method"])
+        for method in after.index.unique("method"):
+            pixels = selected_pixels(maps[method], sign, k)
+            for number, file in enumerate(chosen.files):
+                row = after.loc[(file, method)]
+                mask = Mask(pixels[number], run.class_name(int(row["predicted"])), bool(row["correct"]))
+                masks[number][sign][method] = mask
+    examples = [
+        Example(run.rows[at].file, run.class_name(run.rows[at].label), picture, shown)
+        for at, picture, shown in zip(places, run.pictures(places), masks, strict=True)
+    ]
+    sentence = f"{chosen.sentence}{fewer_sentence(masks, ks)}"
+    text = _written(folder, "figure7a", mask_sheets(examples, ks, sentence))
+    if distances.empty:
+        return text
+    with matplotlib.rc_context(PRINT):
+        figure = distance_curves(distance_table(distances, distance_metric(run.run)), "")
+        figure.set_size_inches(WIDTH, CURVES)
+        for name, data in figure_files(figure, "figure7b", DPI).items():
+            write_whole(folder / name, data)
+    return text + f"Written to {folder}/figure7b.png, .pdf\n"
+
+
+def _block(run: Finished) -> Block:
+    places = range(len(run.rows))
+    predicted = run.predicted()
+    seen = [run.class_name(predicted[row.file]) if row.file in predicted else None for row in run.rows]
+    return Block(
+        f"{run.job.model.facts.name}: {run.job.model.facts.architecture}",
+        [row.file for row in run.rows],
+        [run.class_name(row.label) for row in run.rows],
+        seen,
+        run.pictures(places),
+        run.heatmaps(places),
+    )
+
+
+def _written(folder: Path, stem: str, sheets: Sequence[Sheet]) -> str:
+    """Write sheets as STEM-NUMBER.png and .pdf, and remove those of an earlier, longer picture."""
+    files: dict[str, bytes] = {}
+    for number, page in enumerate(sheets, start=1):
+        files |= page.files(f"{stem}-{number}")
+    for kind in KINDS:
+        for old in folder.glob(f"{stem}-*.{kind}"):
+            if old.name not in files:
+                old.unlink()
+    for name, data in files.items():
+        write_whole(folder / name, data)
+    return f"Written to {folder}/{stem}-*.png, .pdf\n"

@@ -1,0 +1,5 @@
+"""The signs of relevance."""
+
+from typing import Literal
+
+Sign = Literal["positive", "negative"]

@@ -1,0 +1,1 @@
+"""Image files to network inputs, ahead of the model."""

@@ -1,0 +1,1 @@
+"""Data sets: labelled inputs in a fixed order."""

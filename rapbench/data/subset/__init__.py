@@ -1,0 +1,1 @@
+"""The subset that a run evaluates: chosen, written down, loaded."""

@@ -1,0 +1,70 @@
+"""What is to be known of a run's inputs and of what was skipped, in sentences."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from rapbench.data.labelled.dataset import UNLABELLED, Dataset
+from rapbench.data.subset.manifest import Subset
+from rapbench.evaluation.choice import Choice
+from rapbench.evaluation.input_shape import input_shape, pixels_said
+from rapbench.evaluation.job import Job
+from rapbench.evaluation.k_limits import ks_of
+
+HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")  # no line of print holds a SHA-256
+
+
+def for_print(sentences: Sequence[str]) -> list[str]:
+    """Return sentences with their SHA-256 abbreviated."""
+    return [HASH.sub(r"\1...", sentence) for sentence in sentences]
+
+
+def remarks(job: Job, asked: Sequence[Choice], refused: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Say what is to be known of a job's inputs, and what was left out of it: K, files, methods.
+
+    asked: the protocols with the K that were asked for. refused: why for each method that could not be used.
+    """
+    subset, precision = job.subset, job.spec.precision.name
+    more = []
+    if len(subset.rows) > 1 and len({row.label for row in subset.rows}) == 1:
+        more.append("All these images have the same label.")
+    if precision != "fp32":
+        more.append(f"Perturbed images were classified in {precision}, the subset chosen in fp32.")
+    left_out = _skipped_ks(asked, job)
+    if subset.broken:
+        skipped = ", ".join(subset.broken)
+        left_out.append(f"{len(subset.broken)} images could not be decoded and were skipped: {skipped}.")
+    if refused:
+        left_out.append(f"Methods that could not be used: {reasons(refused)}.")
+    return more, left_out
+
+
+def reasons(refused: Mapping[str, str]) -> str:
+    """Return why for each method that could not be used, in one line."""
+    return "; ".join(f"{label}: {reason}" for label, reason in refused.items())
+
+
+def _skipped_ks(wanted: Sequence[Choice], job: Job) -> list[str]:
+    """Say which K of the default lists were skipped, as no image has that many pixels."""
+    found: dict[str, list[str]] = {}
+    asked = {choice.label: ks_of(choice) for choice in wanted}
+    for protocol in job.protocols:
+        kept = ks_of(protocol)
+        gone = [f"{sign} {', '.join(str(k) for k in ks if k not in kept[sign])}"
+                for sign, ks in asked[protocol.label].items() if ks != kept[sign]]  # fmt: skip
+        if gone:
+            found.setdefault("; ".join(gone), []).append(protocol.label)
+    space = input_shape(job.model, job.dataset)[1:]
+    return [
+        f"Skipped K of {', '.join(labels)}: {gone}. An image has {pixels_said(space)}."
+        for gone, labels in found.items()
+    ]
+
+
+def which_inputs(dataset: Dataset, subset: Subset, manifest: str | None = None) -> str:
+    """Return in words which of a data set's images a subset holds."""
+    if manifest:
+        return f"those of {manifest}"
+    others = " and ".join(other.partition("@")[0] for other in subset.rows[0].also.split())
+    if dataset.samples[0].label == UNLABELLED:
+        return "labelled with what the model predicts" + (f", where {others} agrees" if others else "")
+    return f"those that the model{f' and {others} classify' if others else ' classifies'} correctly"

@@ -1,0 +1,259 @@
+"""The cells of a run, and the loop that fills them chunk by chunk, beside other processes."""
+
+import functools
+import time
+from collections.abc import Collection
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from rapbench.core.console import say
+from rapbench.core.errors import MethodError, RapbenchError
+from rapbench.core.precision import Precision
+from rapbench.core.stop import check
+from rapbench.data.labelled.dataset import Dataset
+from rapbench.data.subset.images import load_images
+from rapbench.data.subset.manifest import Subset
+from rapbench.evaluation.answers import forward_of
+from rapbench.evaluation.choice import Choice, variants
+from rapbench.evaluation.chunk import Chunk, slices_of
+from rapbench.evaluation.expected_rows import expected_rows
+from rapbench.evaluation.identity import bf16_unit, code_of_choice, evaluation_key, identity_of, joined
+from rapbench.evaluation.run_results import results_of
+from rapbench.evaluation.run_spec import Spec
+from rapbench.evaluation.shard import Shard
+from rapbench.model import Model
+from rapbench.protocols.base.batch import Forward
+from rapbench.results.run import Run
+from rapbench.store.cell import Cell, Expected, digest_of
+from rapbench.store.heatmaps import GALLERY, Heatmaps, Tap
+
+BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed} elapsed, {remaining} left"
+PATIENCE = 1.0  # seconds between two looks at what other processes are doing
+
+
+@dataclass(frozen=True)
+class Size:
+    """Images attributed together, and perturbed images in one pass."""
+
+    chunk: int
+    batch: int
+
+
+class Job:
+    """The cells of a run and the loop that fills them."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        model: Model,
+        dataset: Dataset,
+        subset: Subset,
+        device: torch.device,
+        store: Path,
+        methods: list[Choice],
+        protocols: list[Choice],
+        shard: Shard,
+        size: Size,
+    ):
+        self.spec, self.model, self.dataset, self.subset, self.device = spec, model, dataset, subset, device
+        self.methods, self.protocols = {method.label: method for method in methods}, protocols
+        self.shard, self.size = shard, size
+        rows = len(subset.rows)
+        self.slices = slices_of(rows, size.chunk)
+        common = evaluation_key(model, device) | {
+            "subset": subset.identity,
+            "upright": dataset.upright,
+            "seed": spec.seed,
+            "chunk": size.chunk,
+        }
+        self.codes = {kind: {choice.label: code_of_choice(choice, model) for choice in chosen}
+                      for kind, chosen in (("method", methods), ("protocol", protocols))}  # fmt: skip
+        keys = {label: self._with(common, "method", method) for label, method in self.methods.items()}
+        self.store, self.keys = store, keys
+        self.kept = {label: Heatmaps(store, key, spec.heatmaps) for label, key in keys.items()} if (
+            spec.heatmaps) else {}  # fmt: skip
+        self.shown = {label: Heatmaps(store, key | {"images": spec.gallery}, "float16", GALLERY)
+                      for label, key in keys.items()}  # fmt: skip
+        rounded = {"heatmaps": spec.heatmaps} if self.kept and spec.heatmaps != "float32" else {}
+        about = {"model": model.facts.name, "data": dataset.name, "images": str(rows), "chunks": str(len(self.slices))}
+        self.cells = {
+            (label, protocol.label): Cell(
+                store,
+                self._key(keys[label] | rounded, protocol),
+                len(self.slices),
+                about | {"method": label, "protocol": protocol.label},
+                expected=functools.partial(self._expected, method, protocol),
+            )
+            for label, method in self.methods.items()
+            for protocol in protocols
+            if variants(method, protocol)
+        }
+        if not self.cells:
+            raise RapbenchError("nothing to run: no method has relevance of a sign that a protocol lists K for")
+
+    def compute(self) -> dict[str, str]:
+        """Fill every cell, as far as the shard goes; what is in the store already is not computed again.
+
+        Returns why for each method that could not be used; the other methods' cells are filled all the same.
+        """
+        refused: dict[str, str] = {}
+        waiting = False
+        forward = None
+        while True:
+            for cell in self.cells.values():
+                cell.refresh()
+            missing = self._missing(refused)
+            if not missing:
+                return refused
+            forward = forward or forward_of(self.model, self.spec.precision)
+            if free := self._free(missing):
+                self._pass(free, forward, refused)
+            else:
+                if not waiting:
+                    say("Other processes are computing what is missing; waiting for them.")
+                    waiting = True
+                time.sleep(PATIENCE)
+
+    def unfinished(self, refused: Collection[str]) -> int:
+        """Return how many chunks are missing in the cells of methods that can be used: those of other shards."""
+        cells = [cell for (label, _), cell in self.cells.items() if label not in refused]
+        return sum(not all(cell.has(number) for cell in cells) for number in range(len(self.slices)))
+
+    @property
+    def code(self) -> dict[str, str]:
+        """A short hash of the code of the model, of its preprocessing and of the evaluation."""
+        codes = next(iter(self.keys.values()))["code"]
+        return {part: digest_of(code)[:16] for part, code in codes.items() if part != "method"}
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions of the packages that any of the cells depends on."""
+        return {name: version for cell in self.cells.values() for name, version in sorted(cell.key["versions"].items())}
+
+    def identities(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Return what each `method` or `protocol` is, by label, with a short hash of its code."""
+        chosen = self.methods.values() if kind == "method" else self.protocols
+        return {choice.label: identity_of(choice) | {"code": digest_of(self.codes[kind][choice.label].key)[:16]}
+                for choice in chosen}  # fmt: skip
+
+    def files(self, refused: Collection[str]) -> list[str]:
+        """Return the names of the files in the store that the results and the heatmaps to show are in."""
+        cells = [str(cell.file and cell.file.name) for cell in self.cells.values()]
+        return cells + [heatmaps.folder.name for label, heatmaps in self.shown.items() if label not in refused]
+
+    def results(self) -> Run:
+        """Return the per-image results of all whole cells."""
+        for cell in self.cells.values():
+            cell.refresh()
+        tables = {place: cell.table for place, cell in self.cells.items() if cell.table is not None}
+        return results_of(self.model.facts.name, self.dataset.name, list(self.methods.values()), self.protocols,
+                          self.subset, tables)  # fmt: skip
+
+    def chunk(self, number: int, pixels: torch.Tensor, forward: Forward) -> Chunk:
+        """Return a chunk, or its first images, on the device. pixels: (N, C, *space), preprocessed."""
+        model, rows, seed, size = self.model, self.subset.rows, self.spec.seed, self.size
+        return Chunk.of(model, forward, number, size.chunk, rows, pixels, self.device, seed, size.batch)
+
+    def _expected(self, method: Choice, protocol: Choice, number: int) -> Expected:
+        return expected_rows(method, protocol, self.slices[number].start, self._count(number))
+
+    def _missing(self, refused: dict[str, str]) -> dict[tuple[int, str], list[Choice]]:
+        """Return the protocols still to do for each chunk of the shard and method, in the order of work."""
+        work = {
+            (number, label): [
+                protocol
+                for protocol in self.protocols
+                if (cell := self.cells.get((label, protocol.label))) and not cell.has(number)
+            ]
+            for number in self.shard.of(len(self.slices))
+            for label in self.methods
+            if label not in refused
+        }
+        return {key: wanted for key, wanted in work.items() if wanted}
+
+    def _free(self, missing: dict[tuple[int, str], list[Choice]]) -> dict[tuple[int, str], list[Choice]]:
+        """Return what no other process is computing now."""
+        free = {}
+        for (number, label), wanted in missing.items():
+            with ExitStack() as claims:
+                if unclaimed := [protocol for protocol in wanted if self._claimed(claims, number, label, protocol)]:
+                    free[number, label] = unclaimed
+        return free
+
+    def _claimed(self, claims: ExitStack, number: int, label: str, protocol: Choice) -> bool:
+        claim = self.cells[label, protocol.label].claim(number)
+        if claim:
+            claims.enter_context(claim)
+        return claim is not None
+
+    def _pass(self, todo: dict[tuple[int, str], list[Choice]], forward: Any, refused: dict[str, str]) -> None:
+        """Go once through the chunks; what another process claims or finishes meanwhile is left to it."""
+        cost = {(n, label): self._passes(self.methods[label], wanted) * self._count(n)
+                for (n, label), wanted in todo.items()}  # fmt: skip
+        numbers = sorted({number for number, _ in todo})
+        slices = [self.slices[number] for number in numbers]
+        with (
+            closing(load_images(self.subset, self.dataset, self.model.transform, slices)) as images,
+            tqdm(total=sum(cost.values()), bar_format=BAR, dynamic_ncols=True) as bar,
+        ):
+            done = 0.0
+
+            def seen(images: Any) -> Any:
+                check()
+                logits = forward(images)
+                bar.update(len(images))
+                return logits
+
+            for number, pixels in zip(numbers, images, strict=True):
+                chunk = self.chunk(number, pixels, seen)
+                for label, wanted in ((label, wanted) for (n, label), wanted in todo.items() if n == number):
+                    bar.set_description_str(f"{self.model.facts.name} · {label}")
+                    if label not in refused:
+                        check()
+                        try:
+                            self._fill(chunk, label, wanted)
+                        except MethodError as error:
+                            refused[label] = str(error)
+                            say(f"skipped: {label}: {error}")
+                    done += cost[number, label]
+                    bar.update(done - bar.n)  # attribution's share, and what another process did
+            bar.set_description_str(f"{self.model.facts.name} · done")
+
+    def _fill(self, chunk: Chunk, label: str, wanted: list[Choice]) -> None:
+        with ExitStack() as claims:
+            mine = []
+            for protocol in wanted:
+                cell = self.cells[label, protocol.label]
+                if self._claimed(claims, chunk.number, label, protocol):
+                    cell.refresh()
+                    if not cell.has(chunk.number):
+                        mine.append(protocol)
+            if not mine:
+                return
+            kept, count = self.kept.get(label), self.spec.gallery - chunk.first
+            tapped = Tap(kept, self.shown[label], count) if count > 0 else kept
+            for protocol, columns in chunk.evaluate(self.methods[label], mine, tapped):
+                self.cells[label, protocol.label].write(chunk.number, columns)
+
+    def _key(self, key: dict[str, Any], protocol: Choice) -> dict[str, Any]:
+        key = self._with(key, "protocol", protocol)
+        if not protocol.protocol.asked(("positive", "negative")):
+            return key
+        unit = {"unit": bf16_unit(self.device)} if self.spec.precision is Precision.bf16 else {}
+        return key | {"precision": self.spec.precision.name, "batch": self.size.batch} | unit
+
+    def _with(self, key: dict[str, Any], kind: str, choice: Choice) -> dict[str, Any]:
+        return joined(key | {kind: identity_of(choice)}, kind, self.codes[kind][choice.label])
+
+    def _count(self, number: int) -> int:
+        return self.slices[number].stop - self.slices[number].start
+
+    def _passes(self, method: Choice, wanted: list[Choice]) -> float:
+        """Forward passes an image, for the progress bar."""
+        signs = method.entry.facts.signs
+        return method.entry.facts.passes + sum(protocol.protocol.asked(signs) for protocol in wanted)

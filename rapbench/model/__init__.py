@@ -1,0 +1,176 @@
+"""A network with what belongs to it: its preprocessing, its facts, and the identity of its weights."""
+
+import copy
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from rapbench.core.errors import RapbenchError
+from rapbench.core.limits import out_of_memory
+from rapbench.core.names import checked_name, class_names_of
+from rapbench.model.makeup import reparametrisations
+from rapbench.model.modules import at_rest, explainable
+from rapbench.model.preprocessing import Borrowed, Preprocess, Stated, Transform, stated
+
+if TYPE_CHECKING:
+    from rapbench.registry import Entry
+
+OWN = "the user's own"  # source and licence of weights that are no library's
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Where a model's weights come from, under which licence, and what is known of them. None: not known."""
+
+    name: str
+    architecture: str
+    source: str
+    licence: str
+    classes: int | None = 1000
+    top1: float | None = None  # per cent on the ILSVRC-2012 validation set, as published
+    hash: str = ""  # what the file or its tensors are checked against
+    asked: str = ""  # how the command line names it, where not by its name
+
+
+class Model(nn.Module):
+    """A network in eval mode with its preprocessing and identity: (N, C, *space) preprocessed -> (N, classes) logits.
+
+    The module is copied, into float32: whatever becomes of it afterwards, more training or another device, this model
+    stays what it is, and the module is not changed.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Takes one batch and returns logits. Wrappers of torch.compile and DataParallel are taken off.
+    mean, std : sequence of float, (C,), or None
+        Of the channels, for values in 0..1, as torchvision states them. None: the inputs are preprocessed already, and
+        what needs the normalisation (`fill=pixel_space_min`, uniform regions) cannot be had.
+    size : int, or one to three ints, or None
+        The spatial shape of an input, without channels: an int is the side of square images. None: that of the inputs.
+    transform : callable, or None
+        From a PIL picture (RGB) to a (C, H, W) input. None: the picture is scaled until it covers `size`, its centre is
+        taken and normalised.
+    name : str
+        In tables and figures; the module's class where it is empty.
+    class_names : sequence of str, or the path of a text file with one a line
+        Shown beside the class indices; in their order.
+    facts : Facts, or None
+        Of a model of the zoo, with its name.
+    weights_sha256 : str, or None
+        What the weights must be.
+
+    Raises
+    ------
+    RapbenchError
+        For what is no such module, cannot be copied, has other weights, or for values that make no sense.
+
+    Examples
+    --------
+    >>> import rapbench
+    >>> from torch import nn
+    >>> network = nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 3))
+    >>> model = rapbench.Model(network, mean=[0.5, 0.5], std=[0.2, 0.2], size=[100], class_names=["a", "b", "c"])
+    >>> model.channels, model.space
+    (2, (100,))
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        size: int | Sequence[int] | None = None,
+        transform: Callable[[Image.Image], Tensor] | None = None,
+        name: str = "",
+        class_names: Sequence[str] | str | Path = (),
+        facts: Facts | None = None,
+        weights_sha256: str | None = None,
+    ):
+        super().__init__()
+        self.entry: Entry | None = None  # of the registry, and the options that it was loaded with
+        self.options: dict[str, Any] = {}
+        if isinstance(transform, (Preprocess, Borrowed, Stated)) and (mean, std, size) == (None, None, None):
+            self.transform: Transform = transform
+        else:
+            self.transform = stated(mean, std, size, transform)
+        self.class_names = class_names_of(class_names)
+        self.network = _copy(module)
+        self.eval()
+        if facts is None:
+            kind = type(self.network).__name__
+            known = len(self.class_names) or None
+            facts = Facts(checked_name(name) or kind, kind, OWN, OWN, classes=known)
+        self.facts = facts
+        self.weights_sha256 = hash_weights(self.network)
+        if weights_sha256 not in (None, self.weights_sha256):
+            raise RapbenchError(
+                f"model {facts.name!r}: the weights from {facts.source} are not the expected ones (SHA-256 "
+                f"{self.weights_sha256}, expected {weights_sha256}); delete the cached copy and run again"
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of preprocessed inputs."""
+        return self.network(x)
+
+    def train(self, mode: bool = True) -> "Model":
+        """Refuse training mode: results are a trained network's."""
+        if mode:
+            raise RapbenchError(f"{self.facts.name} stays in eval mode; train the module and make a new Model of it")
+        return super().train(mode)
+
+    def apart(self) -> "Model":
+        """Return this model with a copy of its network, which can be moved while this one's stays where it is."""
+        other = copy.copy(self)
+        other._modules = self._modules | {"network": _copy(self.network)}
+        return other
+
+    @property
+    def space(self) -> tuple[int, ...] | None:
+        """The spatial shape of an input; None where the model does not state it."""
+        return self.transform.space
+
+    @property
+    def channels(self) -> int | None:
+        """The channels of an input; None where the model does not state them."""
+        return None if self.normalisation is None else len(self.normalisation[0])
+
+    @property
+    def normalisation(self) -> tuple[Tensor, Tensor] | None:
+        """The (mean, std) of the channels, (C,) each, for values in 0..1; None where they are not known."""
+        return self.transform.normalisation
+
+
+def hash_weights(network: nn.Module) -> str:
+    """Return the SHA-256 over every parameter and buffer: name, shape and bytes, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _copy(module: Any) -> nn.Module:
+    """Return a copy of a module that nobody else holds, in float32."""
+    if isinstance(module, Model):
+        raise RapbenchError("this is a Model already; make one of its module, model.network, to state other facts")
+    module = explainable(module)
+    try:
+        with torch.inference_mode(False), torch.no_grad(), at_rest(module):
+            for part in module.modules():
+                for hook in reparametrisations(part):
+                    hook(part, None)  # the computed weight, without the graph of the last call, which has no copy
+            network = copy.deepcopy(module)
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise RapbenchError(f"{type(module).__name__} cannot be copied ({why:.200})") from error
+    floats = {tensor.dtype for tensor in (*network.parameters(), *network.buffers()) if tensor.is_floating_point()}
+    return network if floats <= {torch.float32} else network.float()

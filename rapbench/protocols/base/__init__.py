@@ -1,0 +1,1 @@
+"""What protocols share: their base class, the batch they are given, rankings, fills, metrics."""

@@ -1,0 +1,1 @@
+"""Models that others build, as the zoo gives them."""
