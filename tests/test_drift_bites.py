@@ -64,7 +64,7 @@ MUTATIONS = {
     "SmoothGrad: a tenth more noise": (
         "methods/smoothgrad.py", "deviation = self.noise", "deviation = 1.1 * self.noise", "gradients", 1),
     "guided backprop: ReLU6 without its bound": (
-        "methods/_rectified.py", "return self.relu(x).clamp(max=6)", "return self.relu(x)", "relu", 2),
+        "methods/adapters/rectified.py", "return self.relu(x).clamp(max=6)", "return self.relu(x)", "relu", 2),
     "DeepLIFT: the gradient in place of the rescale rule": (
         "methods/deeplift.py", "SUPPORTED_NON_LINEAR[Elementwise] = nonlinear",
         "SUPPORTED_NON_LINEAR[Elementwise] = lambda module, inputs, outputs, grad_input, grad_output, eps: grad_input",
@@ -74,22 +74,24 @@ MUTATIONS = {
     "random: a seed that ignores the image": (
         "methods/__init__.py", "seed_of(seed, image_id, method)", "seed_of(seed, method)", "controls", 1),
     "draws: a shift by one bit less": (
-        "draws.py", "(z ^ _shift(z, 27))", "(z ^ _shift(z, 26))", "controls", 1),
+        "core/random.py", "(z ^ _shift(z, 27))", "(z ^ _shift(z, 26))", "controls", 1),
     "ranking: K off by one": (
-        "protocols/ranking.py", "self.count.clamp(max=int(k))", "self.count.clamp(max=int(k) + 1)", "controls", 1),
+        "protocols/base/ranking.py", "self.count.clamp(max=int(k))", "self.count.clamp(max=int(k) + 1)", "controls", 1),
     "ranking: MoRF and LeRF exchanged": (
-        "protocols/ranking.py", "argsort(dim=1, descending=True", "argsort(dim=1, descending=False", "controls", 1),
+        "protocols/base/ranking.py", "argsort(dim=1, descending=True", "argsort(dim=1, descending=False",
+        "controls", 1),
     "ranking: the signs exchanged": (
-        "protocols/ranking.py", 'if sign == "positive" else', 'if sign == "negative" else', "controls", 1),
+        "protocols/base/ranking.py", 'if sign == "positive" else', 'if sign == "negative" else', "controls", 1),
     "ranking: one channel's relevance": (
-        "protocols/ranking.py", "return torch.sum(relevance, dim=1)", "return relevance[:, 0]", "rap", 1),
+        "heatmaps/summed.py", "return torch.sum(relevance, dim=1)", "return relevance[:, 0]", "rap", 1),
     "removal: another fill": (
-        "protocols/_fills.py", "return images.amin(image, keepdim=True)",
+        "protocols/base/fills.py", "return images.amin(image, keepdim=True)",
         "return images.mean(channel, keepdim=True)", "controls", 1),
     "shuffling: each channel for itself": (
         "protocols/shuffling.py", "pixels.rows[pixels.places] = pixels.rows[source]", PER_CHANNEL, "controls", 1),
     "shuffling: a seed that ignores the image": (
-        "protocols/perturbation.py", "seeds = batch.seeds()", "seeds = torch.zeros_like(batch.seeds())", "controls", 1),
+        "protocols/base/perturbation.py", "seeds = batch.seeds()", "seeds = torch.zeros_like(batch.seeds())",
+        "controls", 1),
     "shuffling: keys by rank": (
         "protocols/shuffling.py", "keys_at(seeds, ascending)",
         "keys_at(seeds, torch.arange(ascending.shape[1], device=seeds.device)[None])", "controls", 1),
@@ -99,10 +101,11 @@ MUTATIONS = {
         "protocols/distance.py", "sums.gather(1, counts) / counts", "sums.gather(1, counts) / (counts + 1)",
         "controls", 1),
     "evaluation: no pixel is perturbed": (
-        "protocols/perturbation.py", "selected[rows, columns], seeds[rows]", "0 * selected[rows, columns], seeds[rows]",
+        "protocols/base/perturbation.py",
+        "selected[rows, columns], seeds[rows]", "0 * selected[rows, columns], seeds[rows]",
         "controls", 1),
     "evaluation: the best logit instead of the label's": (
-        "protocols/batch.py", "return logits.gather(1, places)[:, 0],", "return logits.amax(1),", "controls", 1),
+        "protocols/base/batch.py", "return logits.gather(1, places)[:, 0],", "return logits.amax(1),", "controls", 1),
     "regions: MoRF and LeRF exchanged": (
         "protocols/regions.py", "(-relevance, relevance, drawn)", "(relevance, -relevance, drawn)", "rap", 1),
     "regions: a step behind": (
@@ -113,14 +116,15 @@ MUTATIONS = {
         "protocols/regions.py", 'seeds = batch.seeds("regions")', 'seeds = torch.zeros_like(batch.seeds("regions"))',
         "controls", 1),
     "chunks: every chunk begins at the first image": (
-        "runner/chunk.py", 'columns["row"] + self.first', 'columns["row"]', "controls", 2),
+        "evaluation/chunk.py", 'columns["row"] + self.first', 'columns["row"]', "controls", 2),
     "preprocessing: another filter, in the code": (
-        "preprocessing.py", "InterpolationMode(self.interpolation)", 'InterpolationMode("bilinear")', "controls", 1),
+        "model/preprocessing.py", "InterpolationMode(self.interpolation)", 'InterpolationMode("bilinear")',
+        "controls", 1),
     "preprocessing: a deviation 1 % too large, in the code": (
-        "preprocessing.py", "view(3, 1, 1) for values in (self.mean, self.std))",
+        "model/preprocessing.py", "view(3, 1, 1) for values in (self.mean, self.std))",
         "view(3, 1, 1) for values in (self.mean, [1.01 * value for value in self.std]))", "controls", 1),
     "preprocessing: the crop a pixel aside": (
-        "preprocessing.py", "vision.center_crop(resized, [self.crop])",
+        "model/preprocessing.py", "vision.center_crop(resized, [self.crop])",
         "vision.crop(resized, (resized.height - self.crop) // 2 + 1, (resized.width - self.crop) // 2, self.crop, "
         "self.crop)", "controls", 1),
     "preprocessing: another filter, as the model states it": (

@@ -45,9 +45,8 @@ from tests.own import Own
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
 # What only writes down, asks or shows.
-SHOWS = ("report", "drift", "store", "cli", "sweep", "slurm", "hydra_app", "config", "config_source", "settings",
-         "fingerprint", "runner.run", "runner.job", "runner.gallery", "runner.finished", "runner.identity",
-         "runner.choice", "data._draw")  # fmt: skip
+SHOWS = ("app", "api", "report", "drift", "store", "fingerprint", "evaluation.job", "evaluation.gallery",
+         "evaluation.identity", "evaluation.selection", "data.subset.select")  # fmt: skip
 COMPUTES = ("methods", "protocols", "relevance")
 
 
