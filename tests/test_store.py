@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save
 
 import rapbench
 from rapbench.app.cli import main
+from rapbench.core.files import write_whole
 from rapbench.store import claim
 from rapbench.store.cell import Cell, Expected
 from rapbench.store.claim import Claim
@@ -304,6 +305,27 @@ def test_a_claim_is_one_process_at_a_time_and_ends_with_it(tmp_path):
     assert path.exists()  # a stale file, whose claim is nobody's
     with Claim.of(path) as claim:
         assert claim
+
+
+@pytest.mark.parametrize("make", [Claim.of, lambda path: write_whole(path, b"x")], ids=["claim", "file"])
+def test_a_folder_that_is_removed_while_it_is_made_is_made_anew(make, tmp_path, monkeypatch):
+    """It was there, and is gone when that is looked at."""
+    folder, mkdir, seen = tmp_path / "a.parts", os.mkdir, []
+
+    def removed_meanwhile(path, *mode):
+        try:
+            mkdir(path, *mode)
+        except FileExistsError:
+            if not seen:
+                seen.append(path)
+                os.rmdir(path)
+            raise
+
+    folder.mkdir()
+    monkeypatch.setattr(os, "mkdir", removed_meanwhile)
+    assert make(folder / "00000.lock") is not False
+    assert seen
+    assert (folder / "00000.lock").is_file()
 
 
 def test_a_claim_holds_against_the_removal_of_its_folder(tmp_path):

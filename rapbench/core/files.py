@@ -33,6 +33,10 @@ TEMPORARY = re.compile(r"\..+\.(csv|html|json|md|parquet|pdf|png|pt|safetensors|
 ABANDONED_AFTER = 3600.0  # seconds, where the disk has no locks
 
 
+# What making a file below a folder, or the folder, raises where another process removes the folder meanwhile.
+GONE = (FileNotFoundError, FileExistsError)
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file under a temporary name beside it and rename it into place; a killed run leaves no half file.
 
@@ -44,7 +48,7 @@ def write_whole(path: Path, data: bytes) -> None:
         try:
             _write(path, data)
             return
-        except FileNotFoundError as error:  # another process has just removed the folder, or a leftover of this name
+        except GONE as error:  # another process has just removed the folder, or a leftover of this name
             if not tries:
                 raise cannot_write(path, error) from error
         except OSError as error:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rapbench.core.console import say
-from rapbench.core.files import cannot_write, lock
+from rapbench.core.files import GONE, cannot_write, lock
 
 TRIES = 100  # to open a file that others remove
 _without_locks: set[int] = set()  # disks of which it has been said
@@ -31,7 +31,7 @@ class Claim:
                 try:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
-                except FileNotFoundError:  # another process has just removed the folder
+                except GONE:  # another process has just removed the folder
                     if not tries:
                         raise
                     continue
