@@ -100,7 +100,7 @@ benchmark: setup
 dist: setup
 	@rm -rf dist && $(UV) build -q --python $(BIN)/python --no-build-isolation
 
-EXTRAS := --extra dev --extra docs --extra joblib --extra slurm
+EXTRAS := --extra all --extra dev --extra docs --extra joblib --extra slurm
 
 # Pin the newest releases that pyproject.toml allows, for every platform, with hashes.
 lock: setup

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from rapbench.core.errors import RapbenchError
+from rapbench.core.extras import check_installed
 from rapbench.data import datasets
 from rapbench.data.labelled.dataset import Dataset, Sample
 from rapbench.data.layouts.synsets import CLASSES
@@ -13,13 +14,13 @@ from rapbench.data.layouts.synsets import CLASSES
 @datasets.register("samples")
 def samples() -> Dataset:
     """Return the embedded images; their names end in the class index: imagenet_<number>_<class>.jpg."""
+    check_installed("samples", "data=samples", ["foolbox"])
     spec = find_spec("foolbox")  # found, not imported: only its files are wanted
-    if spec is None or spec.origin is None:
-        raise RapbenchError("the package foolbox, which holds the sample images, is not installed; run make setup")
-    root = Path(spec.origin).parent / "data"
-    named = [(path.name, re.fullmatch(r"imagenet_\d+_(\d+)\.jpg", path.name)) for path in sorted(root.iterdir())]
+    root = Path(str(spec and spec.origin)).parent / "data"
+    files = sorted(root.iterdir()) if root.is_dir() else []
+    named = [(path.name, re.fullmatch(r"imagenet_\d+_(\d+)\.jpg", path.name)) for path in files]
     found = [Sample(name, int(match[1])) for name, match in named if match]
     if not found:
-        raise RapbenchError(f"no sample images in {root}; install foolbox 3.3.4 (make setup)")
+        raise RapbenchError(f"no sample images in {root}; install foolbox 3.3.4: pip install 'rapbench[samples]'")
     description = f"{len(found)} embedded ImageNet images (package foolbox)"
     return Dataset("samples", root, found, description, embedded=True, classes=CLASSES)

