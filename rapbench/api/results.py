@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from rapbench.core.errors import RapbenchError, did_you_mean
+from rapbench.core.extras import check_installed
 from rapbench.results.merged import Place, called, joined, places, told_apart
 from rapbench.results.run import Run
 
@@ -114,6 +115,7 @@ class Results:
         McNemar's exact test for shares, Wilcoxon's signed ranks for other numbers; Holm-corrected over the pairs of a
         cell. Raises RapbenchError where runs of one model are of other inputs: there are no pairs.
         """
+        check_installed("report", "comparing methods")
         for place in self.places:
             if place.unpaired:
                 raise RapbenchError(f"no paired tests of {place.run.model}: {place.unpaired}")
@@ -126,6 +128,7 @@ class Results:
 
         The control may be in another run of the model on the same inputs.
         """
+        check_installed("report", "a verdict")
         from rapbench.report.metric_files import judged
 
         parts = [judged(run, label).assign(model=run.model, data=run.data)
@@ -145,6 +148,7 @@ class Results:
 
         Raises RapbenchError for a protocol that is not among the results.
         """
+        check_installed("report", "a figure")
         from rapbench.report.metric_plots import metrics_figure
         from rapbench.results.display import titled
 
@@ -160,6 +164,7 @@ class Results:
 
     def report(self, folder: str | Path) -> Path:
         """Write tables, figures and the page into a folder, of several runs those of their comparison; return it."""
+        check_installed("report", "a report")
         place = Path(folder)
         if len(self.runs) > 1:
             from rapbench.report.compare import write_comparison
@@ -176,6 +181,7 @@ class Results:
 
         Several runs get a folder each, named by model and number.
         """
+        check_installed("report", "a report")
         from rapbench.report.folder import write_run
 
         place = Path(folder)

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from rapbench.app.registries import GROUPS, plural
 from rapbench.core.console import hang_up, printable, tell
 from rapbench.core.errors import RapbenchError
+from rapbench.core.extras import check_installed
 from rapbench.core.files import system_says
 from rapbench.core.limits import ran_out
 from rapbench.core.paths import STORE
@@ -159,6 +160,7 @@ def report_again(folders: list[str]) -> str:
     if len(folders) != 1:
         given = " ".join(folders) or "none"
         raise RapbenchError(f"report takes one folder, that of a run or one with several below it; given: {given}")
+    check_installed("report", "rapbench report")
     from rapbench.report.rebuild import write_again
 
     return write_again(Path(folders[0]))
@@ -166,6 +168,7 @@ def report_again(folders: list[str]) -> str:
 
 def compare_runs(folders: list[Path], output: Path | None) -> str:
     """Compare the runs in folders, or below them."""
+    check_installed("report", "rapbench compare")
     from rapbench.api.compare_folders import common_parent, compare_folders
 
     return compare_folders(folders, common_parent(folders) if output is None else output)

