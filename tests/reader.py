@@ -28,7 +28,6 @@ from tests.pages import ROOT
 sys.path.insert(0, str(ROOT / "experiments"))  # where Python looks when it runs one of them
 import _make
 
-EXPERIMENT = re.compile(r"experiments/(\w+)\.py")
 # Nobody waits for 500 images: what a page leaves open in a run is small here.
 SMALL = {"subset.n": "2", "method": "[random]", "protocol": "[removal]", "k.positive": "[0,50]", "k.negative": "[0,50]"}
 ANSWER = 22  # the class that the user's checkpoint sees in everything; one of the embedded images shows it
@@ -45,6 +44,8 @@ NOT_FOLLOWED = {
     "make lint": "`make test` runs it, too",
     "make docs": "tests/test_site.py builds the site",
     "make benchmark": "measures for half an hour",
+    "drift check": "a minute; tests/test_drift_bites.py does it",
+    "drift freeze": "five minutes; tests/test_drift_bites.py freezes baselines likewise",
     "make check-drift": "a minute; the workflow runs it, and tests/test_drift_bites.py does the same",
     "make freeze-drift": "five minutes; tests/test_drift_bites.py freezes baselines likewise",
 }
@@ -102,18 +103,23 @@ def overrides(words: list[str]) -> list[str] | None:
     """Return the Hydra overrides of a command that runs, or None for another."""
     if words[0] == "make":
         words = ["python", *made(words)[1:]]
-    if words[0] == "python" and (script := EXPERIMENT.fullmatch(words[1])):
-        if script[1] == "drift":
-            return words[4:] if words[2] == "freeze" else None
-        return [f"experiment={script[1]}", *(word for word in words[2:] if word not in drawing(words))]
-    return words[2:] if words[:2] == ["rapbench", "run"] else None
+    match words:
+        case ["python", "experiments/table1.py", *given]:
+            return ["experiment=table1", *given]
+        case ["python", "experiments/drift.py", "freeze", _, *given] | ["rapbench", "drift", "freeze", _, *given]:
+            return given
+        case ["rapbench", "figure", name, *given] if all("=" in word for word in given if word not in drawing(given)):
+            return [f"experiment={name}", *(word for word in given if word not in drawing(given))]
+        case ["rapbench", "run", *given]:
+            return given
+    return None
 
 
 def drawing(words: list[str]) -> list[str]:
-    """Return the words of an experiment's command that are not Hydra's: options for drawing, with their values."""
+    """Return the words after a figure's name that are not Hydra's: options for drawing, with their values."""
     flags = [place for place, word in enumerate(words) if word.startswith("--")]
     values = [place + 1 for place in flags if words[place + 1 :] and not re.search("^--|=", words[place + 1])]
-    return [words[place] for place in sorted(flags + values)] if words[0] == "python" else []
+    return [words[place] for place in sorted(flags + values)]
 
 
 def understand(command: str) -> None:
@@ -121,8 +127,7 @@ def understand(command: str) -> None:
     words = words_of(command)
     given = overrides(words)
     if given is not None:
-        assert words[0] != "python" or (ROOT / words[1]).is_file(), words[1]
-        several = ["-m"] if words[0] == "python" else []  # experiments that draw take models with commas between them
+        several = ["-m"] if words[1] == "figure" else []  # which takes models with commas between them
         for job in jobs([*several, *given]):
             # A manifest is written by a command before this one.
             with (
@@ -130,12 +135,24 @@ def understand(command: str) -> None:
                 patch("rapbench.app.values.load_manifest"),
             ):
                 checked(compose("run", [*job, "output=anywhere"]))
-        return
+        if words[:2] == ["rapbench", "run"]:
+            return
     match words:
         case ["make", *_]:
             made(words)
         case ["rapbench", "-sc", "install=bash"]:
             pass
+        case ["rapbench", "figure", *_]:
+            with (
+                patch("rapbench.app.figure_command._runs", return_value=[]),
+                patch("rapbench.app.figure_command._finished", return_value=[]),
+                patch("rapbench.app.figure_command.run_hydra", return_value=""),
+                patch("rapbench.app.paper_figures.draw_heatmaps", return_value=""),
+            ):
+                assert cli.main(words[1:]) == 0
+        case ["rapbench", "drift", ("check" | "freeze") as verb, *_]:
+            with patch(f"rapbench.app.drift_runs.{verb}", return_value=""):
+                assert cli.main(words[1:]) == 0
         case ["rapbench", verb, *_]:
             with patch.dict(cli.COMMANDS, {verb: lambda **options: ""}):
                 assert cli.main(words[1:]) == 0
@@ -186,11 +203,7 @@ def follow(command: str, home: Path, quick: bool = False) -> None:
             small |= {"model": "efficientnet_lite0", "protocol": "[removal]"} if quick else {"method": ""}
         small = {key: value for key, value in small.items() if value and key not in named}
         given += [f"{key}={value}" for key, value in small.items()]
-        words = [*words[:2], *given] if words[0] == "python" else ["rapbench", "run", *given]
-    if words[0] == "python" and given is not None:
-        script = [sys.executable, ROOT / words[1], *drawing(words_of(command)), *words[3:]]
-        assert subprocess.run(script, cwd=home).returncode == 0, command
-        return
+        words = [*words[:3], *given[1:], *drawing(words[3:])] if words[1] == "figure" else ["rapbench", "run", *given]
     assert words[0] == "rapbench", command
     assert cli.main(words[1:]) == 0, command
 

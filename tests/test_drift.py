@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import yaml
 
 from rapbench.app.cli import main
 from rapbench.drift.results import read_run
+from rapbench.drift.shipped import shipped_baselines
 from rapbench.drift.tolerances import derive
 from tests.reader import made
 from tests.results import write_results
@@ -467,7 +469,7 @@ def test_options_that_make_no_sense(capsys):
     assert main(["drift", "results", "--baseline", "x.csv", "--perturbed", "y"]) == 2
     assert "--perturbed goes with --update" in capsys.readouterr().err
     assert main(["drift", "results", "--baseline", "x", "--update"]) == 2
-    assert "--baseline names the CSV file" in capsys.readouterr().err
+    assert "a baseline is named by its CSV file" in capsys.readouterr().err
 
 
 def test_what_moved_most_comes_first(capsys):
@@ -534,6 +536,75 @@ def test_the_make_commands_run_what_the_page_says():
     assert told == list(wanted)
     for command, expected in wanted.items():
         assert " ".join(made(command.split())) == f".venv/bin/python experiments/drift.py {expected}"
+
+
+@pytest.mark.parametrize(("words", "given"), [
+    (["check"], ["check", "baselines/drift/efficientnet_lite0.csv"]),
+    (["freeze"], ["freeze", "baselines/drift/efficientnet_lite0.csv", "experiment='drift'"]),
+    (["check", "own.csv", "device=cpu"], ["check", "own.csv", "device=cpu"]),
+    (["freeze", "own.csv", "experiment=drift"], ["freeze", "own.csv", "experiment=drift"]),
+    (["results", "--baseline", "own.csv"], ["results", "--baseline", "own.csv"]),
+    ([], []),
+])  # fmt: skip
+def test_the_script_is_the_command(words, given, monkeypatch):
+    called = []
+    monkeypatch.setattr("rapbench.app.cli.main", lambda words: called.append(words) or 3)
+    monkeypatch.setattr(sys, "argv", ["drift.py", *words])
+    with pytest.raises(SystemExit, match=r"^3$"):
+        runpy.run_path(str(ROOT / "experiments/drift.py"), run_name="__main__")
+    assert called == [["drift", *given]]
+
+
+RUNS = {
+    "no baseline": (["check"], "the following arguments are required: baseline"),
+    "no file": (["freeze"], "the following arguments are required: file"),
+    "an unknown name": (["check", "efficientnet_lite"], "unknown baseline 'efficientnet_lite' (did you mean "
+                        "'efficientnet_lite0'?); known: efficientnet_lite0, resnet50_keras; one of your own is named"),
+    "a missing file": (["check", "none.csv"], "there is no baseline none.csv"),
+    "no CSV": (["freeze", "mine"], "a baseline is named by its CSV file, such as baselines/drift/mine.csv, not mine"),
+    "a baseline that is damaged": (["freeze", "words.csv"], "words.csv with words.yaml is not a baseline"),
+    "no folder": (["freeze", "words.yaml/mine.csv"], "baseline=words.yaml cannot be made a folder"),
+    "an option": (["check", "efficientnet_lite0", "--update"], "unrecognized arguments: --update"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RUNS)
+def test_what_cannot_be_run_is_one_line_before_anything_is_run(case, capsys, monkeypatch):
+    monkeypatch.setattr("rapbench.app.drift_runs.computed", None)
+    for name in ("words.csv", "words.yaml"):
+        Path(name).write_text("words")
+    words, said = RUNS[case]
+    assert main(["drift", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"rapbench: {said}")
+
+
+@pytest.mark.parametrize("name", shipped_baselines())
+def test_a_baseline_of_rapbench_s_own_is_checked_by_its_name_from_anywhere(name, monkeypatch, capsys):
+    """The run is of its experiment and model, in a folder of its own; its results are not computed here."""
+    given = []
+    monkeypatch.setattr("rapbench.app.drift_runs.computed", lambda *words: given.append(words) or Path("nothing"))
+    assert main(["drift", "check", name, "batch=3"]) == 2
+    ((folder, threads, kernels, overrides),) = given
+    assert (folder, threads, kernels) == (Path(f"results/drift/{name}/check"), 2, {})
+    experiment = {"efficientnet_lite0": "drift", "resnet50_keras": "table1"}[name]
+    assert overrides == [f"experiment={experiment}", f"model={name}", "device=cpu", "batch=3"]
+    assert main(["drift", str(Run().write(Path("run"))), "--baseline", name]) == 2
+    assert f"run cannot be compared with {ROOT}/baselines/drift/{name}.csv: experiment: " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_baseline_is_frozen_and_checked_anew(capsys):
+    """Four real runs, one of them of other kernels and one of other chunks; then a fifth, compared."""
+    few = [f"model={SMALL}", "subset.n=4", "method=[random,edge]", "protocol=[removal]", "k.positive=[0,50]",
+           "k.negative=[0,all]", "experiment=drift"]  # fmt: skip
+    assert main(["drift", "freeze", "own.csv", *few]) == 0
+    assert "Baseline own.csv: new, 8 cells, 4 images." in capsys.readouterr().out
+    assert len(yaml.safe_load(Path("own.yaml").read_text())["perturbed"]) == 3
+    assert main(["drift", "check", "own.csv", *few[1:-1]]) == 0
+    assert "No drift" in capsys.readouterr().out
+    assert main(["drift", "check", "own.csv", *few[1:-1], "seed=1"]) == 2
+    assert "seed: 0 in the baseline, 1 here" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.drift import PERTURBED
 from rapbench.app.cli import main
+from rapbench.app.drift_runs import PERTURBED
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = {

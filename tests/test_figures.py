@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from PIL import Image
 
 import rapbench
 from rapbench.app import paper_figures
-from rapbench.app.cli import ended, main
+from rapbench.app.cli import main
+from rapbench.app.figure_command import FIGURES, each_model
 from rapbench.app.finished_run import Finished
 from rapbench.app.hydra_app import composed
 from rapbench.core.errors import MethodError
@@ -28,7 +30,8 @@ from rapbench.data.samples import samples
 from rapbench.report.paper_figures import sheet
 from rapbench.report.paper_figures.chosen import choose
 from rapbench.report.paper_figures.columns import Columns
-from rapbench.report.paper_figures.heatmaps import COLOURS, SHADE, Block, Look, coloured, heatmap_sheets
+from rapbench.report.paper_figures.heatmaps import SHADE, Block, coloured, heatmap_sheets
+from rapbench.report.paper_figures.look import COLOURS, Look
 from rapbench.report.paper_figures.masks import (
     MARKS,
     Example,
@@ -43,10 +46,6 @@ from rapbench.results.display import NAMES
 from tests.results import images as of_images
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "experiments"))  # where Python looks when it runs one of them
-import _runs  # noqa: E402
-import figure7  # noqa: E402
-import heatmaps  # noqa: E402
 
 # Captum's comes last: side by side in twelve columns its heading touches that of Deconvolution, one long word.
 METHODS = sorted(NAMES, key=lambda name: (name == "random", name == "captum_lrp"))
@@ -340,7 +339,8 @@ def test_mask_sheets_say_what_is_predicted_and_nothing_overlaps():
 def test_files_have_the_same_bytes_whatever_python_hashes():
     code = """if True:
         import hashlib, numpy as np
-        from rapbench.report.paper_figures.heatmaps import Block, Look, heatmap_sheets
+        from rapbench.report.paper_figures.heatmaps import Block, heatmap_sheets
+        from rapbench.report.paper_figures.look import Look
         maps = {"rap": np.eye(8, dtype="float32")[None], "lrp_a1b0": -np.eye(8, dtype="float32")[None]}
         block = Block("title", ["a.png"], ["tench"], [None], np.zeros((1, 8, 8, 3), "uint8"), maps)
         files = heatmap_sheets([block], Look())[0].files("x")
@@ -373,7 +373,7 @@ def picture(file: str) -> Image.Image:
 def test_heatmaps_come_from_the_store_and_are_the_methods_own(somewhere, monkeypatch, lite, capsys):
     wanted = [*FEW, "method=[rap,rap/normal,rap/inversion,random]"]
     folder = Path("results/heatmaps/efficientnet_lite0")
-    assert ended(lambda: heatmaps.heatmaps(wanted)) == 0
+    assert main(["figure", "heatmaps", *wanted]) == 0
     assert capsys.readouterr().out.endswith(f"Written to {folder}/heatmaps-*.png, .pdf\n")
     first = written(folder, "heatmaps")
     assert list(first) == ["heatmaps-1.pdf", "heatmaps-1.png"]
@@ -398,10 +398,12 @@ def test_heatmaps_come_from_the_store_and_are_the_methods_own(somewhere, monkeyp
 
     monkeypatch.setattr("rapbench.evaluation.chunk.attribute", never)
     (folder / "heatmaps-2.png").write_bytes(b"of an earlier, longer picture")
-    assert ended(lambda: heatmaps.heatmaps([*wanted, "--colours", "PuOr_r", "--overlay"])) == 0
+    assert main(["figure", "heatmaps", *wanted, "--colours", "PuOr_r", "--overlay"]) == 0
     assert written(folder, "heatmaps")["heatmaps-1.png"] != first["heatmaps-1.png"]
-    paper_figures.draw_heatmaps([folder], Look(percentile=99.5))
+    assert main(["figure", "heatmaps", str(folder)]) == 0
     assert written(folder, "heatmaps") == first
+    assert main(["figure", "heatmaps", str(folder.parent), "--percentile", "90"]) == 0  # the run below it
+    assert written(folder, "heatmaps") != first
 
 
 def test_what_a_run_did_not_keep_is_computed_in_its_chunk_and_kept(somewhere, monkeypatch):
@@ -433,7 +435,7 @@ def test_figure7s_masks_are_the_pixels_that_the_run_removed(somewhere, monkeypat
         "k.negative=[0,500,10000]",
     ]
     folder = Path("results/figure7/efficientnet_lite0")
-    assert ended(lambda: figure7.figure7([*wanted, "--images", "2"])) == 0
+    assert main(["figure", "figure7", *wanted, "--images", "2"]) == 0
     assert "Written to results/figure7/efficientnet_lite0/figure7b.png, .pdf\n" in capsys.readouterr().out
     first = written(folder, "figure7")
     assert list(first) == ["figure7a-1.pdf", "figure7a-1.png", "figure7b.pdf", "figure7b.png"]
@@ -459,8 +461,9 @@ def test_figure7s_masks_are_the_pixels_that_the_run_removed(somewhere, monkeypat
                 assert names.class_name(int(logits.argmax())) == mask.predicted
                 assert float(logits[row.label]) == pytest.approx(row.logit, abs=1e-3)
 
-    assert ended(lambda: figure7.figure7([*wanted, "--images", "2"])) == 0
-    assert written(folder, "figure7") == first
+    for words in (wanted, [str(folder)]):
+        assert main(["figure", "figure7", *words, "--images", "2"]) == 0
+        assert written(folder, "figure7") == first
     with pytest.raises(rapbench.RapbenchError, match="no removal of 6000 negative pixels; its K: 0, 500, 10000"):
         paper_figures.draw_figure7(folder, {"positive": "4000", "negative": "6000"}, 2)
 
@@ -489,8 +492,8 @@ def test_several_runs_share_a_picture_if_they_share_their_images(somewhere):
     ],
 )  # fmt: skip
 def test_a_list_of_models_is_a_run_for_each_on_the_same_images(given, jobs):
-    assert _runs._each_model(given, same_images=True) == jobs
-    assert _runs._each_model(["model=a,b"], same_images=False) == [["model=a"], ["model=b"]]
+    assert each_model(given, same_images=True) == jobs
+    assert each_model(["model=a,b"], same_images=False) == [["model=a"], ["model=b"]]
 
 
 @pytest.mark.parametrize(
@@ -515,13 +518,20 @@ BAD = {
         (["model=nope"], "unknown model 'nope'; known: "),
         (["model=efficientnet_lite0,nope"], "unknown model 'nope'; known: "),
         (["subset.n=few"], "configuration: "),
-        (["subset n"], "configuration: "),
+        (["subset n"], "'subset n' is neither a folder of a finished run nor a setting such as subset.n=4"),
+        (["nowhere"], "'nowhere' is neither a folder"),
+        (["."], ". is a folder of finished runs, which take no settings, got model=efficientnet_lite0"),
         (["shard=1/2"], "figures are of whole runs"),
     ],
     "figure7": [
         (["--images", "0"], "--images must be at least 1, got 0"),
         (["--images", "two"], "argument --images: invalid int value: 'two'"),
         (["--positive"], "argument --positive: expected one argument"),
+    ],
+    "aopc": [
+        (["nowhere"], "'nowhere' is neither a folder"),
+        (["."], ". is a folder of finished runs, which take no settings, got model=efficientnet_lite0"),
+        (["--overlay"], "unrecognized arguments: --overlay"),
     ],
 }
 
@@ -530,11 +540,29 @@ BAD = {
     ("experiment", "words", "says"), [(name, *case) for name, cases in BAD.items() for case in cases]
 )
 def test_bad_words_are_one_line_before_anything_is_run(experiment, words, says, somewhere, capsys):
-    draw = {"heatmaps": heatmaps.heatmaps, "figure7": figure7.figure7}[experiment]
-    assert ended(lambda: draw(["model=efficientnet_lite0", *words])) == 2
+    assert main(["figure", experiment, "model=efficientnet_lite0", *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"rapbench: {says}")
     assert not Path("results").exists()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_folder_without_results_is_one_line(name, somewhere, capsys):
+    Path("empty").mkdir()
+    assert main(["figure", name, "empty"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "rapbench: empty holds no results.parquet; name the folder that a run wrote, or one above it"
+
+
+def test_a_figure_that_there_is_not_is_one_line(capsys):
+    for words, said in {
+        (): "name a figure: heatmaps, figure7, aopc",
+        ("figure6",): "unknown figure 'figure6' (did you mean 'figure7'?); known: heatmaps, figure7, aopc",
+        ("--colours", "seismic"): "unknown figure '--colours'; known: ",
+    }.items():
+        assert main(["figure", *words]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"rapbench: {said}")
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
@@ -542,7 +570,34 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
         Finished(tmp_path)
 
 
-@pytest.mark.parametrize("name", BAD)
+def test_aopc_is_of_a_run_or_drawn_again_from_its_folder(somewhere, capsys):
+    words = [*FEW, "method=[random]", "protocol.regions.steps=3"]
+    assert main(["figure", "aopc", *words]) == 0
+    folder = Path("results/aopc/efficientnet_lite0")
+    first = written(folder, "regions") | {"csv": (folder / "aopc.csv").read_bytes()}
+    assert list(first) == ["regions.pdf", "regions.png", "csv"]
+    (folder / "regions.png").unlink()
+    capsys.readouterr()
+    assert main(["figure", "aopc", str(folder)]) == 0
+    assert capsys.readouterr().out.endswith(f"Written to {folder}/\n")
+    assert written(folder, "regions") | {"csv": (folder / "aopc.csv").read_bytes()} == first
+    assert main(["run", *FEW, "method=[random]", "protocol=[distance]"]) == 0
+    assert main(["figure", "aopc", "results/run/efficientnet_lite0"]) == 2
+    assert "holds no results of the protocol regions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_script_of_a_figure_is_its_command(name, monkeypatch):
+    """They do the same as they call the same, with the same words."""
+    given = []
+    monkeypatch.setattr("rapbench.app.cli.main", lambda words: given.append(words) or 3)
+    monkeypatch.setattr(sys, "argv", ["anything", "model=efficientnet_lite0", "--overlay", "a b"])
+    with pytest.raises(SystemExit, match=r"^3$"):
+        runpy.run_path(str(ROOT / f"experiments/{name}.py"), run_name="__main__")
+    assert given == [["figure", name, "model=efficientnet_lite0", "--overlay", "a b"]]
+
+
+@pytest.mark.parametrize("name", FIGURES)
 def test_an_experiment_as_a_program_says_what_is_wrong_with_exit_code_2(name, tmp_path):
     command = [sys.executable, str(ROOT / f"experiments/{name}.py"), "method=[none]"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -570,7 +625,7 @@ def test_an_experiment_that_is_stopped_while_it_draws_says_so_in_one_line(tmp_pa
 @pytest.mark.slow
 def test_two_models_in_one_picture_on_the_same_images(somewhere):
     words = ["model=resnet50_keras,efficientnet_lite0", "subset.n=2", "method=[sensitivity,random]"]
-    assert ended(lambda: heatmaps.heatmaps(words)) == 0
+    assert main(["figure", "heatmaps", *words]) == 0
     place = Path("results/heatmaps")
     assert list(written(place / "resnet50_keras+efficientnet_lite0", "heatmaps")) == [
         "heatmaps-1.pdf",

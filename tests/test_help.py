@@ -14,6 +14,7 @@ from pydantic import NonNegativeFloat, PositiveInt
 from rapbench.app.cli import main
 from rapbench.app.config import Number, RunConfig
 from rapbench.app.config_comments import comments_of
+from rapbench.app.figure_command import FIGURES
 from rapbench.app.hydra_app import composed
 from rapbench.app.listing import FAMILIES, KINDS, files_of
 from rapbench.app.option_help import WIDTH, allowed, in_yaml
@@ -22,6 +23,7 @@ from rapbench.app.run_help import run_help, settings
 from rapbench.app.settings import PRESETS
 from rapbench.app.values import LEAST, options_of
 from rapbench.core.paths import resource
+from tests.reader import understand
 
 ENTRIES = [(kind, name) for kind, group in KINDS.items() for name in files_of(group)]
 HEAVY = {"torch", "torchvision", "timm", "captum", "pandas", "pyarrow", "matplotlib", "scipy", "plotly"}
@@ -36,7 +38,18 @@ def said(words: list[str], capsys) -> str:
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["run"], ["list"], ["list", "methods"], *(["list", kind, name] for kind, name in ENTRIES if kind != "models")],
+    [
+        [],
+        ["run"],
+        ["list"],
+        ["list", "methods"],
+        ["drift"],
+        ["drift", "check"],
+        ["drift", "freeze"],
+        ["figure"],
+        *(["figure", name] for name in FIGURES),
+        *(["list", kind, name] for kind, name in ENTRIES if kind != "models"),
+    ],
     ids=" ".join,
 )
 def test_help_is_given_without_what_computes(words):
@@ -99,6 +112,19 @@ def test_the_examples_of_the_help_are_understood(example, capsys):
         words = [re.sub(r"^(\w+=\w+),.*", r"\1", word) for word in words if word != "-m"]
     assert yaml.safe_load(said(["run", *words, "--cfg", "job"], capsys))["model"]
     assert len(EXAMPLES) == 3
+
+
+@pytest.mark.parametrize("words", [["figure"], *(["figure", name] for name in FIGURES), ["drift"], ["drift", "check"],
+                                   ["drift", "freeze"]], ids=" ".join)  # fmt: skip
+def test_the_examples_of_a_command_s_help_are_understood(words):
+    code = f"from rapbench.app.cli import main; main({[*words, '--help']!r})"
+    text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    examples = re.findall(r"^  (rapbench .+)$", text.partition("\nexamples:\n")[2], re.MULTILINE)
+    assert len(examples) >= 2
+    assert max(map(len, text.splitlines())) <= WIDTH
+    for example in examples:
+        if not example.endswith("--help"):
+            understand(example)
 
 
 @pytest.mark.parametrize(("kind", "name"), ENTRIES)

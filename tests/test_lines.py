@@ -254,6 +254,28 @@ COMMANDS = {
     "drift: a folder for the baseline": ["drift", "folder", "--baseline", "folder"],
     "drift: words for the baseline": ["drift", "folder", "--baseline", "words.csv"],
     "drift: perturbed alone": ["drift", "folder", "--baseline", "none.csv", "--perturbed", "folder"],
+    "drift: a name for the baseline": ["drift", "folder", "--baseline", "nothing"],
+    "drift check: nothing": ["drift", "check"],
+    "drift check: missing": ["drift", "check", "none.csv"],
+    "drift check: words": ["drift", "check", "words.csv"],
+    "drift check: a folder": ["drift", "check", "folder"],
+    "drift freeze: nothing": ["drift", "freeze"],
+    "drift freeze: words": ["drift", "freeze", "words.csv"],
+    "drift freeze: below a file": ["drift", "freeze", "file/x.csv"],
+    "figure: nothing": ["figure"],
+    "figure: unknown": ["figure", "folder"],
+    **{
+        f"figure {name}: {what}": ["figure", name, *words]
+        for name in ("heatmaps", "figure7", "aopc")
+        for what, words in {
+            "missing": ["nowhere"],
+            "a file": ["file"],
+            "empty folder": ["folder"],
+            "a folder and a setting": ["folder", "subset.n=1"],
+            "an option": ["--nothing"],
+            "a null character": ["a\0b"],
+        }.items()
+    },
     "store: nothing": ["store"],
     "store: unknown verb": ["store", "rm"],
     "store ls: missing": ["store", "ls", "--results", "nowhere"],

@@ -6,8 +6,9 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from rapbench.app.parser import Parser
 from rapbench.app.registries import GROUPS, plural
 from rapbench.core.console import hang_up, printable, tell
 from rapbench.core.errors import RapbenchError
@@ -17,14 +18,6 @@ from rapbench.core.limits import ran_out
 from rapbench.core.paths import STORE
 from rapbench.core.reading import is_text, parse_yaml
 from rapbench.core.stop import Terminated, be_done, stoppable
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise what the console prints."""
-        raise RapbenchError(f"{message}; see {self.prog} --help")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,11 +53,11 @@ def main(arguments: list[str] | None = None) -> int:
     verify.add_argument("--root", help="of the data set; default: as in the provenance.json beside the manifest")
     verify.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1; default: %(default)s")
     verify.add_argument("--allow-module", action="append", default=[], metavar="MODULE", help=ALLOW)
-    drift = commands.add_parser(
-        "drift", help="whether a run's results are those of a frozen baseline; exit code 1 if not"
-    )
+    commands.add_parser("figure", help="draw the paper's figures", add_help=False)
+    what = "whether a run's results are those of a frozen baseline; exit code 1 if not"
+    drift = commands.add_parser("drift", help=what, usage=DRIFT_USAGE, examples=DRIFT_EXAMPLES, description=DRIFT)
     drift.add_argument("results", type=Path, help="a run's folder, such as results/table1/resnet50_keras")
-    drift.add_argument("--baseline", type=Path, required=True, help="such as baselines/drift/resnet50_keras.csv")
+    drift.add_argument("--baseline", type=Path, required=True, help=BASELINE)
     drift.add_argument("--update", action="store_true", help="freeze the run as the baseline, and print what changed")
     drift.add_argument("--perturbed", type=Path, nargs="+", default=[], metavar="RUN",
                        help="with --update: runs from which tolerances for other platforms are derived")  # fmt: skip
@@ -78,6 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
             command.add_argument("--heatmaps", action="store_true", help="also the kept heatmaps")
             command.add_argument("--dry-run", action="store_true", help="only say what would be removed")
 
+    runs_drift = arguments[:2] in (["drift", "check"], ["drift", "freeze"])
+
     def action() -> str:
         check_words(arguments)
         if arguments[:1] == ["run"]:
@@ -88,15 +83,23 @@ def main(arguments: list[str] | None = None) -> int:
             from rapbench.app.hydra_app import run_hydra
 
             return run_hydra(arguments[1:])
+        if arguments[:1] == ["figure"]:
+            from rapbench.app.figure_command import figure
+
+            return figure(arguments[1:])
+        if runs_drift:
+            from rapbench.app.drift_runs import drift_runs
+
+            return drift_runs(arguments[1:])
         if arguments[:1] in (["-sc"], ["--shell-completion"]):
             from rapbench.app.hydra_app import complete
 
-            complete(arguments, sorted(["run", *COMMANDS]))
+            complete(arguments, sorted(["run", "figure", *COMMANDS]))
             return ""
         options = vars(parser.parse_args(arguments))
         return COMMANDS[options.pop("command")](**options)
 
-    return ended(action, anew=arguments[:1] == ["patterns"])
+    return ended(action, anew=runs_drift or arguments[:1] == ["patterns"])
 
 
 @stoppable()
@@ -211,10 +214,15 @@ def verify_manifest(verb: str, manifest: Path, **options: Any) -> str:
 def check_drift(results: Path, baseline: Path, update: bool, perturbed: list[Path]) -> str:
     """Compare a run with a baseline, or freeze it as one."""
     from rapbench.drift import command
+    from rapbench.drift.shipped import baseline_named
 
     if perturbed and not update:
         raise RapbenchError("--perturbed goes with --update: tolerances are part of the baseline")
-    return command.update(results, baseline, perturbed) if update else command.check(results, baseline)
+    return (
+        command.update(results, baseline, perturbed)
+        if update
+        else command.check(results, baseline_named(str(baseline)))
+    )
 
 
 def look_after_store(verb: str, results: Path, **options: Any) -> str:
@@ -228,6 +236,17 @@ def look_after_store(verb: str, results: Path, **options: Any) -> str:
 
 NAME = "one, with its options, as rap or timm/resnet18; or a pattern of names, as '*vit*', torchvision's and timm's too"
 ALLOW = "a module of your own that the files may name, as in my_methods:blurred; it is imported. May be given again"
+DRIFT_USAGE = """rapbench drift RESULTS --baseline FILE [--update [--perturbed RUN ...]]
+       rapbench drift check BASELINE [SETTING=VALUE ...]
+       rapbench drift freeze FILE [SETTING=VALUE ...]"""
+DRIFT = (
+    "Compare a finished run with a frozen baseline; check runs what the baseline is of and compares, freeze makes one."
+)
+DRIFT_EXAMPLES = """\
+  rapbench drift results/table1/resnet50_keras --baseline resnet50_keras
+  rapbench drift check efficientnet_lite0
+  rapbench drift check --help"""
+BASELINE = "its CSV file; or, to compare, the name of one that comes with rapbench, such as resnet50_keras"
 STORE_VERBS = {
     "ls": "what is in it: finished cells, and those in progress",
     "verify": "whether every file is as it was written; exit code 1 when not",

@@ -13,7 +13,8 @@ from rapbench.core.signs import Sign
 from rapbench.evaluation.labels import titles
 from rapbench.report.canvas import KINDS, figure_files
 from rapbench.report.paper_figures.chosen import choose, removed
-from rapbench.report.paper_figures.heatmaps import Block, Look, heatmap_sheets
+from rapbench.report.paper_figures.heatmaps import Block, heatmap_sheets
+from rapbench.report.paper_figures.look import Look
 from rapbench.report.paper_figures.masks import Example, Mask, fewer_sentence, mask_sheets, selected_pixels
 from rapbench.report.paper_figures.sheet import DPI, WIDTH, Sheet
 from rapbench.report.plots import distance_curves

@@ -91,9 +91,7 @@ def write_baseline(path: Path, run: Results) -> None:
 def beside(path: Path) -> Path:
     """The baseline's other file. Raises RapbenchError when the baseline is not named by its CSV."""
     if path.suffix != ".csv":
-        raise RapbenchError(
-            f"--baseline names the CSV file, such as baselines/drift/efficientnet_lite0.csv, not {path}"
-        )
+        raise RapbenchError(f"a baseline is named by its CSV file, such as baselines/drift/mine.csv, not {path}")
     return path.with_suffix(".yaml")
 
 

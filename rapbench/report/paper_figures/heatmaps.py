@@ -7,33 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rapbench.core.errors import RapbenchError
 from rapbench.report.paper_figures import sheet
 from rapbench.report.paper_figures.columns import Columns
+from rapbench.report.paper_figures.look import Look
 from rapbench.report.paper_figures.sheet import GAP, LABELS, LINE, SMALL, Sheet
 from rapbench.report.pictures import palette
-from rapbench.results.gallery import QUANTILE, quantised
+from rapbench.results.gallery import quantised
 
-COLOURS = ("seismic", "PuOr_r", "RdBu_r")  # white at zero; the latter two for colour-blind readers as well
 TITLE = 0.2  # inches, for a model's name above its rows
 SCALE = 0.25  # inches, for the colours' scale below all
 BAR = 1.2  # inches, of that scale
 SHADE = 0.6  # how dark an overlaid picture may get
-
-
-@dataclass(frozen=True)
-class Look:
-    """colours: one of COLOURS. percentile: of a map's absolute values, has the full colour. overlay: on the picture."""
-
-    colours: str = COLOURS[0]
-    percentile: float = 100 * QUANTILE
-    overlay: bool = False
-
-    def __post_init__(self) -> None:
-        if self.colours not in COLOURS:
-            raise RapbenchError(f"unknown colours {self.colours!r}; known: {', '.join(COLOURS)}")
-        if not 0 < self.percentile <= 100:
-            raise RapbenchError(f"percentile must be above 0 and at most 100, got {self.percentile:g}")
 
 
 @dataclass(frozen=True)

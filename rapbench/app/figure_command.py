@@ -1,0 +1,173 @@
+"""`rapbench figure`: the paper's figures, of finished runs, or of runs that are made for them first."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from rapbench.app.hydra_app import composed, run_hydra
+from rapbench.app.parser import Parser
+from rapbench.core.console import tell
+from rapbench.core.errors import RapbenchError, did_you_mean
+from rapbench.core.signs import Sign
+from rapbench.report.paper_figures.look import COLOURS, Look
+
+WORDS = "folders of finished runs; or settings of a run to make first, as rapbench run takes them"
+K = {"positive": "4000", "negative": "10000"}  # of Figure 7a
+
+
+def figure(arguments: list[str]) -> str:
+    """Draw the figure that the words after `rapbench figure` ask for; return where it was written.
+
+    Raises RapbenchError; ends the program after help.
+    """
+    parser = Parser(
+        prog="rapbench figure", description="Draw the paper's figures.",
+        usage="rapbench figure NAME [FOLDER ... | SETTING=VALUE ...] [options]",
+        examples="  rapbench figure heatmaps model=efficientnet_lite0 subset.n=4\n"
+                 "  rapbench figure figure7 results/figure7/efficientnet_lite0\n"
+                 "  rapbench figure heatmaps --help",
+    )  # fmt: skip
+    known = parser.add_subparsers(metavar="NAME")
+    for name, (_, what) in FIGURES.items():
+        known.add_parser(name, help=what, add_help=False)
+    name, *words = arguments or [""]
+    if name in FIGURES:
+        return FIGURES[name][0](words)
+    if {"-h", "--help"} & set(arguments):
+        return parser.format_help()
+    if not arguments:
+        raise RapbenchError(f"name a figure: {', '.join(FIGURES)}; see rapbench figure --help")
+    raise RapbenchError(f"unknown figure {name!r}{did_you_mean(name, FIGURES)}; known: {', '.join(FIGURES)}")
+
+
+def heatmaps(words: list[str]) -> str:
+    """Draw images by methods by models."""
+    parser = _parser(
+        "heatmaps", "Several models, model=resnet50_keras,efficientnet_lite0, are shown on the same images, one below "
+        "the other.",
+        "  rapbench figure heatmaps model=efficientnet_lite0 'method=[sensitivity,rap]' subset.n=4\n"
+        "  rapbench figure heatmaps results/heatmaps/efficientnet_lite0 --colours PuOr_r --overlay",
+    )  # fmt: skip
+    parser.add_argument("--colours", default=Look.colours, help=f"{', '.join(COLOURS)}; default: %(default)s")
+    parser.add_argument("--percentile", type=float, default=Look.percentile,
+                        help="of a map's absolute values: what has the full colour; default: %(default)s")  # fmt: skip
+    parser.add_argument("--overlay", action="store_true", help="on the grey picture")
+    options = vars(parser.parse_intermixed_args(words))
+    words = options.pop("words")
+    look = Look(**options)
+    folders = _runs("heatmaps", words, same_images=True)
+    from rapbench.app.paper_figures import draw_heatmaps
+
+    return draw_heatmaps(folders, look)
+
+
+def figure7(words: list[str]) -> str:
+    """Draw masks and D_K, of each run."""
+    parser = _parser(
+        "figure7", "The images are those that only RAP's perturbation leaves correct.",
+        "  rapbench figure figure7 model=efficientnet_lite0 --images 2\n"
+        "  rapbench figure figure7 results/figure7/efficientnet_lite0 --positive 2000 --negative 6000",
+    )  # fmt: skip
+    parser.add_argument("--images", type=int, default=3, help="how many, at most; default: %(default)s")
+    for sign in get_args(Sign):
+        help = f"how many {sign} pixels are masked, one of the run's K; default: %(default)s"
+        parser.add_argument(f"--{sign}", default=K[sign], metavar="K", help=help)
+    options = parser.parse_intermixed_args(words)
+    if options.images < 1:
+        raise RapbenchError(f"--images must be at least 1, got {options.images}")
+    folders = _runs("figure7", options.words)
+    from rapbench.app.paper_figures import draw_figure7
+
+    ks: dict[Sign, str] = {"positive": options.positive, "negative": options.negative}
+    return "".join(draw_figure7(folder, ks, options.images) for folder in folders)
+
+
+def aopc(words: list[str]) -> str:
+    """Run Table I's methods through region perturbation, or draw again what finished runs tell of it."""
+    if {"-h", "--help"} & set(words):
+        return _parser(
+            "aopc", "The run's report holds aopc.csv, aopc.md and the curves regions.png and .pdf. Flags of rapbench "
+            "run, such as -m, are taken too.",
+            "  rapbench figure aopc model=efficientnet_lite0 protocol.regions.steps=50\n"
+            "  rapbench figure aopc results/aopc/efficientnet_lite0",
+        ).format_help()  # fmt: skip
+    flags = any(word.startswith("-") for word in words)  # whose values may be folders
+    if flags or not (folders := _finished(words)):
+        return run_hydra(["experiment=aopc", *words])
+    from rapbench.report.rebuild import write_again
+    from rapbench.results.folder import load_run
+    from rapbench.results.layouts import REGIONS, laid_out
+
+    for folder in folders:
+        if laid_out(load_run(folder), REGIONS).empty:
+            raise RapbenchError(f"{folder} holds no results of the protocol regions, of which AOPC is made")
+    return "\n\n".join(map(write_again, folders))
+
+
+FIGURES: dict[str, tuple[Callable[[list[str]], str], str]] = {
+    "heatmaps": (heatmaps, "Figures 1, 4, 5, 6 and 9: images by methods by models"),
+    "figure7": (figure7, "Figure 7: the pixels that are removed, and D_K"),
+    "aopc": (aopc, "AOPC of Table I's methods, by region perturbation (Samek et al. 2017)"),
+}
+
+
+def _parser(name: str, more: str, examples: str) -> Parser:
+    parser = Parser(prog=f"rapbench figure {name}", description=f"{FIGURES[name][1]}. {more}", examples=examples,
+                    allow_abbrev=False)  # fmt: skip
+    parser.add_argument("words", nargs="*", metavar="FOLDER or SETTING=VALUE", help=WORDS)
+    return parser
+
+
+def _runs(experiment: str, words: list[str], *, same_images: bool = False) -> list[Path]:
+    """Return the folders of runs: those that are named, or of an experiment that is run for each model of `model=a,b`.
+
+    same_images: on images that all of the models classify correctly. Raises RapbenchError for what cannot be run.
+    """
+    if folders := _finished(words):
+        return folders
+    jobs = [[f"experiment={experiment}", *job] for job in each_model(words, same_images)]
+    configs = [composed(job) for job in jobs]
+    if configs[0].shard:
+        raise RapbenchError("figures are of whole runs: finish the shards with rapbench run, then draw without shard=")
+    for job in jobs:
+        if text := run_hydra(job):
+            tell(text)
+    return [Path(config.hydra.run.dir) for config in configs]
+
+
+def _finished(words: list[str]) -> list[Path]:
+    """Return the runs in and below the folders that are named; none where all words are settings."""
+    folders = [word for word in words if os.path.isdir(word)]
+    others = [word for word in words if word not in folders]
+    for word in others:
+        if "=" not in word and not word.startswith("~"):
+            raise RapbenchError(f"{word!r} is neither a folder of a finished run nor a setting such as subset.n=4")
+    if folders and others:
+        raise RapbenchError(f"{folders[0]} is a folder of finished runs, which take no settings, got {others[0]}; give "
+                            "folders or settings")  # fmt: skip
+    if not folders:
+        return []
+    from rapbench.results.folder import run_folders
+
+    return [run for folder in folders for run in run_folders(Path(folder))]
+
+
+def each_model(overrides: list[str], same_images: bool) -> list[list[str]]:
+    """Return the overrides of each run: one for each model of `model=a,b`, as given without."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except HydraException as error:
+        raise RapbenchError(f"configuration: {error}") from error
+    sweeps = [override.key_or_group == "model" and override.is_sweep_override() for override in parsed]
+    if not any(sweeps):
+        return [overrides]
+    models = [name for override, swept in zip(parsed, sweeps, strict=True) if swept
+              for name in override.sweep_string_iterator()]  # fmt: skip
+    others = [word for word, swept in zip(overrides, sweeps, strict=True) if not swept]
+    if same_images and not any(override.key_or_group == "subset.require" for override in parsed):
+        others.append(f"subset.require=[{','.join(models)}]")
+    return [[*others, f"model={model}"] for model in models]
