@@ -13,7 +13,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from rapbench.app.cli import main as rapbench
-from rapbench.report.tables import KEYS, table1
+from rapbench.report.table1 import KEYS, table1
 from rapbench.results.display import ordered
 from rapbench.results.file import NAME, read
 from rapbench.results.layouts import PERTURBATION, laid_out

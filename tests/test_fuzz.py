@@ -34,9 +34,10 @@ from rapbench.drift.baseline import read_baseline, write_baseline
 from rapbench.drift.comparable import differences, other_platform
 from rapbench.drift.compare import compare
 from rapbench.drift.results import read_run
+from rapbench.report.distance import distance_table
 from rapbench.report.page.pictures import gallery_section
 from rapbench.report.regions import aopc, by_cell, drop_curve
-from rapbench.report.tables import distance_table, table1
+from rapbench.report.table1 import table1
 from rapbench.results.file import NAME, read, to_bytes
 from rapbench.results.gallery import Gallery, load_gallery
 from rapbench.results.layouts import DISTANCE, PERTURBATION, REGIONS, laid_out

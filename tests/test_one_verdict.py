@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from rapbench.report import written as report
+from rapbench.report import layout_parts as report
 from rapbench.report.about import About, Paper
 from rapbench.report.verdict import CONTROLS, SYMBOLS
 from rapbench.results.display import NAMES

@@ -12,8 +12,9 @@ import pytest
 
 import rapbench
 from rapbench.report.about import About, Paper
+from rapbench.report.distance import distance_table
 from rapbench.report.pairs import pair_tests
-from rapbench.report.tables import distance_table, table1
+from rapbench.report.table1 import table1
 from rapbench.results.gallery import FILE, Gallery, load_gallery, quantised
 from tests.browser import USABLE, requests
 from tests.results import write_report

@@ -14,7 +14,7 @@ from rapbench.report.canvas import figure_files
 from rapbench.report.region_curves import region_curves
 from rapbench.report.regions import aopc, aopc_blocks, by_cell, drop_curve
 from rapbench.report.statistics import bootstrap_means
-from rapbench.report.tables import markdown_blocks, terminal_blocks
+from rapbench.report.table_text import markdown_blocks, terminal_blocks
 from tests.results import write_report
 from tests.test_report import both, distances, ink, rows
 

@@ -1,4 +1,3 @@
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -14,8 +13,10 @@ from rapbench.core import paths
 from rapbench.report import plots
 from rapbench.report.about import About, Paper
 from rapbench.report.canvas import figure_files
+from rapbench.report.distance import distance_table, distance_terminal
 from rapbench.report.paper import beside_paper, markdown_paper
-from rapbench.report.tables import distance_table, distance_terminal, latex, markdown, table1, terminal
+from rapbench.report.table1 import table1
+from rapbench.report.table1_text import table1_latex, table1_markdown, table1_terminal
 from rapbench.report.verdict import markdown_verdict, nothing, verdicts
 from rapbench.results.display import NAMES, ordered
 from rapbench.results.published import published_table1
@@ -81,21 +82,19 @@ def test_published_misprints_are_noted_and_nothing_else_is():
     assert (right - right.round()).abs().max() < 1e-9
 
 
-def test_resource_prefers_the_package_and_names_both_places(tmp_path):
+def test_resource_prefers_the_package_and_names_both_places(tmp_path, monkeypatch):
     package = tmp_path / "rapbench"
     package.mkdir()
-    spec = importlib.util.spec_from_file_location("copy", shutil.copy(paths.__file__, package))
-    copy = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(copy)
+    monkeypatch.setattr(paths, "FOLDER", package)
     with pytest.raises(FileNotFoundError) as error:
-        copy.resource("baselines", "a.csv")
+        paths.resource("baselines", "a.csv")
     inside, beside = package / "baselines" / "a.csv", tmp_path / "baselines" / "a.csv"
     assert str(inside) in str(error.value)
     assert str(beside) in str(error.value)
     for file in beside, inside:
         file.parent.mkdir()
         file.touch()
-        assert copy.resource("baselines", "a.csv") == file
+        assert paths.resource("baselines", "a.csv") == file
 
 
 def test_table1_by_hand():
@@ -167,7 +166,7 @@ def test_distance_table_by_hand():
 
 def test_markdown_puts_the_papers_cells_below_ours():
     images = pd.concat([both(k=k) for k in ("0", "250", "300", "all")])
-    text = markdown(table1(images), published_table1(), HEADER)
+    text = table1_markdown(table1(images), published_table1(), HEADER)
     table = rows(text)
     assert text.startswith("A_model at 95% of 3 images.\n\nSeed 0.\n\n### Positive attributions: accuracy (%)\n")
     ours = table.index(["RAP"] + ["66.7 (33.3)"] * 4)
@@ -180,7 +179,7 @@ def test_markdown_puts_the_papers_cells_below_ours():
 
 
 def test_signs_are_not_mixed_up():
-    text = terminal(table1(results(sign="negative", k="2000")), published_table1())
+    text = table1_terminal(table1(results(sign="negative", k="2000")), published_table1())
     assert "Negative attributions: accuracy (%)" in text
     assert ["paper (VGG-16)", "86.8"] in rows(text)
     assert "Positive" not in text
@@ -188,14 +187,14 @@ def test_signs_are_not_mixed_up():
 
 def test_a_method_the_paper_lacks_has_no_paper_row():
     images = pd.concat([results(method="random"), results(method="lrp_a1b0", sign="negative", k="2000")])
-    text = terminal(table1(images), published_table1())
+    text = table1_terminal(table1(images), published_table1())
     assert "Random" in text
     assert "LRP-α1β0" in text  # noqa: RUF001
     assert "paper" not in text
 
 
 def test_misprints_are_shown_as_printed_and_flagged():
-    text = markdown(table1(both(method="pattern_attribution", k="all")), published_table1(), [])
+    text = table1_markdown(table1(both(method="pattern_attribution", k="all")), published_table1(), [])
     assert ["paper (VGG-16)", "0.0 (5.23†)"] in rows(text)
     assert ["paper (VGG-16)", "0† (7.65)"] in rows(text)
     accuracy, score = text.split("### Positive attributions: mean target logit")
@@ -208,7 +207,7 @@ def test_misprints_are_shown_as_printed_and_flagged():
     ("perturbation", "ours", "paper"), [("removal", "66.7", "88.8"), ("shuffling", "66.7", "88.0")]
 )
 def test_a_single_perturbation_stands_alone(perturbation, ours, paper):
-    text = markdown(table1(results(perturbation=perturbation)), published_table1(), [])
+    text = table1_markdown(table1(results(perturbation=perturbation)), published_table1(), [])
     assert ["RAP", ours] in rows(text)
     assert ["paper (VGG-16)", paper] in rows(text)
     assert f"Perturbation: {perturbation} only; 3 images." in text
@@ -216,7 +215,7 @@ def test_a_single_perturbation_stands_alone(perturbation, ours, paper):
 
 def test_missing_cells_and_uneven_counts_are_said():
     images = pd.concat([both(), results(method="lrp_a2b1"), both(k="500").iloc[:-1]])
-    text = terminal(table1(images), published_table1())
+    text = table1_terminal(table1(images), published_table1())
     assert "2 to 3 images, not the same in each cell" in text
     assert "66.7 (–)" in text  # noqa: RUF001
 
@@ -224,15 +223,15 @@ def test_missing_cells_and_uneven_counts_are_said():
 def test_negative_numbers_and_stars():
     images = results(method="gradient_x_input", logits=[-1.0, -2.0, -3.0]), results(k="500", logits=[-0.001, 0.0, 0.0])
     table = table1(pd.concat(images))
-    assert r"Gradient*Input & $-$2.00 &  \\" in latex(table, published_table1(), [], [])
-    text = markdown(table, published_table1(), [])
+    assert r"Gradient*Input & $-$2.00 &  \\" in table1_latex(table, published_table1(), [], [])
+    text = table1_markdown(table, published_table1(), [])
     assert r"Gradient\*Input" in text
     assert ["RAP", "", "0.00"] in rows(text)
 
 
 def test_latex_is_escaped():
     images = pd.concat([both(method=name, k="all") for name in ("my_method", "lrp_a1b0", "pattern_attribution")])
-    text = latex(table1(images), published_table1(), [*HEADER, "To do: make X=1."], HEADER)
+    text = table1_latex(table1(images), published_table1(), [*HEADER, "To do: make X=1."], HEADER)
     assert text.startswith("% Needs \\usepackage{booktabs}.\n% A_model at 95% of 3 images.\n% Seed 0.\n")
     code = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
     assert r"\caption{A\_model at 95\% of 3 images. Seed 0. Positive attributions: accuracy (\%)." in code
@@ -260,9 +259,11 @@ def test_report_writes_every_file_and_the_numbers_survive(tmp_path):
     header, caption = [*HEADER, clean], ["For print.", clean]
     verdict = markdown_verdict(verdicts(images), nothing(images))
     paper = markdown_paper(beside_paper(table1(images), published_table1()))
-    shown = markdown(table1(images), published_table1(), [*header, verdict, paper])
+    shown = table1_markdown(table1(images), published_table1(), [*header, verdict, paper])
     assert (folder / "table1.md").read_text("utf-8") == shown
-    assert (folder / "table1.tex").read_text("utf-8") == latex(table1(images), published_table1(), header, caption)
+    assert (folder / "table1.tex").read_text("utf-8") == table1_latex(
+        table1(images), published_table1(), header, caption
+    )
     assert text.startswith(f"{header[0]}\n{header[1]}\n{clean}\n\nPositive attributions: accuracy (%)\n")
     assert "D_K, mean distance" in text
     assert imread(folder / "curves.png").shape == (1260, 1560, 4)  # two signs by two metrics at 150 dpi

@@ -8,7 +8,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from rapbench.report.pairs import pair_tests
 from rapbench.report.paper import beside_paper, markdown_paper, sentence, totals
-from rapbench.report.tables import table1
+from rapbench.report.table1 import table1
 from rapbench.report.verdict import NONE, caution, markdown_verdict, nothing, terminal_verdict, verdicts
 from rapbench.results.published import published_table1
 

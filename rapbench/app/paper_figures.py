@@ -12,13 +12,13 @@ from rapbench.core.files import write_whole
 from rapbench.core.signs import Sign
 from rapbench.evaluation.labels import titles
 from rapbench.report.canvas import KINDS, figure_files
+from rapbench.report.distance import distance_table
 from rapbench.report.paper_figures.chosen import choose, removed
 from rapbench.report.paper_figures.heatmaps import Block, heatmap_sheets
 from rapbench.report.paper_figures.look import Look
 from rapbench.report.paper_figures.masks import Example, Mask, fewer_sentence, mask_sheets, selected_pixels
 from rapbench.report.paper_figures.sheet import DPI, WIDTH, Sheet
 from rapbench.report.plots import distance_curves
-from rapbench.report.tables import distance_table
 from rapbench.results.display import titled
 from rapbench.results.layouts import DISTANCE, PERTURBATION, distance_metric
 

@@ -16,7 +16,7 @@ from rapbench.report.metric_plots import metrics_figure
 from rapbench.report.metric_tables import metric_blocks
 from rapbench.report.page.build import page
 from rapbench.report.rank_tables import rank_paragraphs, rank_tables, ranks_explained
-from rapbench.report.tables import latex_blocks, markdown_blocks, terminal_blocks
+from rapbench.report.table_text import latex_blocks, markdown_blocks, terminal_blocks
 from rapbench.report.verdict import markdown_verdict, nothing, terminal_verdict
 from rapbench.results.display import titled
 from rapbench.results.merged import Place, called, unpaired

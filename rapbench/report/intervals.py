@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from rapbench.report.tables import Block, counts, latex_blocks, latex_cell, markdown_blocks
+from rapbench.report.table_text import Block, image_counts, latex_blocks, latex_cell, markdown_blocks
 from rapbench.results.display import METRIC_NAMES, ordered
 
 ENDS = {"accuracy": 0, "score": 1}  # decimals
@@ -34,7 +34,7 @@ def _blocks(table: pd.DataFrame) -> list[Block]:
                 title = f"{sign.capitalize()} attributions, {perturbation}: {METRIC_NAMES.get(metric, metric)}"
                 known = part["low"].notna().any()
                 cell = f"value [95 % interval, {HOW[metric]}]" if known else "value, without an interval"
-                caption = f"Cells: {cell}; {counts(part['n'])}."
+                caption = f"Cells: {cell}; {image_counts(part['n'])}."
                 blocks.append(Block(title, caption, ks, rows, []))
     return blocks
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from rapbench.protocols.base.metric import Metric
+from rapbench.report.per_image import bootstrap_intervals, refuse_twice
 from rapbench.report.statistics import wilson
-from rapbench.report.tables import bootstrapped, refuse_twice
 from rapbench.results.display import ordered
 from rapbench.results.info import ProtocolInfo
 from rapbench.results.run import Run
@@ -69,7 +69,7 @@ def _averaged(table: pd.DataFrame, metric: Metric) -> pd.DataFrame:
         ends = [wilson(round(share * n), n) for share, n in zip(found["value"], found["n"], strict=True)]
         found["value"] *= 100
     else:
-        intervals = bootstrapped(frame, CELL, metric.name) if len(frame) else {}
+        intervals = bootstrap_intervals(frame, CELL, metric.name) if len(frame) else {}
         ends = [intervals[place] for place in found.index]
     found[["low", "high"]] = np.array(ends, dtype=float).reshape(-1, 2)
     every = table.groupby(CELL, sort=False).size().index  # a cell in which nothing is defined is shown as such

@@ -1,9 +1,8 @@
-"""The report of any protocol without a layout of its own: tables and a figure, verdict and paired tests."""
+"""The parts of a report of any protocol without a layout of its own: tables and a figure, verdict and tests."""
 
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
@@ -15,7 +14,8 @@ from rapbench.report.means import Measured, means
 from rapbench.report.metric_plots import metrics_figure
 from rapbench.report.metric_tables import metric_blocks, shown_steps
 from rapbench.report.pairs import pair_tests
-from rapbench.report.tables import counts, latex_blocks, markdown_blocks, terminal_blocks
+from rapbench.report.part import Head, Part
+from rapbench.report.table_text import image_counts, latex_blocks, markdown_blocks, terminal_blocks
 from rapbench.report.verdict import Judged, verdicts
 from rapbench.results.display import ordered
 from rapbench.results.layouts import layout_of
@@ -25,21 +25,8 @@ from rapbench.results.run import Run
 SUFFIXES = ("csv", "md", "tex", *KINDS)
 
 
-class Told(NamedTuple):
-    """What a report says of one protocol. files: by name. text: for a terminal."""
-
-    measured: Measured
-    files: dict[str, str | bytes]
-    text: str
-    verdict: pd.DataFrame
-    pairs: pd.DataFrame
-
-
-def told(run: Run, header: Sequence[str], plain: Sequence[str], caption: Sequence[str]) -> Iterator[Told]:
-    """Yield what there is to say of each protocol without a layout of its own.
-
-    header: sentences on the run; plain: the same as Markdown; caption: those for print.
-    """
+def metric_parts(run: Run, head: Head) -> Iterator[Part]:
+    """Yield the report of each protocol without a layout of its own."""
     stems: set[str] = set()
     for label, info in run.protocols.items():
         if label not in run.tables or layout_of(info):
@@ -52,15 +39,15 @@ def told(run: Run, header: Sequence[str], plain: Sequence[str], caption: Sequenc
             stem += "_"
         stems.add(stem)
         blocks = metric_blocks(table, label, info)
-        title = f"{header[0] if header else ''} {label}, {counts(table['n'])}".strip()
+        title = f"{head.title} {label}, {image_counts(table['n'])}".strip()
         files: dict[str, str | bytes] = {
             f"{stem}.csv": csv_text(table),
-            f"{stem}.md": "\n\n".join([*plain, *markdown_blocks(blocks)]) + "\n",
-            f"{stem}.tex": latex_blocks(blocks, header, caption),
+            f"{stem}.md": "\n\n".join([*head.markdown, *markdown_blocks(blocks)]) + "\n",
+            f"{stem}.tex": latex_blocks(blocks, head.header, head.caption),
         }
         measured = Measured(label, info, table)
         files |= figure_files(metrics_figure([measured], title), stem)
-        yield Told(measured, files, terminal_blocks(blocks), judged(run, label), tested(run, label))
+        yield Part(files, terminal_blocks(blocks), {}, judged(run, label), tested(run, label), measured)
 
 
 def stale(folder: Path, written: Collection[str]) -> list[Path]:

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from rapbench.protocols.base.metric import Metric
-from rapbench.report.tables import Block, counts
+from rapbench.report.table_text import Block, image_counts
 from rapbench.results.display import MISSING, ordered
 from rapbench.results.info import ProtocolInfo
 
@@ -77,4 +77,4 @@ def _caption(part: pd.DataFrame, metric: Metric, variant: str | None) -> str:
     how = "Wilson's interval" if metric.kind == "share" else "by the bootstrap over images"
     known = f"value [95 % interval, {how}]" if part["low"].notna().any() else "value, without an interval"
     better = direction(metric, variant) if variant is not None else ""
-    return "; ".join(filter(None, [f"Cells: {known}", better, counts(part["n"])])) + "."
+    return "; ".join(filter(None, [f"Cells: {known}", better, image_counts(part["n"])])) + "."

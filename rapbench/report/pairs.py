@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rapbench.report.per_image import by_image
 from rapbench.report.statistics import holm, mcnemar, wilcoxon
-from rapbench.report.tables import by_image
 from rapbench.results.display import ordered
 
 COLUMNS = ["sign", "metric", "perturbation", "k", "method", "other", "n", "difference", "higher", "lower", "test", "p",

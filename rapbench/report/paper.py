@@ -5,7 +5,8 @@ import pandas as pd
 from tabulate import tabulate
 
 from rapbench.report.statistics import difference_interval, wilson
-from rapbench.report.tables import KEYS, markdown_name
+from rapbench.report.table1 import KEYS
+from rapbench.report.table_text import markdown_name
 from rapbench.results.display import DECIMALS, ordered
 
 IMAGES = 500  # the paper's

@@ -8,8 +8,9 @@ import pandas as pd
 
 from rapbench.core.errors import RapbenchError
 from rapbench.report.metric_tables import cell_text
+from rapbench.report.per_image import by_image
 from rapbench.report.statistics import bootstrap_means
-from rapbench.report.tables import Block, by_image, counts
+from rapbench.report.table_text import Block, image_counts
 from rapbench.results.display import MISSING, ordered
 
 CELL = ["perturbation", "method", "order"]
@@ -64,7 +65,7 @@ def aopc_blocks(table: pd.DataFrame) -> list[Block]:
         rows = [(method, [shown.get((method, order), MISSING) for order in orders])
                 for method in ordered("method", part["method"])]  # fmt: skip
         named = "" if perturbation == "regions" else f" ({perturbation})"
-        caption = f"Cells: value [95 % interval, by the bootstrap over images]; {counts(part['n'])}."
+        caption = f"Cells: value [95 % interval, by the bootstrap over images]; {image_counts(part['n'])}."
         title = f"AOPC of the {what(part)}{named}"
         found.append(Block(title, caption, [ORDER_NAMES[order] for order in orders], rows, [LEGEND], "order"))
     return found

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from rapbench.report.tables import Notes
+from rapbench.report.table_text import Notes
 from rapbench.report.verdict import names_of
 from rapbench.results.display import ordered
 
@@ -19,7 +19,7 @@ def clean_remark(images: pd.DataFrame) -> str:
 def exhausted_remarks(results: pd.DataFrame) -> Notes:
     """Say, by sign, for which methods and K every map has fewer than K pixels: such a K stands for `all`.
 
-    results: per-image results as `tables.table1` or `tables.distance_table` take them.
+    results: per-image results as `table1.table1` or `distance.distance_table` take them.
     """
     numbers = results[~results["k"].isin(["0", "all"])]
     remarks: Notes = {}

@@ -11,8 +11,9 @@ import pandas as pd
 from tabulate import tabulate
 
 from rapbench.protocols.base.metric import Better
+from rapbench.report.per_image import by_image
 from rapbench.report.statistics import ALPHA, EXACT, holm, wilcoxon
-from rapbench.report.tables import by_image, markdown_name
+from rapbench.report.table_text import markdown_name
 from rapbench.results.display import NAMES, ordered
 
 CONTROLS = ("random", "edge")
@@ -68,7 +69,7 @@ def verdicts(
     Parameters
     ----------
     images : DataFrame
-        Per-image results as `tables.table1` takes them.
+        Per-image results as `table1.table1` takes them.
     controls : labels
         The methods that look at no model. They are what others are compared with, and are not compared themselves.
     metrics : mapping of str to Judged

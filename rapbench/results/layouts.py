@@ -29,7 +29,7 @@ def layout_of(protocol: ProtocolInfo) -> str:
 
 
 def distance_metric(run: Run) -> str:
-    """Return what a run's D_K measures, by its name in `tables.METRIC_NAMES`."""
+    """Return what a run's D_K measures, by its name in `display.METRIC_NAMES`."""
     units = {metric.unit for info in run.protocols.values() if layout_of(info) == DISTANCE for metric in info.shown}
     return "squared_distance" if "pixels²" in units else "distance"
 

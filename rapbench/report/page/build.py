@@ -18,7 +18,7 @@ from rapbench.report.page.sections import VIEW
 from rapbench.report.page.words import options
 from rapbench.report.plots import first_pixels
 from rapbench.report.rank_tables import RankTable
-from rapbench.report.tables import Notes
+from rapbench.report.table_text import Notes
 from rapbench.results.display import METRIC_NAMES, ordered
 from rapbench.results.gallery import Gallery
 

@@ -13,7 +13,7 @@ from rapbench.report.metric_tables import direction, shown_steps
 from rapbench.report.page.words import interval, middle, number, options, p_value, records, signed, sortable
 from rapbench.report.pairs import FAMILY
 from rapbench.report.regions import LEGEND, ORDER_NAMES, what
-from rapbench.report.tables import counts
+from rapbench.report.table_text import image_counts
 from rapbench.results.display import DECIMALS, METRIC_NAMES, MISSING, NAMES, ordered
 from rapbench.results.info import ProtocolInfo
 
@@ -55,7 +55,7 @@ def view(
         rows.append({"name": NAMES.get(method, method), "colour": colour[method], "cells": cells})
     words = [METRIC_NAMES.get(word, word) for word in (place if len(place) > 1 else (*place, metric))]
     what = "value and 95 % interval" if part["low"].notna().any() else "value, without an interval"
-    caption = f"{' · '.join(words)}: {what}; {counts(part['n'])}."
+    caption = f"{' · '.join(words)}: {what}; {image_counts(part['n'])}."
     if printed:
         caption += " Below: the paper's value (VGG-16)"
         coloured = any(row["inside"] in ("yes", "no") for row in printed.values())
@@ -76,7 +76,7 @@ def metric_view(
         cells = [row and _cell(row, metric.decimals, MISSING) for row in found]
         rows.append({"name": NAMES.get(method, method), "colour": colour[method], "cells": cells})
     variant = str(part["variant"].iloc[0])
-    words = filter(None, [variant, direction(metric, variant), counts(part["n"])])
+    words = filter(None, [variant, direction(metric, variant), image_counts(part["n"])])
     caption = f"{metric.heading}, and 95 % interval; {'; '.join(words)}."
     if len(ks) < len(every):
         caption += f" {len(ks)} of {len(every)} steps."
@@ -93,14 +93,14 @@ def aopc(part: pd.DataFrame, colour: dict[str, str]) -> dict[str, Any]:
         found = [ours.get((method, order)) for order in orders]
         cells = [row and _cell(row, 3) for row in found]
         rows.append({"name": NAMES.get(method, method), "colour": colour[method], "cells": cells})
-    caption = f"{part.iloc[0]['perturbation']}: AOPC of the {what(part)}, and 95 % interval; {counts(part['n'])}."
+    caption = f"{part.iloc[0]['perturbation']}: AOPC of the {what(part)}, and 95 % interval; {image_counts(part['n'])}."
     return {"ks": [ORDER_NAMES[order] for order in orders], "rows": rows, "caption": caption, "notes": [LEGEND]}
 
 
 def _cell(row: dict[str, Any], decimals: int, without: str = "") -> dict[str, Any]:
     """Lay a mean with its interval out. without: what stands there where it is no number."""
     return {"value": number(row["value"], decimals) or without, "sort": sortable(row["value"]),
-            "interval": interval(row["low"], row["high"], decimals), "title": counts(pd.Series([row["n"]])),
+            "interval": interval(row["low"], row["high"], decimals), "title": image_counts(pd.Series([row["n"]])),
             "paper": "", "inside": ""}  # fmt: skip
 
 

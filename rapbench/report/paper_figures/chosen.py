@@ -6,7 +6,7 @@ import pandas as pd
 
 from rapbench.core.errors import RapbenchError
 from rapbench.core.signs import Sign
-from rapbench.report.tables import counts
+from rapbench.report.table_text import image_counts
 from rapbench.results.display import NAMES, ordered
 
 OURS = "rap"
@@ -24,7 +24,7 @@ class Chosen:
 def choose(images: pd.DataFrame, k: str, count: int) -> Chosen:
     """Choose up to `count` images that stay correct without the K most negative pixels by RAP, and by RAP only.
 
-    images: per-image results as `tables.table1` takes them. RAP is compared with everything that the figure shows and
+    images: per-image results as `table1.table1` takes them. RAP is compared with everything that the figure shows and
     that has negative pixels, the controls too. Where there is no such image, those that most of the others fail on are
     taken. Raises RapbenchError where the results do not tell, or RAP leaves no image correct.
     """
@@ -42,7 +42,7 @@ def choose(images: pd.DataFrame, k: str, count: int) -> Chosen:
     alone = int((wrong == len(others)).sum())
     files = list(wrong.index[: min(count, alone or count)])
     names = ", ".join(NAMES.get(name, name) for name in others)
-    of = counts(pd.Series([len(correct)]))
+    of = image_counts(pd.Series([len(correct)]))
     if alone:
         are = "is" if len(files) == 1 else "are"
         which = f"RAP alone, not {names}, leaves {alone} of {of} correct; {len(files)} of these {are} shown"
