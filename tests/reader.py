@@ -147,7 +147,7 @@ def understand(command: str) -> None:
                 patch("rapbench.app.figure_command._runs", return_value=[]),
                 patch("rapbench.app.figure_command._finished", return_value=[]),
                 patch("rapbench.app.figure_command.run_hydra", return_value=""),
-                patch("rapbench.app.paper_figures.draw_heatmaps", return_value=""),
+                patch("rapbench.app.draw_figures.draw_heatmaps", return_value=""),
             ):
                 assert cli.main(words[1:]) == 0
         case ["rapbench", "drift", ("check" | "freeze") as verb, *_]:

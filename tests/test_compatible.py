@@ -12,8 +12,8 @@ from torch import nn
 
 from rapbench.app.choices import choices
 from rapbench.app.cli import main
-from rapbench.app.comparable import paper_beside
 from rapbench.app.config import RunConfig
+from rapbench.app.paper_beside import paper_beside
 from rapbench.core.errors import RapbenchError
 from rapbench.data.labelled.dataset import UNLABELLED, Dataset, Sample
 from rapbench.data.subset.manifest import Row, Subset

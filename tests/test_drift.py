@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from rapbench.app.cli import main
-from rapbench.drift.results import read_run
+from rapbench.drift.compared_run import read_run
 from rapbench.drift.shipped import shipped_baselines
 from rapbench.drift.tolerances import derive
 from tests.reader import made
@@ -426,7 +426,7 @@ def test_update_prints_the_difference_and_writes_the_same_bytes_again(capsys):
 
 def test_a_logit_goes_to_the_baseline_and_back_unchanged():
     from rapbench.drift.baseline import read_baseline
-    from rapbench.drift.results import read_run
+    from rapbench.drift.compared_run import read_run
 
     freeze()
     assert read_baseline(BASELINE).values.equals(read_run(Path("frozen")).values)

@@ -19,10 +19,10 @@ from matplotlib.textpath import TextPath
 from PIL import Image
 
 import rapbench
-from rapbench.app import paper_figures
+from rapbench.app import draw_figures
 from rapbench.app.cli import main
 from rapbench.app.figure_command import FIGURES, each_model
-from rapbench.app.finished_run import Finished
+from rapbench.app.finished_run import FinishedRun
 from rapbench.app.hydra_app import composed
 from rapbench.core.errors import MethodError
 from rapbench.core.paths import resource
@@ -380,7 +380,7 @@ def test_heatmaps_come_from_the_store_and_are_the_methods_own(somewhere, monkeyp
     assert first["heatmaps-1.pdf"].startswith(b"%PDF-")
     assert b"CreationDate" not in first["heatmaps-1.pdf"]
 
-    run = Finished(folder)
+    run = FinishedRun(folder)
     assert run.labels == ["rap", "rap_normal", "rap_inversion", "random"]
     maps = run.heatmaps([2, 0])
     for place, at in enumerate([2, 0]):
@@ -410,14 +410,14 @@ def test_what_a_run_did_not_keep_is_computed_in_its_chunk_and_kept(somewhere, mo
     assert main(["run", *FEW, "method=[rap,sensitivity]", "protocol=[distance]", "gallery=0"]) == 0
     assert not Path("results/store/heatmaps").exists()
     folder = Path("results/run/efficientnet_lite0")
-    found = Finished(folder).heatmaps([2])
+    found = FinishedRun(folder).heatmaps([2])
     kept = Path("results/store/heatmaps")
     assert [path.name[:5] for path in sorted(kept.glob("*/*"))] == ["00001", "00001"]  # the image's chunk only
     monkeypatch.setattr("rapbench.evaluation.chunk.attribute", None)
-    again = Finished(folder).heatmaps([2])
+    again = FinishedRun(folder).heatmaps([2])
     assert all((again[name] == found[name]).all() for name in ("rap", "sensitivity"))
     with pytest.raises(MethodError, match="not callable"):  # the other chunk is computed
-        Finished(folder).heatmaps([2, 1])
+        FinishedRun(folder).heatmaps([2, 1])
 
 
 def test_figure7s_masks_are_the_pixels_that_the_run_removed(somewhere, monkeypatch, lite, capsys):
@@ -427,7 +427,7 @@ def test_figure7s_masks_are_the_pixels_that_the_run_removed(somewhere, monkeypat
         drawn.append((examples, sentence))
         return mask_sheets(examples, ks, sentence)
 
-    monkeypatch.setattr(paper_figures, "mask_sheets", spied)
+    monkeypatch.setattr(draw_figures, "mask_sheets", spied)
     wanted = [
         *FEW,
         "method=[rap,gradient_x_input,sensitivity,random]",
@@ -444,7 +444,7 @@ def test_figure7s_masks_are_the_pixels_that_the_run_removed(somewhere, monkeypat
     assert "Gradient*Input" in sentence
 
     images = of_images(folder).set_index(["image", "method", "sign", "k"])
-    names = Finished(folder)
+    names = FinishedRun(folder)
     for example in examples:
         assert set(example.masks["positive"]) == {"rap", "gradient_x_input", "sensitivity", "random"}
         assert set(example.masks["negative"]) == {"rap", "gradient_x_input", "random"}
@@ -465,7 +465,7 @@ def test_figure7s_masks_are_the_pixels_that_the_run_removed(somewhere, monkeypat
         assert main(["figure", "figure7", *words, "--images", "2"]) == 0
         assert written(folder, "figure7") == first
     with pytest.raises(rapbench.RapbenchError, match="no removal of 6000 negative pixels; its K: 0, 500, 10000"):
-        paper_figures.draw_figure7(folder, {"positive": "4000", "negative": "6000"}, 2)
+        draw_figures.draw_figure7(folder, {"positive": "4000", "negative": "6000"}, 2)
 
 
 def test_several_runs_share_a_picture_if_they_share_their_images(somewhere):
@@ -474,11 +474,11 @@ def test_several_runs_share_a_picture_if_they_share_their_images(somewhere):
         words = ["model=efficientnet_lite0", f"subset.n={n}", "method=[random]", "protocol=[distance]", f"name={name}"]
         assert main(["run", *words]) == 0
         folders.append(Path(f"results/{name}/efficientnet_lite0"))
-    assert paper_figures.draw_heatmaps(folders[:2], Look()).startswith(
+    assert draw_figures.draw_heatmaps(folders[:2], Look()).startswith(
         "Written to results/one/efficientnet_lite0+efficientnet_lite0/heatmaps-"
     )
     with pytest.raises(rapbench.RapbenchError, match=r"more/efficientnet_lite0 and .* are of different images"):
-        paper_figures.draw_heatmaps(folders, Look())
+        draw_figures.draw_heatmaps(folders, Look())
 
 
 @pytest.mark.parametrize(
@@ -567,7 +567,7 @@ def test_a_figure_that_there_is_not_is_one_line(capsys):
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(rapbench.RapbenchError, match=r"holds no provenance\.json; name the folder that a run wrote"):
-        Finished(tmp_path)
+        FinishedRun(tmp_path)
 
 
 def test_aopc_is_of_a_run_or_drawn_again_from_its_folder(somewhere, capsys):
@@ -631,6 +631,6 @@ def test_two_models_in_one_picture_on_the_same_images(somewhere):
         "heatmaps-1.pdf",
         "heatmaps-1.png",
     ]
-    one, other = (Finished(place / name) for name in ("resnet50_keras", "efficientnet_lite0"))
+    one, other = (FinishedRun(place / name) for name in ("resnet50_keras", "efficientnet_lite0"))
     assert [row.file for row in one.rows] == [row.file for row in other.rows]
     assert one.predicted() == other.predicted() == {row.file: row.label for row in one.rows}

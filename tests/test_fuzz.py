@@ -33,7 +33,7 @@ from rapbench.data.subset.manifest import load_manifest
 from rapbench.drift.baseline import read_baseline, write_baseline
 from rapbench.drift.comparable import differences, other_platform
 from rapbench.drift.compare import compare
-from rapbench.drift.results import read_run
+from rapbench.drift.compared_run import read_run
 from rapbench.report.distance import distance_table
 from rapbench.report.page.pictures import gallery_section
 from rapbench.report.regions import aopc, by_cell, drop_curve

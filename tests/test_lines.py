@@ -426,10 +426,10 @@ def test_a_provenance_that_is_none_is_named_wherever_it_is_read(case, capsys):
     refused(["report", "run"], capsys, says)
     refused(["subset", "verify", "run/manifest.csv"], capsys, says)
     refused(["drift", "run", "--baseline", "b.csv", "--update"], capsys, says)
-    from rapbench.app.finished_run import Finished
+    from rapbench.app.finished_run import FinishedRun
 
     with pytest.raises(rapbench.RapbenchError, match=says):
-        Finished(Path("run"))
+        FinishedRun(Path("run"))
 
 
 @pytest.mark.parametrize("missing", ["config", "model", "machine", "versions", "seeds", "methods", "protocols"])
@@ -444,13 +444,13 @@ def test_a_provenance_that_lacks_a_part_is_named_by_drift(missing, capsys):
 
 
 def test_settings_of_a_finished_run_that_are_none_are_named():
-    from rapbench.app.finished_run import Finished
+    from rapbench.app.finished_run import FinishedRun
 
     Path("run").mkdir()
     for config, says in (({"chunk": "many"}, "config: "), ({"nowhere": 1}, "config: "), ({"seed": "${x"}, "config: ")):
         Path("run/provenance.json").write_text(json.dumps({"config": config, "refused": {}}), encoding="utf-8")
         with pytest.raises(rapbench.RapbenchError, match=says):
-            Finished(Path("run"))
+            FinishedRun(Path("run"))
 
 
 ALIASES = "x0: &x0 [1, 1]\n" + "".join(f"x{n}: &x{n} [*x{n - 1}, *x{n - 1}, *x{n - 1}]\n" for n in range(1, 30))

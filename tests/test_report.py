@@ -17,7 +17,7 @@ from rapbench.report.distance import distance_table, distance_terminal
 from rapbench.report.paper import beside_paper, markdown_paper
 from rapbench.report.table1 import table1
 from rapbench.report.table1_text import table1_latex, table1_markdown, table1_terminal
-from rapbench.report.verdict import markdown_verdict, nothing, verdicts
+from rapbench.report.verdict import markdown_verdict, no_verdict, verdicts
 from rapbench.results.display import NAMES, ordered
 from rapbench.results.published import published_table1
 from tests.results import write_report
@@ -257,7 +257,7 @@ def test_report_writes_every_file_and_the_numbers_survive(tmp_path):
         pd.testing.assert_frame_equal(back, expected, check_exact=True)
     clean = "At K = 0, the images as they are, the network is right on 2 of 3."
     header, caption = [*HEADER, clean], ["For print.", clean]
-    verdict = markdown_verdict(verdicts(images), nothing(images))
+    verdict = markdown_verdict(verdicts(images), no_verdict(images))
     paper = markdown_paper(beside_paper(table1(images), published_table1()))
     shown = table1_markdown(table1(images), published_table1(), [*header, verdict, paper])
     assert (folder / "table1.md").read_text("utf-8") == shown

@@ -558,15 +558,15 @@ def test_what_is_read_because_a_file_names_it_is_said(verified, imagenet_root, c
 
 
 def test_a_finished_run_imports_nothing_and_interpolates_nothing(verified, monkeypatch):
-    from rapbench.app.finished_run import Finished
+    from rapbench.app.finished_run import FinishedRun
 
     monkeypatch.setenv("SECRET", "hunter2")
     edit(verified / "provenance.json", lambda config: config["data"].update(root="/no/${oc.env:SECRET}/\\${x}"))
     with pytest.raises(rapbench.RapbenchError, match=r"/no/\$\{oc.env:SECRET\}/\\\\?\$\{x\} is not a folder"):
-        Finished(verified)
+        FinishedRun(verified)
     edit(verified / "provenance.json", lambda config: config["data"].update(name="evil_nets:net"))
     with pytest.raises(rapbench.RapbenchError, match=r"provenance.json names the data set 'evil_nets:net'"):
-        Finished(verified)
+        FinishedRun(verified)
     assert not Path("imported").exists()
 
 

@@ -9,7 +9,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from rapbench.report.pairs import pair_tests
 from rapbench.report.paper import beside_paper, markdown_paper, sentence, totals
 from rapbench.report.table1 import table1
-from rapbench.report.verdict import NONE, caution, markdown_verdict, nothing, terminal_verdict, verdicts
+from rapbench.report.verdict import NONE, caution, markdown_verdict, no_verdict, terminal_verdict, verdicts
 from rapbench.results.published import published_table1
 
 N = 10
@@ -198,7 +198,7 @@ def test_without_a_control_there_is_no_verdict():
     images = cell("rap")
     table = verdicts(images)
     assert table.empty
-    assert markdown_verdict(table, nothing(images)).endswith(nothing(images))
+    assert markdown_verdict(table, no_verdict(images)).endswith(no_verdict(images))
     assert terminal_verdict(table) == ""
 
 
@@ -213,13 +213,13 @@ def test_without_a_control_there_is_no_verdict():
 def test_why_there_is_no_verdict(methods, says):
     images = pd.concat(cell(name) for name in methods)
     assert verdicts(images).empty
-    assert says in nothing(images)
+    assert says in no_verdict(images)
 
 
 def test_without_anything_in_common_there_is_no_verdict():
     images = pd.concat([cell("rap").iloc[:5], cell("random").iloc[5:], cell("edge", k="500")])
     assert verdicts(images).empty
-    assert "in common with Edges or Random" in nothing(images)
+    assert "in common with Edges or Random" in no_verdict(images)
 
 
 def test_a_control_of_another_name_is_not_judged_and_others_are_compared_with_it():

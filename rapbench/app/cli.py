@@ -219,9 +219,9 @@ def check_drift(results: Path, baseline: Path, update: bool, perturbed: list[Pat
     if perturbed and not update:
         raise RapbenchError("--perturbed goes with --update: tolerances are part of the baseline")
     return (
-        command.update(results, baseline, perturbed)
+        command.freeze_run(results, baseline, perturbed)
         if update
-        else command.check(results, baseline_named(str(baseline)))
+        else command.check_run(results, baseline_named(str(baseline)))
     )
 
 

@@ -79,7 +79,7 @@ def check(baseline: Path, overrides: list[str]) -> str:
     device = ["device=cpu"] if frozen.platform["device"] == "cpu" else []
     threads = frozen.platform.get("threads", THREADS)
     folder = computed(RESULTS / baseline.stem / "check", threads, {}, [*known, *device, *overrides])
-    return command.check(folder, baseline)
+    return command.check_run(folder, baseline)
 
 
 def _plain(name: object, what: str, baseline: Path) -> str:
@@ -102,7 +102,7 @@ def freeze(baseline: Path, overrides: list[str]) -> str:
     run = computed(place / "frozen", THREADS, {}, overrides)
     perturbed = [computed(place / name, threads, kernels, [*overrides, *others])
                  for name, (threads, kernels, others) in PERTURBED.items()]  # fmt: skip
-    return command.update(run, baseline, perturbed)
+    return command.freeze_run(run, baseline, perturbed)
 
 
 def computed(results: Path, threads: int, kernels: dict[str, str], overrides: list[str]) -> Path:

@@ -60,7 +60,7 @@ def heatmaps(words: list[str]) -> str:
     words = options.pop("words")
     look = Look(**options)
     folders = _runs("heatmaps", words, same_images=True)
-    from rapbench.app.paper_figures import draw_heatmaps
+    from rapbench.app.draw_figures import draw_heatmaps
 
     return draw_heatmaps(folders, look)
 
@@ -80,7 +80,7 @@ def figure7(words: list[str]) -> str:
     if options.images < 1:
         raise RapbenchError(f"--images must be at least 1, got {options.images}")
     folders = _runs("figure7", options.words)
-    from rapbench.app.paper_figures import draw_figure7
+    from rapbench.app.draw_figures import draw_figure7
 
     ks: dict[Sign, str] = {"positive": options.positive, "negative": options.negative}
     return "".join(draw_figure7(folder, ks, options.images) for folder in folders)

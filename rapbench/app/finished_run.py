@@ -28,7 +28,7 @@ from rapbench.results.run import Run
 from rapbench.store.heatmaps import Heatmaps
 
 
-class Finished:
+class FinishedRun:
     """What a run's folder tells of it. labels: its methods, but for those that could not be used."""
 
     def __init__(self, folder: Path):

@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from rapbench.app import unchanged_output
 from rapbench.app.choices import checked
-from rapbench.app.comparable import paper_beside
 from rapbench.app.description import described
 from rapbench.app.loaded_models import loaded_data, loaded_model
+from rapbench.app.paper_beside import paper_beside
 from rapbench.app.values import named, options_of
 from rapbench.core.allocator import keep_memory
 from rapbench.core.errors import RapbenchError

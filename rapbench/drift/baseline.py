@@ -14,7 +14,7 @@ from rapbench.core.errors import RapbenchError
 from rapbench.core.files import write_whole
 from rapbench.core.reading import read_text, read_yaml
 from rapbench.core.spreadsheet import cell, from_cell
-from rapbench.drift.results import CELL, KEYS, VALUES, Results, in_order
+from rapbench.drift.compared_run import CELL, KEYS, VALUES, ComparedRun, in_order
 
 HEADER = "# Written by `rapbench drift --update`, read by `rapbench drift`: docs/drift.md says what everything means.\n"
 
@@ -38,7 +38,7 @@ class Facts(TypedDict):
     metrics: NotRequired[dict[str, Literal["number", "count", "class"]]]  # beside VALUES
 
 
-def read_baseline(path: Path) -> Results:
+def read_baseline(path: Path) -> ComparedRun:
     """Read a baseline's two files. Raises RapbenchError that names what is missing or not understood."""
     facts = beside(path)
     for file in (path, facts):
@@ -56,7 +56,7 @@ def read_baseline(path: Path) -> Results:
         tolerances = known["tolerances"] and _numbers(pd.DataFrame(known["tolerances"]), list(kinds)).set_index(CELL)
         if values.index.has_duplicates:
             raise ValueError(f"{values.index[values.index.duplicated()][0]} is there twice")
-        return Results(
+        return ComparedRun(
             str(path), known["identity"], known["images"], known["platform"], values, known["versions"],
             tolerances=tolerances if isinstance(tolerances, pd.DataFrame) else None,
             perturbed=tuple(known["perturbed"]), kinds=kinds,
@@ -67,7 +67,7 @@ def read_baseline(path: Path) -> Results:
                             "with --update") from error  # fmt: skip
 
 
-def write_baseline(path: Path, run: Results) -> None:
+def write_baseline(path: Path, run: ComparedRun) -> None:
     """Write a run's results as a baseline's two files; same results, same bytes. Raises RapbenchError."""
     write_whole(path, values_csv(run.values).encode())
     tolerances = None

@@ -8,7 +8,7 @@ from rapbench.core.errors import RapbenchError
 from rapbench.drift.baseline import beside, read_baseline, write_baseline
 from rapbench.drift.comparable import differences, other_platform
 from rapbench.drift.compare import compare
-from rapbench.drift.results import CELL, Results, read_run
+from rapbench.drift.compared_run import CELL, ComparedRun, read_run
 from rapbench.drift.text import incomparable, markdown
 from rapbench.drift.tolerances import derive
 
@@ -19,7 +19,7 @@ class Drifted(RapbenchError):
     code = 1
 
 
-def check(results: Path, baseline: Path) -> str:
+def check_run(results: Path, baseline: Path) -> str:
     """Return the report of a run that has not drifted from a baseline.
 
     What there is to say goes to $GITHUB_STEP_SUMMARY too, where that is set. Raises Drifted, and RapbenchError when the
@@ -45,7 +45,7 @@ def check(results: Path, baseline: Path) -> str:
     return text
 
 
-def update(results: Path, baseline: Path, perturbed: list[Path]) -> str:
+def freeze_run(results: Path, baseline: Path, perturbed: list[Path]) -> str:
     """Freeze a run as the baseline; return what changed, for the commit message.
 
     perturbed: runs of the same configuration from which the tolerances for other platforms are derived. Raises
@@ -65,7 +65,7 @@ def update(results: Path, baseline: Path, perturbed: list[Path]) -> str:
     return "\n".join(lines)
 
 
-def _changed(old: Results | None, new: Results) -> str:
+def _changed(old: ComparedRun | None, new: ComparedRun) -> str:
     if old is None:
         return f"new, {_cells(new)} cells, {len(new.images)} images."
     if found := differences(old, new):
@@ -76,13 +76,13 @@ def _changed(old: Results | None, new: Results) -> str:
     return markdown(moved, _cells(new), str(old.source), _how(elsewhere) + tolerances).lstrip("# ")
 
 
-def _same_tolerances(old: Results, new: Results) -> bool:
+def _same_tolerances(old: ComparedRun, new: ComparedRun) -> bool:
     if old.tolerances is None or new.tolerances is None:
         return old.tolerances is new.tolerances
     return old.tolerances.equals(new.tolerances)
 
 
-def _cells(results: Results) -> int:
+def _cells(results: ComparedRun) -> int:
     return results.values.groupby(level=CELL).ngroups
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from rapbench.drift.results import CELL, Results
+from rapbench.drift.compared_run import CELL, ComparedRun
 
 # What to do about a difference, by its first words.
 ADVICE = {
@@ -17,7 +17,7 @@ ADVICE = {
 OTHERWISE = "run with the baseline's setting, or freeze a baseline for this one"
 
 
-def differences(baseline: Results, run: Results, but: tuple[str, ...] = ()) -> list[str]:
+def differences(baseline: ComparedRun, run: ComparedRun, but: tuple[str, ...] = ()) -> list[str]:
     """Return in words whatever keeps two runs from being compared; empty when they can be. but: what to pass over."""
     ours, theirs = ({k: v for k, v in side.identity.items() if k not in but} for side in (baseline, run))
     found = [_said(name, before, after) for name, before, after in _unequal(ours, theirs, "")]
@@ -43,7 +43,7 @@ def differences(baseline: Results, run: Results, but: tuple[str, ...] = ()) -> l
     return found
 
 
-def other_platform(baseline: Results, run: Results) -> list[str]:
+def other_platform(baseline: ComparedRun, run: ComparedRun) -> list[str]:
     """Return in words what differs in the platforms; empty when the digits should be the same."""
     return [f"{name} {before} there, {after} here" for name, before, after in
             _unequal(baseline.platform, run.platform, "")]  # fmt: skip
@@ -63,7 +63,7 @@ def _said(name: str, before: Any, after: Any) -> str:
     return f"{name}: {where}. To do: {ADVICE.get(name, OTHERWISE)}"
 
 
-def _only(one: Results, other: Results) -> list[str]:
+def _only(one: ComparedRun, other: ComparedRun) -> list[str]:
     missing = one.values.index.difference(other.values.index, sort=False)
     return list(dict.fromkeys(" ".join(key[: len(CELL) - 1]) for key in missing))
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from rapbench.drift.results import CELL, VALUES, Results
+from rapbench.drift.compared_run import CELL, VALUES, ComparedRun
 
 # Of a logit or a distance, and of 1 where it is smaller: near 0 its own size would ask for more digits than there are.
 SAME_PLATFORM = 1e-4
@@ -21,7 +21,7 @@ class Moved:
     count: int
 
 
-def compare(baseline: Results, run: Results, tolerances: pd.DataFrame | None) -> list[Moved]:
+def compare(baseline: ComparedRun, run: ComparedRun, tolerances: pd.DataFrame | None) -> list[Moved]:
     """Return the cells that moved, those with the largest share of moved images first.
 
     tolerances: None on the same platform, where predictions and numbers of selected pixels are exact, logits and

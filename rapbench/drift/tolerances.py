@@ -10,7 +10,7 @@ import pandas as pd
 
 from rapbench.core.errors import RapbenchError
 from rapbench.drift.comparable import differences, other_platform
-from rapbench.drift.results import CELL, ROUNDING, Results
+from rapbench.drift.compared_run import CELL, ROUNDING, ComparedRun
 from rapbench.methods import methods
 
 # Times the largest deviation seen, as the next platform is not one of those tried.
@@ -20,7 +20,7 @@ EXACT = 1e-3
 ROW = CELL[:3]
 
 
-def derive(run: Results, perturbed: list[Results]) -> pd.DataFrame:
+def derive(run: ComparedRun, perturbed: list[ComparedRun]) -> pd.DataFrame:
     """Return each cell's tolerances, indexed by CELL: its columns, all absolute, NaN where it has none.
 
     Of a class, such as predicted: how many images may have another one. Of all else: of each image. Five times the
@@ -51,12 +51,12 @@ def derive(run: Results, perturbed: list[Results]) -> pd.DataFrame:
     return found.where(found >= least, least).where(seen.notna()).map(lambda value: float(f"{value:.2g}"))
 
 
-def _looks_at_model(run: Results, label: str) -> bool:
+def _looks_at_model(run: ComparedRun, label: str) -> bool:
     name = run.identity["methods"][label]["name"]
     return name not in methods or methods[name].facts.looks_at_model
 
 
-def _deviations(run: Results, other: Results) -> pd.DataFrame:
+def _deviations(run: ComparedRun, other: ComparedRun) -> pd.DataFrame:
     """The largest deviation of any image in each cell; of classes, how many."""
     apart = (run.values - other.values).abs()
     classes = [name for name, kind in run.kinds.items() if kind == "class"]
@@ -65,7 +65,7 @@ def _deviations(run: Results, other: Results) -> pd.DataFrame:
     return cells.max().assign(**{name: cells[name].sum(min_count=1) for name in classes})
 
 
-def _check(run: Results, other: Results) -> None:
+def _check(run: ComparedRun, other: ComparedRun) -> None:
     if found := differences(run, other, but=ROUNDING):
         raise RapbenchError(f"{other.source} is no perturbed run of {run.source}: {found[0]}")
     if run.code != other.code or run.versions["rapbench"] != other.versions["rapbench"]:

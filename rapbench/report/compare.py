@@ -17,7 +17,7 @@ from rapbench.report.metric_tables import metric_blocks
 from rapbench.report.page.build import page
 from rapbench.report.rank_tables import rank_paragraphs, rank_tables, ranks_explained
 from rapbench.report.table_text import latex_blocks, markdown_blocks, terminal_blocks
-from rapbench.report.verdict import markdown_verdict, nothing, terminal_verdict
+from rapbench.report.verdict import markdown_verdict, no_verdict, terminal_verdict
 from rapbench.results.display import titled
 from rapbench.results.merged import Place, called, unpaired
 from rapbench.results.published import published_table1
@@ -57,7 +57,7 @@ def _written(folder: Path, results: "Results", missing: Sequence[str]) -> str:
         judged = _renamed(verdict, found)
         controls = {mine[own] for place, mine in zip(found, called(found), strict=True)
                     for own, method in place.run.methods.items() if method.control}  # fmt: skip
-        why = nothing(pd.concat(one.means for one in measured), controls)
+        why = no_verdict(pd.concat(one.means for one in measured), controls)
         bar.update()
         ranked = results.ranks()
         agreed = agreement(ranked)

@@ -19,13 +19,13 @@ from rapbench.report.remarks import exhausted_remarks
 from rapbench.report.table1 import table1
 from rapbench.report.table1_text import table1_latex, table1_markdown, table1_terminal
 from rapbench.report.table_text import image_counts, markdown_blocks, terminal_blocks
-from rapbench.report.verdict import markdown_verdict, nothing, verdicts
+from rapbench.report.verdict import markdown_verdict, no_verdict, verdicts
 
 
 def table1_part(images: pd.DataFrame, published: pd.DataFrame, head: Head, about: About, done: Done) -> Part:
     """Return Table I of per-image results, with intervals, curves, verdict and tests. published: the paper's rows."""
     table, pairs = (done(of(images)) for of in (table1, pair_tests))
-    verdict, why = done(verdicts(images, about.controls)), nothing(images, about.controls)
+    verdict, why = done(verdicts(images, about.controls)), no_verdict(images, about.controls)
     cells, remarks = beside_paper(table, published), exhausted_remarks(images)
     beside = [text for text in [about.paper.reason, markdown_paper(cells)] if text]
     above = [*head.markdown, markdown_verdict(verdict, why), *beside]

@@ -17,7 +17,7 @@ from rapbench.report.page.build import page
 from rapbench.report.part import Done, Head, Part
 from rapbench.report.regions import by_cell
 from rapbench.report.remarks import clean_remark
-from rapbench.report.verdict import nothing, terminal_verdict
+from rapbench.report.verdict import no_verdict, terminal_verdict
 from rapbench.results.display import titled
 from rapbench.results.layouts import DISTANCE, PERTURBATION, REGIONS, distance_metric, laid_out
 from rapbench.results.published import published_table1
@@ -78,7 +78,7 @@ def _judged(parts: Sequence[Part], why: str, about: About) -> Part:
     """Return the verdict and the tests of all parts as one. why: there is no verdict, as far as it is known."""
     verdict, pairs = (pd.concat([table for table in tables if table is not None], ignore_index=True)
                       for tables in ([part.verdict for part in parts], [part.pairs for part in parts]))  # fmt: skip
-    why = why or nothing(pd.concat(part.measured.means for part in parts if part.measured), about.controls)
+    why = why or no_verdict(pd.concat(part.measured.means for part in parts if part.measured), about.controls)
     files: dict[str, str | bytes] = {"verdict.csv": csv_text(verdict), "tests.csv": csv_text(pairs)}
     text = terminal_verdict(verdict) or f"{why}\n"
     return Part(files, text, {"verdict": verdict, "pairs": pairs, "why": why})

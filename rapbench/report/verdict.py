@@ -153,7 +153,7 @@ def caution(table: pd.DataFrame) -> str:
     return few + f"'{NONE}' may only mean that a difference cannot be shown."
 
 
-def nothing(images: pd.DataFrame, controls: Collection[str] = CONTROLS) -> str:
+def no_verdict(images: pd.DataFrame, controls: Collection[str] = CONTROLS) -> str:
     """Say why there is no verdict; `verdicts` of the same images is empty."""
     methods = set(images["method"])
     names = [NAMES.get(name, name) for name in ordered("method", methods & set(controls))]
@@ -167,7 +167,7 @@ def nothing(images: pd.DataFrame, controls: Collection[str] = CONTROLS) -> str:
 def markdown_verdict(table: pd.DataFrame, why: str) -> str:
     """Lay the verdicts out: a row for each method, a column for each sign, perturbation and control.
 
-    why: what to say where there are none, as `nothing` returns it.
+    why: what to say where there are none, as `no_verdict` returns it.
     """
     if table.empty:
         return f"### Against the controls\n\n{why}"

@@ -28,7 +28,7 @@ ROUNDING = ("chunk",)
 
 
 @dataclass(frozen=True)
-class Results:
+class ComparedRun:
     """A run, or a baseline made of one.
 
     values: a column per metric, those of VALUES first, float64 with float32's digits, NaN where a protocol has none;
@@ -54,7 +54,7 @@ class Results:
         return {file: image["label"] for file, image in self.images.items()}
 
 
-def read_run(folder: Path) -> Results:
+def read_run(folder: Path) -> ComparedRun:
     """Read a run's folder. Raises RapbenchError when it is none, or holds no results."""
     whole = f"{folder} is not the folder of a whole run"
     name_it = "name the one that it wrote, such as results/table1/resnet50_keras"
@@ -87,7 +87,7 @@ def read_run(folder: Path) -> Results:
     if values.index.has_duplicates:
         raise RapbenchError(f"{folder} holds {' '.join(values.index[values.index.duplicated()][0])} twice; run again")
     images = {row.file: {"label": row.label, "sha256": row.sha256} for row in rows}
-    return Results(str(folder), identity, images, platform, values, provenance["versions"], code, kinds=kinds)
+    return ComparedRun(str(folder), identity, images, platform, values, provenance["versions"], code, kinds=kinds)
 
 
 def in_order(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:

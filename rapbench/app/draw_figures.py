@@ -6,7 +6,7 @@ from typing import Any
 
 import matplotlib
 
-from rapbench.app.finished_run import Finished
+from rapbench.app.finished_run import FinishedRun
 from rapbench.core.errors import RapbenchError
 from rapbench.core.files import write_whole
 from rapbench.core.signs import Sign
@@ -32,7 +32,7 @@ def draw_heatmaps(folders: Sequence[Path], look: Look) -> str:
     Of one run, into its folder; of several, into one beside theirs, named by all models. Raises RapbenchError where the
     runs are of different images.
     """
-    runs = [Finished(folder) for folder in folders]
+    runs = [FinishedRun(folder) for folder in folders]
     first = runs[0]
     shown = {label: title for run in runs for label, title in titles(run.job.methods.values()).items()}
     for run in runs:
@@ -47,12 +47,12 @@ def draw_heatmaps(folders: Sequence[Path], look: Look) -> str:
 
 def draw_figure7(folder: Path, ks: dict[Sign, str], count: int) -> str:
     """Draw a run's masks of up to `count` images at a K for each sign, and its D_K; return where that was written."""
-    run = Finished(folder)
+    run = FinishedRun(folder)
     with titled(titles(run.job.methods.values())):
         return _figure7(run, ks, count)
 
 
-def _figure7(run: Finished, ks: dict[Sign, str], count: int) -> str:
+def _figure7(run: FinishedRun, ks: dict[Sign, str], count: int) -> str:
     folder = run.folder
     images, distances = run.results(PERTURBATION), run.results(DISTANCE)
     chosen = choose(images, ks["negative"], count)
@@ -84,7 +84,7 @@ def _figure7(run: Finished, ks: dict[Sign, str], count: int) -> str:
     return text + f"Written to {folder}/figure7b.png, .pdf\n"
 
 
-def _block(run: Finished) -> Block:
+def _block(run: FinishedRun) -> Block:
     places = range(len(run.rows))
     predicted = run.predicted()
     seen = [run.class_name(predicted[row.file]) if row.file in predicted else None for row in run.rows]
