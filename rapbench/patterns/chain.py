@@ -55,7 +55,8 @@ class Chain:
 
     def run(self, inputs: Tensor, call: Callable[[str, Tensor], Tensor]) -> Tensor:
         """Return the network's output for `inputs`, with call(name, x) in place of each of `layers`."""
-        return _Calls(self, call).run(inputs)
+        output: Tensor = _Calls(self, call).run(inputs)
+        return output
 
 
 class _Calls(fx.Interpreter):
@@ -81,7 +82,8 @@ class Traced:
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return the logits with the norms folded, for (N, ...) inputs."""
-        return self.folded()(inputs)
+        logits: Tensor = self.folded()(inputs)
+        return logits
 
     def folded(self) -> fx.GraphModule:
         """Return a graph with the norms folded as they are now."""

@@ -107,7 +107,8 @@ class Part(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the part of x."""
-        return self.split(x)[self.index]
+        part: Tensor = self.split(x)[self.index]
+        return part
 
 
 # Functions and methods that keep the elements and their order,

@@ -61,7 +61,8 @@ def plain(module: nn.Module, place: str) -> tuple[nn.Module, list[Callable[[], N
 def _computed(module: nn.Module, hook: Any, name: str) -> Tensor:
     scratch = twin(module)
     hook(scratch, ())
-    return getattr(scratch, name)
+    computed: Tensor = getattr(scratch, name)
+    return computed
 
 
 def _kept(module: nn.Module, name: str, compute: Callable[[], Tensor]) -> Callable[[], None]:

@@ -3,10 +3,12 @@
 from collections import ChainMap
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,19 +62,21 @@ class Step:
     count_dropped: bool = False
     more_flows: bool = False
 
-    def once(self, name: str, compute: Callable[[], Any]) -> Any:
+    def once(self, name: str, compute: Callable[[], T]) -> T:
         """Return compute(), evaluated for the first flow only."""
         if name not in self.shared:
             self.shared[name] = compute()
-        return self.shared[name]
+        found: T = self.shared[name]
+        return found
 
-    def constant(self, name: str, compute: Callable[[], Any]) -> Any:
+    def constant(self, name: str, compute: Callable[[], T]) -> T:
         """Return compute(), which must depend on the module and the options only."""
         if self.constants is None:
             return compute()
         if name not in self.constants:
             self.constants[name] = compute()
-        return self.constants[name]
+        found: T = self.constants[name]
+        return found
 
     def denominator(self, total: Tensor, *, signed: bool) -> Tensor:
         """Return `total`, overwritten, as what relevance is divided by: `divisor`, or with the options' stabilizer."""

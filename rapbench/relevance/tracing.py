@@ -123,10 +123,10 @@ class _Shaped(_Proxy):
         return self.fake.size(*dim)
 
     def dim(self) -> int:
-        return self.fake.dim()
+        return int(self.fake.dim())
 
     def numel(self) -> int:
-        return self.fake.numel()
+        return int(self.fake.numel())
 
     def __len__(self) -> int:
         return len(self.fake)
@@ -148,7 +148,8 @@ class _ShapeTracer(_Tracer):
         return attr_val if self.following else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **others: Any) -> torch.fx.Proxy:
-        proxy: Any = super().create_proxy(kind, target, args, kwargs, *more, **others)
+        proxy = super().create_proxy(kind, target, args, kwargs, *more, **others)
+        assert isinstance(proxy, _Shaped)
         if kind == "placeholder":
             proxy.fake, self.inputs = self.inputs, None
             return proxy

@@ -1,8 +1,8 @@
 """Per-image results to the paper's Table I: the numbers, and their layout in Markdown, LaTeX and the terminal."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -82,10 +82,10 @@ def by_image(frame: pd.DataFrame, cell: list[str], value: str) -> pd.DataFrame:
     return frame.pivot(index="image", columns=columns, values=value).astype(float)
 
 
-def bootstrapped(frame: pd.DataFrame, cell: list[str], value: str) -> dict[tuple, tuple[float, float]]:
+def bootstrapped(frame: pd.DataFrame, cell: list[str], value: str) -> dict[tuple[Any, ...], tuple[float, float]]:
     """Return the interval of each cell's mean. Cells of the same images see the same draws."""
     wide = by_image(frame, cell, value)
-    ends: dict[tuple, tuple[float, float]] = {}
+    ends: dict[tuple[Any, ...], tuple[float, float]] = {}
     there = wide.notna()
     for pattern, columns in there.T.groupby(there.T.apply(lambda row: row.to_numpy().tobytes(), axis=1)):
         chosen = wide[columns.index][np.frombuffer(pattern, dtype=bool)]
@@ -242,7 +242,7 @@ def _blocks(table: pd.DataFrame, published: pd.DataFrame, notes_of: Notes | None
     return blocks
 
 
-def _cell(keys: Sequence[tuple[str, ...]], values: dict, notes: dict) -> str:
+def _cell(keys: Sequence[tuple[str, ...]], values: dict[Hashable, Any], notes: dict[Hashable, Any]) -> str:
     """Return "removal (shuffling)" for one K, a key each; empty where neither is known."""
     numbers = []
     for key in keys:

@@ -63,7 +63,8 @@ class Hookable(nn.Module):
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return all logits, (N, classes)."""
-        return self.network(inputs)
+        logits: Tensor = self.network(inputs)
+        return logits
 
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return the logits that are explained."""
