@@ -14,20 +14,14 @@ import rapbench.relevance.rap
 import rapbench.relevance.wiring  # noqa: F401  the built-in rules register themselves
 from rapbench.core.errors import RapbenchError
 from rapbench.relevance import images
-from rapbench.relevance.canonical import (
-    canonical,
-    nonnegative,
-    operation,
-    place,
-    refuse_batch_statistics,
-    shape_valued,
-    signals,
-)
+from rapbench.relevance.canonical import canonical, refuse_batch_statistics
 from rapbench.relevance.graph_cache import prepared
 from rapbench.relevance.head import ending, refuse_unclear_ending
 from rapbench.relevance.images import Pass
 from rapbench.relevance.linear import LINEAR
 from rapbench.relevance.merging import fold_norms, merge_padding
+from rapbench.relevance.node_names import operation, place
+from rapbench.relevance.node_properties import nonnegative, shape_valued, signals
 from rapbench.relevance.operations import (
     MOVES,
     NORMS,
@@ -79,9 +73,10 @@ class Network:
 
     def __init__(self, model: nn.Module, inputs: Tensor | None = None, rules: Rules = RULES):
         self.rules = rules
-        self.graph_module = canonical(model, inputs, leaves=tuple(rules))
+        self.canonical = canonical(model, inputs, leaves=tuple(rules))
+        self.graph_module = self.canonical.graph_module
         self.graph = self.graph_module.graph
-        self.shaped = bool(self.graph_module.meta.get("shaped"))
+        self.shaped = self.canonical.shaped
         refuse_batch_statistics(self.graph_module)
         merge_padding(self.graph_module)
         self.folds = fold_norms(self.graph_module) if rules.folds else []
