@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from rapbench.core.errors import RapbenchError
 from rapbench.data import load_data
 from rapbench.heatmaps import Heatmaps
-from rapbench.methods import MethodFacts, attribute, methods, register_method
+from rapbench.methods import attribute, methods, register_method
+from rapbench.methods.adapters.facts import MethodFacts
 from rapbench.protocols import protocols
 from rapbench.protocols.base.metric import Metric
 from rapbench.zoo import load_model, models

@@ -9,8 +9,9 @@ from zennit.layer import Sum
 from zennit.rules import AlphaBeta, Epsilon, Norm, Pass
 from zennit.types import AvgPool, Convolution
 
-from rapbench.relevance.canonical import canonical, own_modules, twin
+from rapbench.relevance.canonical import canonical, own_modules
 from rapbench.relevance.operations import ACTIVATIONS, Add, Constant, Gate, Mean
+from rapbench.relevance.plain import twin
 
 
 class StackedSum(nn.Module):
@@ -33,7 +34,7 @@ class OpenGate(nn.Module):
 
 def zennit_lrp(model: nn.Module, inputs: Tensor, target: int, convolution, dense) -> Tensor:
     """Return relevance shaped like `inputs`. convolution, dense: zennit's rules; norms are folded by torch."""
-    network = own_modules(canonical(model, inputs))
+    network = own_modules(canonical(model, inputs).graph_module)
     for node in list(network.graph.nodes):
         if node.op != "call_module":
             continue

@@ -237,7 +237,7 @@ def test_captum_lrp_is_the_epsilon_rule(name, bias, images, targets):
         if not bias and isinstance(module, nn.BatchNorm2d):
             module.running_mean.zero_()
     relevance = rapbench.attribute(network, images, targets, "captum_lrp")
-    graph = own_modules(canonical(copy.deepcopy(network)))
+    graph = own_modules(canonical(copy.deepcopy(network)).graph_module)
     rules = LayerMapComposite([
         (Activation, Pass()), ((AvgPool, Mean), Norm()),
         ((nn.Conv2d, nn.Linear, nn.BatchNorm2d), Epsilon(1e-9)),

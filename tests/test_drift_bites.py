@@ -32,25 +32,24 @@ PER_CHANNEL = (
 # what -> (file, line's part, what it becomes, on which methods, exit code)
 MUTATIONS = {
     "RAP: the flows exchanged": (
-        "relevance/rap.py", "ours = weight_magnitude(step, kappa)", "ours = weight_magnitude(step, -kappa)",
+        "relevance/rap.py", "ours = weight_magnitude(step, flow.kappa)", "ours = weight_magnitude(step, -flow.kappa)",
         "rap", 1),
     "RAP: a sign in the first propagation": (
-        "relevance/rap.py", "(-1, relevance.neg_())", "(-1, relevance)", "rap", 1),
+        "relevance/rap.py", "(-1, flow.relevance.neg_())", "(-1, flow.relevance)", "rap", 1),
     "RAP: a bound of z^B": (
         "relevance/rap.py", "(high - x, weight_magnitude(step, -1))", "(x - low, weight_magnitude(step, -1))",
         "rap", 1),
     "RAP: the correction for batch norms dropped": (
         "relevance/norm.py", "if not step.options.batchnorm_correction:", "if True:", "rap", 1),
     "RAP: the correction's sign": (
-        "relevance/norm.py", "relevance.sub_(shift, alpha=kappa / units)", "relevance.add_(shift, alpha=kappa / units)",
-        "rap", 1),
+        "relevance/norm.py", "relevance.sub_(shift, alpha=share)", "relevance.add_(shift, alpha=share)", "rap", 1),
     "RAP: the first of two summands gets all": (
-        "relevance/wiring.py", "return (a * shared).sum_to_size(a.shape),",
-        "return ((a + b) * shared).sum_to_size(a.shape),",
+        "relevance/wiring.py", "yield (a * shared).sum_to_size(a.shape),",
+        "yield ((a + b) * shared).sum_to_size(a.shape),",
         "rap", 1),
     "RAP: average pooling without the activations": (
-        "relevance/pooling.py", "return (back(step.share(relevance, total)) * m,)",
-        "return (back(step.share(relevance, total)),)", "rap", 1),
+        "relevance/pooling.py", "yield (back(step.share(flow, flow.relevance, total)) * m,)",
+        "yield (back(step.share(flow, flow.relevance, total)),)", "rap", 1),
     "RAP (AAAI): the surplus added": (
         "relevance/aaai.py", "handed - touched * surplus", "handed + touched * surplus", "aaai", 1),
     "LRP: beta's sign": (

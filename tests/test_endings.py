@@ -183,8 +183,8 @@ def test_an_own_module_above_the_last_layer_may_be_one_itself(x):
     network = nn.Sequential(nn.Conv2d(3, 4, 8), nn.Flatten(), nn.Linear(4, 4), Turned(4, 5)).double()
 
     @rule(Turned)
-    def turned(step, relevance, kappa):
-        return (relevance[:, :4],)
+    def turned(step, flows):
+        return [(flow.relevance[:, :4],) for flow in flows]
 
     with pytest.raises(rapbench.RapbenchError, match="whether Turned at 3 is one is not known"):
         rapbench.attribute(network, x, 1)
@@ -322,9 +322,9 @@ def test_a_rule_of_ones_own_that_looks_at_what_a_relu_is_given_sees_it(x):
     rules = type(RULES)({}, *RULES.maps, head=RULES.head)
 
     @rules.rule(nn.ReLU)
-    def relu(step, relevance, kappa):
+    def relu(step, flows):
         seen.append(step.inputs[0])
-        return (relevance,)
+        return [(flow.relevance,) for flow in flows]
 
     from rapbench.relevance import Options, explain
 

@@ -384,8 +384,8 @@ class Mine(nn.Module):
         return x
 
 @rule({of})
-def mine(step, relevance, kappa):
-    return share(relevance)
+def mine(step, flows):
+    return [share(flow.relevance) for flow in flows]
 """
 
 

@@ -33,7 +33,7 @@ def test_the_normal_flow_is_zennits_alpha1_beta0_from_the_same_start(name, image
     got = rapbench.attribute(network, images, targets, flow="normal", **OFF)
 
     # zennit down from the last layer's input, with batch norms passing relevance (as RAP's do uncorrected)
-    features = canonical(network)
+    features = canonical(network).graph_module
     last = [node for node in features.graph.nodes if node.op == "call_module"][-1]
     head = features.get_submodule(last.target)
     output = next(node for node in features.graph.nodes if node.op == "output")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import rapbench
-from rapbench.relevance import RULES, Balance, Network, Options, Step, rule
+from rapbench.relevance import FLOWS, RULES, Balance, Flow, Network, Options, Rules, Step, explain, rule
 
 OFF = {"bias_correction": False, "batchnorm_correction": False}
 
@@ -56,7 +56,7 @@ def test_the_first_propagation_gives_the_logit_to_each_sign():
     logits[range(4), [0, 3, 3, 4]] = torch.tensor([2.0, -1.0, 0.5, 3.0]).double()
     step = Step(module, (inputs,), False, Options(), nonnegative=(True,))
     with torch.no_grad():
-        (relevance,) = RULES.head(step, logits.clone(), 0)
+        ((relevance,),) = RULES.head(step, [Flow(logits.clone(), 0)])
     one, other = relevance.clamp(min=0).sum(1), relevance.clamp(max=0).sum(1)
     logit = logits.sum(1)
     torch.testing.assert_close(torch.where(logit > 0, one, other), logit)
@@ -200,12 +200,62 @@ def test_a_user_registers_a_rule_for_an_own_module():
         rapbench.attribute(net, torch.rand(1, 3).double(), [0])
 
     @rule(Halve)
-    def halve(step, relevance, kappa):
-        return (relevance,)
+    def halve(step, flows):
+        return [(flow.relevance,) for flow in flows]
 
     plain = nn.Sequential(net[0], net[1], nn.Identity(), net[3])
     x = torch.rand(2, 3).double()
     assert torch.equal(rapbench.attribute(net, x, 1), rapbench.attribute(plain, x, 1))
+
+
+class Same(nn.Module):
+    """Returns its input, by a rule of the user's own."""
+
+    def forward(self, x):
+        return x
+
+
+def with_same(rule_of_same) -> tuple[nn.Module, Rules]:
+    rules = Rules({}, *RULES.maps, head=RULES.head)
+    rules.rule(Same)(rule_of_same)
+    layers = [nn.Linear(4, 4), nn.ReLU(), Same(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3)]
+    return nn.Sequential(*layers).double(), rules
+
+
+def test_a_rule_may_give_one_tensor_to_all_flows_though_others_overwrite_theirs():
+    x, found = torch.rand(2, 4).double(), []
+    for copies in (False, True):
+
+        def first_to_all(step, flows, copies=copies):
+            given = [flows[0].relevance for _ in flows]
+            return [(one.clone() if copies else one,) for one in given]
+
+        torch.manual_seed(0)
+        network, rules = with_same(first_to_all)
+        options = Options(input_rule="same_as_hidden")
+        found.append(explain(network, x, torch.tensor([0, 1]), options, FLOWS, None, rules))
+    assert torch.equal(*found)
+    assert found[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize("wrong", [
+    lambda step, flows: [(flows[0].relevance,)],
+    lambda step, flows: [flow.relevance for flow in flows],
+    lambda step, flows: [(flow.relevance, None) for flow in flows],
+])  # fmt: skip
+def test_a_rule_that_gives_something_else_than_a_tensor_for_each_input_and_flow_is_named(wrong):
+    network, rules = with_same(wrong)
+    with pytest.raises(rapbench.RapbenchError, match=r"the relevance rule for Same at 2 must give a tuple for each"):
+        explain(network, torch.rand(2, 4).double(), torch.tensor([0, 1]), Options(), FLOWS, None, rules)
+
+
+def test_a_function_that_cannot_be_called_as_a_rule_is_refused_when_it_is_registered():
+    def older(step, relevance, kappa):
+        return (relevance,)
+
+    with pytest.raises(rapbench.RapbenchError, match=r"takes \(step, flows\), .*older does not: missing .*'kappa'"):
+        rule(Same)(older)
+    assert Same not in RULES
 
 
 def test_a_rule_may_hand_out_one_tensor_twice_though_others_overwrite_theirs():
@@ -229,8 +279,9 @@ def test_a_rule_may_hand_out_one_tensor_twice_though_others_overwrite_theirs():
     for copies in (False, True):
 
         @rule(Join)
-        def join(step, relevance, kappa, copies=copies):
-            return (relevance, relevance.clone() if copies else relevance)
+        def join(step, flows, copies=copies):
+            relevance = [flow.relevance for flow in flows]
+            return [(one, one.clone() if copies else one) for one in relevance]
 
         found.append(rapbench.attribute(net, x, 1))
     assert torch.equal(*found)

@@ -15,7 +15,7 @@ ALIVE = {"CONFIGURING", "REQUEUE_FED", "REQUEUE_HOLD", "RESIZING", "RESV_DEL_HOL
          "STAGE_OUT", "STOPPED", "SUSPENDED"}  # fmt: skip
 
 
-class QueueWatcher(slurm.SlurmInfoWatcher):
+class QueueWatcher(slurm.SlurmInfoWatcher):  # type: ignore[misc]  # submitit states no types
     """Asks squeue instead of sacct. A job that the queue has forgotten is over."""
 
     def _make_command(self) -> list[str] | None:
@@ -32,15 +32,16 @@ class QueueWatcher(slurm.SlurmInfoWatcher):
         return found | {job: {"JobID": job, "State": "GONE"} for job in gone}
 
 
-class LostJob(slurm.SlurmJob[Any]):
+class LostJob(slurm.SlurmJob[Any]):  # type: ignore[misc]
     """A job that, when it is lost, waits for the sweep's summary instead of ending the wait for all others."""
 
     def results(self) -> list[Any]:
         """Return what the job returned; nothing when it was lost."""
         try:
-            return super().results()
+            found: list[Any] = super().results()
         except UncompletedJobError:
             return [JobReturn(status=JobStatus.COMPLETED)]
+        return found
 
 
 def prepare() -> None:

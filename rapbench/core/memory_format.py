@@ -25,4 +25,5 @@ def placed(model: Module, device: torch.device | str) -> Module:
     def laid_out(tensor: Tensor) -> Tensor:
         return tensor.to(memory_format=FORMATS[tensor.dim()]) if tensor.dim() in FORMATS else tensor
 
-    return model.to(device)._apply(laid_out)
+    nn.Module._apply(model.to(device), laid_out)
+    return model

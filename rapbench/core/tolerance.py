@@ -24,7 +24,7 @@ def difference(one: Any, other: Any) -> float:
 
 def tolerance(logits: Tensor) -> float:
     """Return how much two ways to compute the same logits may differ by rounding, as a share of the largest."""
-    return torch.finfo(logits.dtype).eps ** 0.5
+    return float(torch.finfo(logits.dtype).eps ** 0.5)
 
 
 @contextmanager

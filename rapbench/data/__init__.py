@@ -13,4 +13,5 @@ datasets: Registry[dict[str, Any]] = Registry("data set", "rapbench.data", as_st
 def load_data(name: str, **options: Any) -> "Dataset":
     """Return a data set by its registry name. Raises RapbenchError for an unknown name or option, or a wrong root."""
     entry = datasets[name]
-    return entry.function(**entry.check(options))
+    data: Dataset = entry.function(**entry.check(options))
+    return data

@@ -35,7 +35,8 @@ def forward_of(network: nn.Module, precision: Precision) -> Forward:
         network = copy.deepcopy(network).to(dtype)
 
     def forward(images: Tensor) -> Tensor:
-        return network(channels_last(images.to(dtype))).float()
+        logits: Tensor = network(channels_last(images.to(dtype)))
+        return logits.float()
 
     return forward
 

@@ -29,9 +29,10 @@ class Choice:
     def protocol(self) -> "Protocol":
         """The protocol, made with its options. Raises RapbenchError for options that make no sense together."""
         try:
-            return self.entry.function(**self.options)
+            protocol: Protocol = self.entry.function(**self.options)
         except RapbenchError as error:
             raise RapbenchError(f"protocol {self.label!r}: {error}") from error
+        return protocol
 
     def set_to(self, option: str) -> Any:
         """Return an option's value, the default where it is not given."""

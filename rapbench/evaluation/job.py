@@ -251,9 +251,9 @@ class Job:
         return joined(key | {kind: identity_of(choice)}, kind, self.codes[kind][choice.label])
 
     def _count(self, number: int) -> int:
-        return self.slices[number].stop - self.slices[number].start
+        return int(self.slices[number].stop - self.slices[number].start)
 
     def _passes(self, method: Choice, wanted: list[Choice]) -> float:
         """Forward passes an image, for the progress bar."""
         signs = method.entry.facts.signs
-        return method.entry.facts.passes + sum(protocol.protocol.asked(signs) for protocol in wanted)
+        return float(method.entry.facts.passes + sum(protocol.protocol.asked(signs) for protocol in wanted))

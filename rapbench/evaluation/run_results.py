@@ -55,7 +55,8 @@ def _table(found: Sequence[tuple[Choice, pa.Table]], protocol: Choice, rows: Seq
     images = [rows[row] for row in frame.pop("row")]
     frame["input"], frame["label"] = [row.file for row in images], [row.label for row in images]
     frame["method"] = np.repeat([method.label for method, _ in found], lengths)
-    return frame.iloc[order]
+    ordered: pd.DataFrame = frame.iloc[order]
+    return ordered
 
 
 def _summarised(table: pd.DataFrame, protocol: Choice) -> pd.DataFrame:

@@ -116,7 +116,8 @@ def _safetensors(path: Path) -> dict[str, Stored]:
     def read(name: str, place: int | None) -> Tensor:
         try:
             with safe_open(path, "pt") as file:
-                return file.get_tensor(name) if place is None else file.get_slice(name)[place]
+                found: Tensor = file.get_tensor(name) if place is None else file.get_slice(name)[place]
+                return found
         except SafetensorError as error:
             raise RapbenchError(f"{path} was changed while it was read ({error})") from error
 

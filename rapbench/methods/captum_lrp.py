@@ -27,9 +27,10 @@ def captum_lrp(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         "activations and max pooling"
     )
     network = hookable(model, inputs, "captum_lrp", takes, _stand_in, arithmetic=False)
-    ending(network.graph_module, lambda node: node.all_input_nodes)  # refuses probabilities
+    ending(network.network, lambda node: node.all_input_nodes)  # refuses probabilities
     # A copy with its own parameters: Captum writes the whole state back when it has done.
-    attribution = LRP(copy.deepcopy(network)).attribute(inputs.requires_grad_(), additional_forward_args=targets)
+    explainer = LRP(copy.deepcopy(network))
+    attribution: Tensor = explainer.attribute(inputs.requires_grad_(), additional_forward_args=targets)
     return attribution.detach()
 
 

@@ -38,7 +38,7 @@ def deeplift(model: nn.Module, inputs: Tensor, targets: Tensor, *, baseline: flo
     network = hookable(model, inputs, "deeplift", takes, _stand_in)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Setting forward, backward hooks")  # they are on our graph
-        attribution = DeepLift(network).attribute(
+        attribution: Tensor = DeepLift(network).attribute(
             inputs.requires_grad_(), torch.full_like(inputs, baseline), additional_forward_args=(targets,)
         )
     return attribution.detach()
@@ -53,7 +53,8 @@ class Elementwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply it."""
-        return self.activation[0](x)
+        activated: Tensor = self.activation[0](x)
+        return activated
 
 
 SUPPORTED_NON_LINEAR[Elementwise] = nonlinear
@@ -76,7 +77,8 @@ class MaxPool(nn.Module):
                 f"deeplift has no rule for MaxPool{self.dimensions}d of inputs of shape {tuple(x.shape)}, which are "
                 "not (N, C, ...)"
             )
-        return self.function(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+        pooled: Tensor = self.function(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+        return pooled
 
 
 def _max_rule(

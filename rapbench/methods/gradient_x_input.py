@@ -10,7 +10,7 @@ from rapbench.methods.adapters.target import explained
 @methods.register("gradient_x_input", title="Gradient*Input", signs=("positive", "negative"), passes=2)
 def gradient_x_input(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Return x * d logit / d x, shaped like `inputs`."""
-    attribution = InputXGradient(explained(model, inputs)).attribute(
+    attribution: Tensor = InputXGradient(explained(model, inputs)).attribute(
         inputs.requires_grad_(), additional_forward_args=targets
     )
     return attribution.detach()

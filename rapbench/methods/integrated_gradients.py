@@ -31,7 +31,7 @@ def integrated_gradients(
     baseline: the reference's value in the network's input space. batch: path points per forward pass, which bounds the
     memory whatever `steps` is.
     """
-    attribution = IntegratedGradients(explained(model, inputs)).attribute(
+    attribution: Tensor = IntegratedGradients(explained(model, inputs)).attribute(
         inputs,
         baselines=torch.full_like(inputs, baseline),
         additional_forward_args=targets,

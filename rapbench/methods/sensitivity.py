@@ -13,4 +13,6 @@ from rapbench.methods.adapters.target import explained
 @methods.register("sensitivity", title="Sensitivity", signs=("positive",), passes=2)
 def sensitivity(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Return |d logit / d x|, shaped like `inputs`."""
-    return Saliency(explained(model, inputs)).attribute(inputs.requires_grad_(), additional_forward_args=targets)
+    saliency = Saliency(explained(model, inputs))
+    attribution: Tensor = saliency.attribute(inputs.requires_grad_(), additional_forward_args=targets)
+    return attribution

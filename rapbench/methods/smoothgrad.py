@@ -46,7 +46,7 @@ def smoothgrad(
     return torch.cat(relevance).detach().abs()
 
 
-class Tunnel(NoiseTunnel):
+class Tunnel(NoiseTunnel):  # type: ignore[misc]  # Captum states no types
     """Captum's, for one image, with a seed for each copy; noise: a share of its range, which stays on the device."""
 
     def __init__(self, method: Saliency, seeds: Tensor, noise: float):

@@ -94,7 +94,7 @@ class Model(nn.Module):
         weights_sha256: str | None = None,
     ):
         super().__init__()
-        self.entry: Entry | None = None  # of the registry, and the options that it was loaded with
+        self.entry: Entry[Any] | None = None  # of the registry, and the options that it was loaded with
         self.options: dict[str, Any] = {}
         if isinstance(transform, (Preprocess, Borrowed, Stated)) and (mean, std, size) == (None, None, None):
             self.transform: Transform = transform
@@ -117,7 +117,8 @@ class Model(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of preprocessed inputs."""
-        return self.network(x)
+        logits: Tensor = self.network(x)
+        return logits
 
     def train(self, mode: bool = True) -> "Model":
         """Refuse training mode: results are a trained network's."""
@@ -166,7 +167,7 @@ def _copy(module: Any) -> nn.Module:
             for part in module.modules():
                 for hook in reparametrisations(part):
                     hook(part, None)  # the computed weight, without the graph of the last call, which has no copy
-            network = copy.deepcopy(module)
+            network: nn.Module = copy.deepcopy(module)
     except Exception as error:
         if out_of_memory(error):
             raise

@@ -36,16 +36,18 @@ def kept(model: nn.Module, inputs: Tensor, kind: Hashable, build: Callable[[], K
     if kind in known:
         found, of = known[kind]
         if of == (made_of, inputs.shape if found.shaped else None):
-            return found
-    found = build()
-    known[kind] = found, (made_of, inputs.shape if found.shaped else None)
-    return found
+            known_already: K = found
+            return known_already
+    built = build()
+    known[kind] = built, (made_of, inputs.shape if built.shaped else None)
+    return built
 
 
 def wrapped(module: nn.Module) -> nn.Module | None:
     """Return the module inside torch.compile's, DataParallel's or DistributedDataParallel's wrapper, else None."""
     if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        return module.module
+        inside: nn.Module = module.module
+        return inside
     # by name: to import its class takes longer than all the rest
     compiled = type(module).__name__ == "OptimizedModule" and type(module).__module__.startswith("torch._dynamo")
     return module._orig_mod if compiled else None  # type: ignore[return-value]

@@ -24,10 +24,11 @@ def explainable(model: Any) -> nn.Module:
         known = "a class" if isinstance(model, type) else f"a {type(model).__name__}"
         todo = "give an instance" if isinstance(model, type) else f"{WRAP} calls it"
         raise RapbenchError(f"the model must be a torch.nn.Module, got {known}; {todo}")
-    while (inside := wrapped(model)) is not None:
-        model = inside
-    name = type(model).__name__
-    for place, module in model.named_modules():
+    network: nn.Module = model
+    while (inside := wrapped(network)) is not None:
+        network = inside
+    name = type(network).__name__
+    for place, module in network.named_modules():
         where = f"{type(module).__name__} at {place or 'the top level'}"
         if isinstance(module, torch.jit.ScriptModule):
             raise RapbenchError(
@@ -42,9 +43,9 @@ def explainable(model: Any) -> nn.Module:
             if tensor is not None and tensor.is_inference():
                 raise RapbenchError(f"{where} was made in inference mode and has no gradients; make it outside of it")
     try:
-        parameters = list(inspect.signature(model.forward).parameters.values())
+        parameters = list(inspect.signature(network.forward).parameters.values())
     except (TypeError, ValueError):
-        return model
+        return network
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     needed = [one for one in parameters if one.default is one.empty and one.kind is not inspect.Parameter.VAR_POSITIONAL
               and one.kind is not inspect.Parameter.VAR_KEYWORD]  # fmt: skip
@@ -57,7 +58,7 @@ def explainable(model: Any) -> nn.Module:
         raise RapbenchError(
             f"{name}'s forward needs {' and '.join(further)} beside the images; {WRAP} takes the images alone"
         )
-    return model
+    return network
 
 
 @contextmanager

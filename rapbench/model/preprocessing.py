@@ -36,7 +36,8 @@ class Preprocess:
         if self.bgr:
             pixels = pixels.flip(0)
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
-        return (pixels - mean) / std
+        normalised: Tensor = (pixels - mean) / std
+        return normalised
 
     @property
     def normalisation(self) -> tuple[Tensor, Tensor]:
@@ -121,7 +122,8 @@ class Stated:
         resized = vision.resize(image.convert("RGB" if len(self.mean) == 3 else "L"), sides)
         pixels = vision.pil_to_tensor(vision.center_crop(resized, [height, width])).float() / 255
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
-        return (pixels - mean) / std
+        normalised: Tensor = (pixels - mean) / std
+        return normalised
 
     @property
     def normalisation(self) -> tuple[Tensor, Tensor] | None:

@@ -8,18 +8,12 @@ from torch import Tensor, fx, nn
 
 from rapbench.core.errors import RapbenchError
 from rapbench.model import Model
-from rapbench.relevance.canonical import (
-    canonical,
-    operation,
-    own_modules,
-    place,
-    refuse_batch_statistics,
-    shape_valued,
-    signals,
-)
+from rapbench.relevance.canonical import Canonical, canonical, own_modules, refuse_batch_statistics
 from rapbench.relevance.graph_cache import prepared
 from rapbench.relevance.linear import Folded, groups, innermost
 from rapbench.relevance.merging import fold_norms
+from rapbench.relevance.node_names import operation, place
+from rapbench.relevance.node_properties import shape_valued, signals
 from rapbench.relevance.operations import (
     MOVES,
     PADS,
@@ -55,7 +49,8 @@ class Chain:
 
     def run(self, inputs: Tensor, call: Callable[[str, Tensor], Tensor]) -> Tensor:
         """Return the network's output for `inputs`, with call(name, x) in place of each of `layers`."""
-        return _Calls(self, call).run(inputs)
+        output: Tensor = _Calls(self, call).run(inputs)
+        return output
 
 
 class _Calls(fx.Interpreter):
@@ -76,18 +71,24 @@ class _Calls(fx.Interpreter):
 class Traced:
     """A network's graph, each call a module of its own, before its norms are folded."""
 
-    graph_module: fx.GraphModule
-    shaped: bool
+    canonical: Canonical
+
+    @property
+    def shaped(self) -> bool:
+        """Whether it holds for inputs of one shape only."""
+        return self.canonical.shaped
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return the logits with the norms folded, for (N, ...) inputs."""
-        return self.folded()(inputs)
+        logits: Tensor = self.folded()(inputs)
+        return logits
 
     def folded(self) -> fx.GraphModule:
         """Return a graph with the norms folded as they are now."""
         graph = fx.Graph()
-        graph.output(graph.graph_copy(self.graph_module.graph, {}))
-        network = fx.GraphModule(self.graph_module, graph)
+        whole = self.canonical.graph_module
+        graph.output(graph.graph_copy(whole.graph, {}))
+        network = fx.GraphModule(whole, graph)
         names = {node: str(node.target) for node in graph.nodes}
         layers: dict[nn.Module, Folded] = {layer: layer for layer in fold_norms(network)}
         for node in graph.nodes:  # a layer keeps its name, which its patterns are found by
@@ -111,11 +112,12 @@ def chain(model: nn.Module, inputs: Tensor | None = None) -> Chain:
     model = model.network if isinstance(model, Model) else model
 
     def trace() -> Traced:  # calls of one module are told apart before a norm is folded into it
-        graph = own_modules(canonical(model, inputs))
-        refuse_batch_statistics(graph)
-        if graph.meta["shaped"]:
+        found = canonical(model, inputs)
+        own_modules(found.graph_module)
+        refuse_batch_statistics(found.graph_module)
+        if found.shaped:
             raise RapbenchError(f"{type(model).__name__} computes with its inputs' size; patterns are for any size")
-        return Traced(graph, False)
+        return Traced(found)
 
     graph: Any = (trace() if inputs is None else prepared(model, inputs, Traced, trace)).folded()
     modules = dict(graph.named_modules())

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from rapbench.protocols import protocols
 from rapbench.protocols.base.batch import Batch, Step
+from rapbench.protocols.base.ks import Ks
 from rapbench.protocols.base.metric import Metric
-from rapbench.protocols.base.perturbation import Ks, Ranked
+from rapbench.protocols.base.perturbation import Ranked
 
 KS: Ks = {
     "positive": (10, 50, 100, 250, 500, 1000, 2000, 4000, "all"),

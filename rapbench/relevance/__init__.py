@@ -1,6 +1,6 @@
 """Relevance propagation: a model as a graph of modules, one rule an operation, any number of flows at once."""
 
 from rapbench.relevance.engine import FLOWS, Balance, Network, explain
-from rapbench.relevance.rules import RULES, Options, Rules, Step, divisor, rule
+from rapbench.relevance.rules import RULES, Flow, Options, Rules, Step, divisor, rule
 
-__all__ = ["FLOWS", "RULES", "Balance", "Network", "Options", "Rules", "Step", "divisor", "explain", "rule"]
+__all__ = ["FLOWS", "RULES", "Balance", "Flow", "Network", "Options", "Rules", "Step", "divisor", "explain", "rule"]

@@ -1,14 +1,16 @@
 """The rules of RAP's later published variant, as the authors' PyTorch release computes them (`rap_aaai`)."""
 
+from collections.abc import Iterator, Sequence
+
 from torch import Tensor, nn
 
 from rapbench.relevance.linear import LINEAR, Folded, products, shares
 from rapbench.relevance.operations import NORMS
 from rapbench.relevance.rap import zbox
-from rapbench.relevance.rules import RULES, Rules, Step, divisor, per_sample
+from rapbench.relevance.rules import RULES, Flow, Rules, Step, divisor, per_sample
 
 
-def seed(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
+def seed(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
     """R_i = sum_j |z_ij| / sum_i |z_ij| R_j, in the last layer.
 
     As r_i = z_i (1 + b / sum z), whose sum is the logit, with all shares made absolute: the factor is one for all.
@@ -16,14 +18,16 @@ def seed(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
     (m,) = step.inputs
     weight = step.constant("magnitude", lambda: step.module.weight.abs())  # type: ignore[operator]
     total, back = shares(step.module, [(m if step.nonnegative[0] else m.abs(), weight)])
-    return (back(step.share(relevance, divisor(total, signed=False))),)
+    total = divisor(total, signed=False)
+    for flow in flows:
+        yield (back(step.share(flow, flow.relevance, total)),)
 
 
 AAAI = Rules({}, *RULES.maps, head=seed)
 
 
 @AAAI.rule(*(kind for kind in LINEAR if kind is not Folded))
-def linear(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor | None]:
+def linear(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None]]:
     """z^B at the input; elsewhere shares over excitatory and inhibitory weights, and the surplus taken back evenly.
 
     With P_j, N_j the sums of excitatory and inhibitory products' magnitudes (of m w; behind a ReLU those are m w+ and
@@ -32,7 +36,12 @@ def linear(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor | None]:
     R_i = C_i - [C_i != 0] (sum C - sum R) / #{C != 0}, per sample. Biases take no part.
     """
     if step.first:
-        return (zbox(step, relevance),)
+        return zbox(step, flows)
+    return ((_hidden(step, flow),) for flow in flows)
+
+
+def _hidden(step: Step, flow: Flow) -> Tensor:
+    relevance = flow.relevance
     (m,) = step.inputs
     excitatory, inhibitory = (
         shares(step.module, products(step, m, sign, nonnegative=step.nonnegative[0])) for sign in (1, -1)
@@ -46,17 +55,19 @@ def linear(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor | None]:
     surplus = (per_sample(handed) - per_sample(relevance)) / per_sample(touched).clamp(min=1)
     result = handed - touched * surplus.view(-1, *[1] * (m.dim() - 1))
     if step.count_dropped:  # only where nothing could take it
-        step.dropped = per_sample(relevance) - per_sample(result)
-    return (result,)
+        flow.dropped = per_sample(relevance) - per_sample(result)
+    return result
 
 
 @AAAI.rule(*NORMS)
-def batch_norm(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
+def batch_norm(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
     """R_i = R_i where the input and the scale are not 0, else 0."""
     (z,) = step.inputs
     weight: Tensor | None = step.module.weight  # type: ignore[assignment]
     product = z if weight is None else z * weight.view(-1, *[1] * (z.dim() - 2))
-    passed = relevance.masked_fill(product == 0, 0)
-    if step.count_dropped:
-        step.dropped = per_sample(relevance - passed)
-    return (passed,)
+    stopped = product == 0
+    for flow in flows:
+        passed = flow.relevance.masked_fill(stopped, 0)
+        if step.count_dropped:
+            flow.dropped = per_sample(flow.relevance - passed)
+        yield (passed,)

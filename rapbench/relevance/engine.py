@@ -1,6 +1,6 @@
 """Run a model forward once and take relevance back through the activations it left, in any number of flows."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,20 +14,14 @@ import rapbench.relevance.rap
 import rapbench.relevance.wiring  # noqa: F401  the built-in rules register themselves
 from rapbench.core.errors import RapbenchError
 from rapbench.relevance import images
-from rapbench.relevance.canonical import (
-    canonical,
-    nonnegative,
-    operation,
-    place,
-    refuse_batch_statistics,
-    shape_valued,
-    signals,
-)
+from rapbench.relevance.canonical import canonical, refuse_batch_statistics
 from rapbench.relevance.graph_cache import prepared
 from rapbench.relevance.head import ending, refuse_unclear_ending
 from rapbench.relevance.images import Pass
 from rapbench.relevance.linear import LINEAR
 from rapbench.relevance.merging import fold_norms, merge_padding
+from rapbench.relevance.node_names import operation, place
+from rapbench.relevance.node_properties import nonnegative, shape_valued, signals
 from rapbench.relevance.operations import (
     MOVES,
     NORMS,
@@ -43,7 +37,7 @@ from rapbench.relevance.operations import (
     Pad,
     Part,
 )
-from rapbench.relevance.rules import RULES, Rules, Sharing, Step, per_sample, transpose
+from rapbench.relevance.rules import RULES, Flow, Rules, Sharing, Step, per_sample, transpose
 
 FLOWS = {"normal": 1, "inversion": -1}
 # Modules that always return a tensor of their own.
@@ -79,9 +73,10 @@ class Network:
 
     def __init__(self, model: nn.Module, inputs: Tensor | None = None, rules: Rules = RULES):
         self.rules = rules
-        self.graph_module = canonical(model, inputs, leaves=tuple(rules))
+        self.canonical = canonical(model, inputs, leaves=tuple(rules))
+        self.graph_module = self.canonical.graph_module
         self.graph = self.graph_module.graph
-        self.shaped = bool(self.graph_module.meta.get("shaped"))
+        self.shaped = self.canonical.shaped
         refuse_batch_statistics(self.graph_module)
         merge_padding(self.graph_module)
         self.folds = fold_norms(self.graph_module) if rules.folds else []
@@ -244,46 +239,44 @@ class Network:
             varying=tuple(argument in self.varying for argument in arguments),
             count_dropped=balance is not None,
         )
-        for number, (flow, out) in enumerate(arrived.items(), start=1):
-            step.more_flows = number < len(arrived) and balance is None
-            above = (per_sample(out), per_sample(out.abs())) if balance is not None else None
-            kappa = 0 if node in self.above else flows[flow]
-            handed = self._hand(node, run, step, out, kappa)
-            if balance is not None and above is not None:
-                got = torch.zeros_like(above[0])
-                dropped = got + step.dropped
+        given = [Flow(out, 0 if node in self.above else flows[flow]) for flow, out in arrived.items()]
+        # before the rule overwrites it
+        sums_above = [(per_sample(out), per_sample(out.abs())) for out in arrived.values() if balance is not None]
+        every = iter(self._hand(node, run, step, given))
+        for number, (flow, of) in enumerate(zip(arrived, given, strict=True)):
+            handed = next(every, None)
+            if not isinstance(handed, tuple) or len(handed) != len(arguments):
+                raise RapbenchError(
+                    f"the relevance rule for {operation(self.graph_module, node)} at {place(node)} must give a tuple "
+                    f"for each flow, with a tensor or None for each of its inputs ({len(arguments)} here)"
+                )
+            there = [sums for argument in arguments for sums in relevance.get(argument, {}).values()]
+            handed = _owned(handed, [*step.inputs, *there])
+            if balance is not None:
+                above, total = sums_above[number]
+                got = torch.zeros_like(above)
+                dropped = got + of.dropped
                 for part, varying in zip(handed, step.varying, strict=True):
                     if part is not None and varying:
                         got = got + per_sample(part)
                     elif part is not None:  # a constant's share
                         dropped = dropped + per_sample(part)
-                balance.append(Balance(place(node), flow, step.times * above[0], got, dropped, above[1]))
-                step.dropped, step.times = 0.0, 1
+                balance.append(Balance(place(node), flow, of.times * above, got, dropped, total))
             for argument, part in zip(arguments, handed, strict=True):
                 if part is not None and argument in self.varying:
                     sums = relevance.setdefault(argument, {})
                     sums[flow] = sums[flow].add_(part) if flow in sums else part
 
-    def _hand(self, node: fx.Node, run: Pass, step: Step, out: Tensor, kappa: int) -> tuple[Tensor | None, ...]:
-        """Apply a node's rule; every tensor that comes back is its receiver's own, to overwrite."""
+    def _hand(self, node: fx.Node, run: Pass, step: Step, flows: list[Flow]) -> Iterable[tuple[Tensor | None, ...]]:
+        """Return what a node's rule hands to the node's inputs, flow by flow."""
         if node in self.heads and self.rules.head:
-            handed = self.rules.head(step, out, kappa)
-        elif node.op == "call_module":
-            handed = self.rules[type(step.module)](step, out, kappa)
-        elif node.target in RESHAPES:
-            handed = (out.reshape(step.shapes[0]),)
-        else:
-            _, back = transpose(self._call(node, run.values), out.new_zeros(step.shapes[0]))
-            handed = (back(out),)
-        taken = {value.untyped_storage().data_ptr() for value in step.inputs if value is not None}
-        owned: list[Tensor | None] = []
-        for part in handed:
-            if part is not None and (part.untyped_storage().data_ptr() in taken or 0 in part.stride()):
-                part = part.clone()  # one that is expanded shares memory with itself
-            if part is not None:
-                taken.add(part.untyped_storage().data_ptr())
-            owned.append(part)
-        return tuple(owned)
+            return self.rules.head(step, flows)
+        if node.op == "call_module":
+            return self.rules[type(step.module)](step, flows)
+        if node.target in RESHAPES:
+            return ((flow.relevance.reshape(step.shapes[0]),) for flow in flows)
+        _, back = transpose(self._call(node, run.values), flows[0].relevance.new_zeros(step.shapes[0]))
+        return ((back(flow.relevance),) for flow in flows)
 
     def _call(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
         """A call of a function or method of one tensor, the rest of its arguments as they are."""
@@ -369,6 +362,19 @@ def explain(
         run = network.forward(inputs)
         start = torch.zeros_like(run.logits).scatter_(1, targets[:, None], run.logits.gather(1, targets[:, None]))
         return network.backward(run, start, options, flows, balance)
+
+
+def _owned(handed: tuple[Tensor | None, ...], others: Iterable[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """Return tensors that share no memory with one another, nor with others': each is its receiver's to overwrite."""
+    taken = {value.untyped_storage().data_ptr() for value in others if value is not None}
+    owned: list[Tensor | None] = []
+    for part in handed:
+        if part is not None and (part.untyped_storage().data_ptr() in taken or 0 in part.stride()):
+            part = part.clone()  # one that is expanded shares memory with itself
+        if part is not None:
+            taken.add(part.untyped_storage().data_ptr())
+        owned.append(part)
+    return tuple(owned)
 
 
 def _sum(tensors: list[Tensor]) -> Tensor:

@@ -4,14 +4,13 @@ from collections.abc import Callable, Hashable
 from typing import Protocol, TypeVar
 
 import torch
-import torch.fx
 from torch import Tensor, nn
 
 from rapbench.core.errors import RapbenchError
 from rapbench.core.limits import out_of_memory
 from rapbench.core.tolerance import FEW, difference, full_precision, tolerance
 from rapbench.model.makeup import Kept, kept
-from rapbench.relevance.canonical import update
+from rapbench.relevance.canonical import Canonical
 from rapbench.relevance.hooks import refuse_hooks_that_change
 
 
@@ -19,7 +18,7 @@ class Prepared(Kept, Protocol):
     """A model in the form that a method needs."""
 
     @property
-    def graph_module(self) -> torch.fx.GraphModule:
+    def canonical(self) -> Canonical:
         """The canonical graph that it was made of."""
         ...
 
@@ -43,7 +42,7 @@ def prepared(model: nn.Module, inputs: Tensor, kind: Hashable, build: Callable[[
         return found
 
     found = kept(model, inputs, kind, checked)
-    update(found.graph_module)
+    found.canonical.update()
     return found
 
 

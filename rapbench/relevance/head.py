@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from rapbench.core.errors import RapbenchError
-from rapbench.relevance.canonical import operation, place
 from rapbench.relevance.linear import LINEAR
+from rapbench.relevance.node_names import operation, place
 
 # What makes probabilities of logits.
 PROBABILITIES = (nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.Sigmoid, nn.LogSigmoid, nn.Hardsigmoid)

@@ -1,6 +1,7 @@
 """Linear layers as maps: applied with other weights, and transposed."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -36,7 +37,8 @@ class Padded(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pad and convolve."""
-        return self.layer(self.pad(x))
+        value: Tensor = self.layer(self.pad(x))
+        return value
 
 
 class Folded(nn.Module):
@@ -121,19 +123,21 @@ def apply(module: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None = No
         x = pad_same(x, weight.shape[-2:], module.stride, module.dilation)
         return F.conv2d(x, weight, bias, module.stride, 0, module.dilation, module.groups)
     if isinstance(module, TRANSPOSED):
-        convolve: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[weight.dim() - 3]
+        convolve: Callable[..., Tensor] = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[weight.dim() - 3]
         geometry = (module.stride, module.padding, module.output_padding, module.groups, module.dilation)
         return convolve(x, weight, bias, *geometry)
-    return module._conv_forward(x, weight, bias)  # type: ignore[operator]
+    assert isinstance(module, nn.modules.conv._ConvNd)
+    return module._conv_forward(x, weight, bias)
 
 
 def back_through(module: Any, s: Tensor, weight: Tensor, x: Tensor) -> Tensor:
     """Return sum_j w_ij s_j, shaped like x, of a convolution with another weight, padded by numbers of zeros."""
     transposed = isinstance(module, TRANSPOSED)
-    return torch.ops.aten.convolution_backward(  # as torch.nn.grad does, which loses the memory's layout
+    found: Tensor = torch.ops.aten.convolution_backward(  # as torch.nn.grad does, which loses the memory's layout
         s, x, weight, None, module.stride, module.padding, module.dilation, transposed,
         module.output_padding if transposed else [0], module.groups, (True, False, False),
     )[0]  # fmt: skip
+    return found
 
 
 def magnitude(x: Tensor, sign: int) -> Tensor:
@@ -171,7 +175,8 @@ def shares(module: nn.Module, parts: list[tuple[Tensor, Tensor]], bias: Tensor |
         result = back(s).mul_(x)
         if count == 1:
             return result
-        return result.unflatten(axis, (groups(module), count, -1)).sum(axis + 1).flatten(axis, axis + 1)
+        grouped: Tensor = result.unflatten(axis, (groups(module), count, -1))
+        return grouped.sum(axis + 1).flatten(axis, axis + 1)
 
     return value, handed
 

@@ -5,6 +5,7 @@ constants and gates are as in RAP; so are additions and poolings, but for the st
 """
 
 import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -24,7 +25,7 @@ from rapbench.relevance.linear import (
     shares,
 )
 from rapbench.relevance.operations import NORMS
-from rapbench.relevance.rules import RULES, Rules, Sharing, Step, stabilized
+from rapbench.relevance.rules import RULES, Flow, Rules, Sharing, Step, stabilized
 from rapbench.relevance.wiring import pass_through
 
 Bias = Literal["in_denominator", "ignored"]
@@ -32,9 +33,9 @@ STABILIZER = 1e-6  # added to the magnitude of every denominator but the epsilon
 
 
 class Rule(Protocol):
-    """How a linear layer hands relevance, which is the rule's to overwrite, to its input."""
+    """How a linear layer hands a flow's relevance, which is the rule's to overwrite, to its input."""
 
-    def __call__(self, step: Step, relevance: Tensor) -> Tensor:
+    def __call__(self, step: Step, flow: Flow) -> Tensor:
         """Return the input's relevance."""
 
 
@@ -54,7 +55,7 @@ class AlphaBeta:
     alpha: float
     bias: Bias = "in_denominator"
 
-    def __call__(self, step: Step, relevance: Tensor) -> Tensor:
+    def __call__(self, step: Step, flow: Flow) -> Tensor:
         """Hand relevance down, in one map for the positive and one for the negative products."""
         (m,) = step.inputs
         handed = None
@@ -65,8 +66,8 @@ class AlphaBeta:
             parts = products(step, m, sign, nonnegative=step.nonnegative[0])
             total, back = shares(step.module, parts, added)
             last = sign < 0 or self.alpha == 1
-            part = (relevance if last else relevance.clone()).mul_(factor)
-            part = back(step.share(part, total, added=per_channel(step.module, added, total)))
+            part = (flow.relevance if last else flow.relevance.clone()).mul_(factor)
+            part = back(step.share(flow, part, total, added=per_channel(step.module, added, total)))
             handed = part if handed is None else handed.add_(part)
         assert handed is not None
         return handed
@@ -88,7 +89,7 @@ class Epsilon:
     epsilon: float
     bias: Bias = "in_denominator"
 
-    def __call__(self, step: Step, relevance: Tensor) -> Tensor:
+    def __call__(self, step: Step, flow: Flow) -> Tensor:
         """Hand relevance down."""
         (m,) = step.inputs
         weight: Tensor = step.module.weight  # type: ignore[assignment]
@@ -99,7 +100,7 @@ class Epsilon:
         if step.count_dropped:
             added = torch.full_like(denominator, self.epsilon).copysign_(denominator)
             added = added if bias is None else added + per_channel(step.module, bias, denominator)
-        return back(step.share(relevance, denominator, added=added))
+        return back(step.share(flow, flow.relevance, denominator, added=added))
 
 
 LRP = Rules({}, *RULES.maps, folds=True)
@@ -107,11 +108,11 @@ LRP.rule(*NORMS, keeps_inputs=False)(pass_through)
 
 
 @LRP.rule(*LINEAR)
-def linear(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
+def linear(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
     """Apply the rule that the composite has for this kind of layer."""
     composite: Composite = step.options
     rule = composite.dense if isinstance(innermost(step.module), nn.Linear) else composite.convolution
-    return (rule(step, relevance),)
+    return ((rule(step, flow),) for flow in flows)
 
 
 def alpha_beta(method: str, alpha: float, bias: Bias) -> Rule:

@@ -2,8 +2,8 @@
 
 from torch import fx, nn
 
-from rapbench.relevance.canonical import place
 from rapbench.relevance.linear import CONVOLUTIONS, LINEAR, TRANSPOSED, Folded, Padded
+from rapbench.relevance.node_names import FROM_FUNCTION, place
 from rapbench.relevance.operations import NORMS, Pad
 
 
@@ -47,6 +47,6 @@ def fold_norms(network: fx.GraphModule) -> list[Folded]:
 
 def _replace(network: fx.GraphModule, node: fx.Node, module: nn.Module) -> None:
     """Let a call, which keeps its place in the user's model, call another module."""
-    node.meta["place"] = place(node)
-    node.target = f"_canonical_merged_{node.name}_{type(module).__name__}"
+    kind = FROM_FUNCTION if str(node.target).startswith(FROM_FUNCTION) else "_"
+    node.target = f"{kind}merged_{node.name}_{type(module).__name__}"
     network.add_submodule(node.target, module)

@@ -1,29 +1,35 @@
 """The rule of batch normalisation, which is not folded into the convolution before it."""
 
+from collections.abc import Iterator, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rapbench.relevance.operations import NORMS
-from rapbench.relevance.rules import Step, per_sample, rule
+from rapbench.relevance.rules import Flow, Step, per_sample, rule
 
 
 @rule(*NORMS)
-def batch_norm(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
+def batch_norm(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
     """R' = R - kappa (S' - mean(S')) / (w h c), S = BN(z) - z, S' = S where R is not 0, else 0 (RAP eq. 11).
 
     z: (N, C, *spatial), what flows into the normalisation. The mean is over all of a sample's units, so that the
     correction sums to 0.
     """
     if not step.options.batchnorm_correction:
-        return (relevance,)
+        yield from ((flow.relevance,) for flow in flows)
+        return
     (z,) = step.inputs
     mean, var, weight, bias = step.constant("moments", lambda: _moments(step.module))
-    shift = step.once("shift", lambda: F.batch_norm(z, mean, var, weight, bias, eps=0.0))
-    shift = torch.ne(relevance, 0, out=step.once("scratch", lambda: torch.empty_like(shift))).mul_(shift)
-    units = shift[0].numel()
-    average = (per_sample(shift) / units).view(-1, *[1] * (z.dim() - 1))
-    return (relevance.sub_(shift, alpha=kappa / units).add_(average, alpha=kappa / units),)
+    everywhere = F.batch_norm(z, mean, var, weight, bias, eps=0.0)
+    scratch = torch.empty_like(everywhere)
+    units = everywhere[0].numel()
+    for flow in flows:
+        relevance, share = flow.relevance, flow.kappa / units
+        shift = torch.ne(relevance, 0, out=scratch).mul_(everywhere)
+        average = (per_sample(shift) / units).view(-1, *[1] * (z.dim() - 1))
+        yield (relevance.sub_(shift, alpha=share).add_(average, alpha=share),)
 
 
 def _moments(module: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:

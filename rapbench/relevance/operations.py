@@ -107,7 +107,15 @@ class Part(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the part of x."""
-        return self.split(x)[self.index]
+        part: Tensor = self.split(x)[self.index]
+        return part
+
+
+class BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """A batch norm of inputs of any number of dimensions, as torch.nn.functional.batch_norm is."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Take all."""
 
 
 # Functions and methods that keep the elements and their order,
@@ -134,7 +142,7 @@ PADS = tuple(
 )
 # Modules that put elements elsewhere.
 MOVES = (nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle)
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+NORMS = (BatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 UPSAMPLES = (nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d)
 # The modes in which each output is a mean of inputs: no weight is negative, and they sum to 1.
 INTERPOLATIONS = ("nearest", "nearest-exact", "linear", "bilinear", "trilinear")
@@ -218,8 +226,7 @@ def _cat(tensors: Any, dim: int = 0) -> nn.Module:
 def _batch_norm(input: Any, mean: Tensor, var: Tensor, weight: Tensor | None = None, bias: Tensor | None = None,
                 training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> nn.Module:  # fmt: skip
     _only(not training and mean is not None and var is not None)
-    norm = nn.BatchNorm2d(len(mean), eps, affine=False)
-    norm._check_input_dim = lambda input: None  # type: ignore[method-assign]  # any number of dimensions
+    norm = BatchNorm(len(mean), eps, affine=False)
     norm.running_mean, norm.running_var = mean, var
     if weight is not None or bias is not None:
         norm.affine = True

@@ -16,9 +16,13 @@ from rapbench.model.makeup import computed_by, reparametrisations
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def twin(module: nn.Module) -> nn.Module:
-    """Return a copy with the same parameters, but registries of its own: a shallow copy would share the hooks too."""
-    copied = type(module).__new__(type(module))  # copy.copy refuses modules with parametrisations
+def twin(module: nn.Module, kind: type[nn.Module] | None = None) -> nn.Module:
+    """Return a copy with the same parameters, but registries of its own: a shallow copy would share the hooks too.
+
+    kind: the copy's type, by default the module's.
+    """
+    kind = type(module) if kind is None else kind
+    copied = kind.__new__(kind)  # copy.copy refuses modules with parametrisations
     vars(copied).update(vars(module))
     vars(copied).update({name: copy.copy(value) for name, value in vars(module).items() if isinstance(value, dict)})
     return copied
@@ -35,13 +39,12 @@ def plain(module: nn.Module, place: str) -> tuple[nn.Module, list[Callable[[], N
     computed = [name for name in ("weight", "bias") if isinstance(vars(module).get(name), Tensor)]
     if not (hooked or compiled or computed or is_parametrized(module)):
         return module, []
-    copied: Any = twin(module)
+    copied: Any = twin(module, type_before_parametrizations(module))
     for name in HOOKS:
         setattr(copied, name, OrderedDict())
     copied._compiled_call_impl = None
     updates: list[Callable[[], None]] = []
     if is_parametrized(module):
-        copied.__class__ = type_before_parametrizations(module)
         del copied._modules["parametrizations"]
         names = [str(name) for name in module.parametrizations]  # type: ignore[union-attr]
         updates += [_kept(copied, name, functools.partial(getattr, module, name)) for name in names]
@@ -61,7 +64,8 @@ def plain(module: nn.Module, place: str) -> tuple[nn.Module, list[Callable[[], N
 def _computed(module: nn.Module, hook: Any, name: str) -> Tensor:
     scratch = twin(module)
     hook(scratch, ())
-    return getattr(scratch, name)
+    computed: Tensor = getattr(scratch, name)
+    return computed
 
 
 def _kept(module: nn.Module, name: str, compute: Callable[[], Tensor]) -> Callable[[], None]:

@@ -1,24 +1,28 @@
 """Rules of pooling: the winner takes all under a maximum, averages share in proportion to the activations."""
 
+from collections.abc import Iterator, Sequence
+
 from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from torch import Tensor
 
 from rapbench.relevance.operations import POOLS, Mean, Sum
-from rapbench.relevance.rules import Step, rule, transpose
+from rapbench.relevance.rules import Flow, Step, rule, transpose
 
 
 @rule(*POOLS["max"], MaxPool2dSame, where=lambda pool: not getattr(pool, "return_indices", False))
-def max_pool(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
+def max_pool(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
     """R_i = sum of R_j over the windows j that i wins (the first of equals)."""
     (x,) = step.inputs
-    _, back = step.once("pool", lambda: transpose(step.module, x))
-    return (back(relevance),)
+    _, back = transpose(step.module, x)
+    for flow in flows:
+        yield (back(flow.relevance),)
 
 
 @rule(*POOLS["average"], AvgPool2dSame, Mean, Sum)
-def average_pool(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
+def average_pool(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
     """R_i = sum_j m_i / (sum_i m_i) R_j over the windows j of which i is a member."""
     (m,) = step.inputs
-    total, back = step.once("pool", lambda: transpose(step.module, m))
-    total = step.once("total", lambda: step.denominator(total, signed=not step.nonnegative[0]))
-    return (back(step.share(relevance, total)) * m,)
+    total, back = transpose(step.module, m)
+    total = step.denominator(total, signed=not step.nonnegative[0])
+    for flow in flows:
+        yield (back(step.share(flow, flow.relevance, total)) * m,)

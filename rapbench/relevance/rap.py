@@ -1,6 +1,7 @@
 """RAP's rules of the linear layers: the first propagation (5), two flows (7), (8), and z^B at the network's input."""
 
 import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,28 +17,29 @@ from rapbench.relevance.linear import (
     shares,
     weight_magnitude,
 )
-from rapbench.relevance.rules import RULES, Step, divisor, rule
+from rapbench.relevance.rules import RULES, Flow, Step, divisor, rule
 
 
-def first_propagation(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
+def first_propagation(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
     """R_i = sum_j (z+_ij / sum_i z+_ij - z-_ij / sum_i z-_ij) R_j with z_ij = m_i w_ij, in the last layer (RAP eq. 5).
 
     Each R_j is handed out once to either sign, with opposite signs: in sum 0 times. Biases take no part.
     """
     (m,) = step.inputs
-    step.times = 0
-    handed = []
-    for sign, part in ((1, relevance.clone()), (-1, relevance.neg_())):
-        total, back = shares(step.module, products(step, m, sign, nonnegative=step.nonnegative[0]))
-        handed.append(back(step.share(part, divisor(total, signed=False))))
-    return (handed[0].add_(handed[1]),)
+    for flow in flows:
+        flow.times = 0
+        handed = []
+        for sign, part in ((1, flow.relevance.clone()), (-1, flow.relevance.neg_())):
+            total, back = shares(step.module, products(step, m, sign, nonnegative=step.nonnegative[0]))
+            handed.append(back(step.share(flow, part, divisor(total, signed=False))))
+        yield (handed[0].add_(handed[1]),)
 
 
 RULES.head = first_propagation
 
 
 @rule(*(kind for kind in LINEAR if kind is not Folded))
-def linear(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor | None]:
+def linear(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None]]:
     """Correct for the bias, then hand relevance down: z^B at the input, (7) or (8) elsewhere.
 
     R' = R - kappa (b_c - mean(b)) / (w h), which sums to 0 over the layer (RAP eq. 10); `area_squared`, as the authors'
@@ -45,80 +47,107 @@ def linear(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor | None]:
     """
     bias: Tensor | None = step.module.bias  # type: ignore[assignment]
     if step.options.bias_correction and bias is not None:
-        area = math.prod(relevance.shape[1:]) // len(bias)
+        area = math.prod(flows[0].relevance.shape[1:]) // len(bias)
         divisor = area if step.options.bias_divisor == "area" else area**2
         excess = step.constant("bias", lambda: (bias - bias.mean()) / divisor)
-        relevance = relevance.sub_(per_channel(step.module, excess, relevance), alpha=kappa)
+        for flow in flows:
+            flow.relevance.sub_(per_channel(step.module, excess, flow.relevance), alpha=flow.kappa)
     if step.first and step.options.input_rule != "same_as_hidden":
-        return (zbox(step, relevance, swapped=step.options.input_rule == "zbox_swapped"),)
-    handed = two_ratios(step, relevance, kappa)
-    if kappa < 0 and step.options.inversion_sign == "flip":
-        step.times, step.dropped = -step.times, -step.dropped
-        return (handed.neg_(),)
-    return (handed,)
+        yield from zbox(step, flows, swapped=step.options.input_rule == "zbox_swapped")
+        return
+    for flow, handed in zip(flows, two_ratios(step, flows), strict=True):
+        if flow.kappa < 0 and step.options.inversion_sign == "flip":
+            flow.times, flow.dropped = -flow.times, -flow.dropped
+            handed.neg_()
+        yield (handed,)
 
 
-def two_ratios(step: Step, relevance: Tensor, kappa: int) -> Tensor:
+def two_ratios(step: Step, flows: Sequence[Flow]) -> Iterator[Tensor]:
     """R_i = sum_j (m+w+ / sum m+w+ + m-w- / sum m-w-) R_j, and with w's signs exchanged for kappa = -1 (RAP eq. 7, 8).
 
     Where the input has both signs, `joint` takes one ratio over both products, which conserves relevance; `printed`
     takes the two as they stand, which hands it out twice.
     """
+    total: Tensor | None = None
+    for number, flow in enumerate(flows, start=1):
+        if step.nonnegative[0]:
+            handed, total = _one_ratio(step, flow, total, more=number < len(flows) and not step.count_dropped)
+            yield handed
+        else:
+            yield _both_signs(step, flow)
+
+
+def _one_ratio(step: Step, flow: Flow, total: Tensor | None, *, more: bool) -> tuple[Tensor, Tensor | None]:
+    """Return what (7) or (8) hands to an input that is never negative, and the totals of the opposite flow.
+
+    total: of this flow, where the flow before has told it. more: whether there is a flow to tell; it gets None where
+    it has to compute its own.
+    """
     (m,) = step.inputs
-    ours = weight_magnitude(step, kappa)
-    if step.nonnegative[0]:
-        total, handed = step.shared.pop("opposite", None), None
-        if total is None:
-            total, handed = shares(step.module, [(m, ours)])
-            if step.more_flows and step.output is not None and type(step.module) in (*CONVOLUTIONS, *TRANSPOSED):
-                _remember_opposite(step, step.output, total, kappa)
-        shared = step.share(relevance, divisor(total, signed=False))
-        return handed(shared) if handed else back_through(step.module, shared, ours, m).mul_(m)
-    parts = products(step, m, kappa, nonnegative=False)
+    ours = weight_magnitude(step, flow.kappa)
+    if total is not None:
+        shared = step.share(flow, flow.relevance, divisor(total, signed=False))
+        return back_through(step.module, shared, ours, m).mul_(m), None
+    total, back = shares(step.module, [(m, ours)])
+    opposite = None
+    if more and step.output is not None and type(step.module) in (*CONVOLUTIONS, *TRANSPOSED):
+        opposite = opposite_total(step.module, step.output, total, flow.kappa)
+    return back(step.share(flow, flow.relevance, divisor(total, signed=False))), opposite
+
+
+def _both_signs(step: Step, flow: Flow) -> Tensor:
+    (m,) = step.inputs
+    parts = products(step, m, flow.kappa, nonnegative=False)
     if step.options.mixed_sign == "printed":
-        step.times = 2
-        return _handed(step, relevance.clone(), parts[:1]).add_(_handed(step, relevance, parts[1:]))
-    return _handed(step, relevance, parts)
+        flow.times = 2
+        return _handed(step, flow, flow.relevance.clone(), parts[:1]).add_(
+            _handed(step, flow, flow.relevance, parts[1:])
+        )
+    return _handed(step, flow, flow.relevance, parts)
 
 
 # The share of one sign's sum that the other's must have to be worth taking as a difference.
 WELL_CONDITIONED = 0.01
 
 
-def _remember_opposite(step: Step, output: Tensor, total: Tensor, kappa: int) -> None:
-    """Z- = Z+ - Z in magnitudes, where the forward pass left Z: the next flow's totals without a convolution.
+def opposite_total(module: nn.Module, output: Tensor, total: Tensor, kappa: int) -> Tensor | None:
+    """Return Z- = Z+ - Z in magnitudes: a convolution's totals in the opposite flow, without another convolution.
 
-    Only where no more than two digits cancel in any of them; elsewhere that flow computes its own.
+    output: Z, the convolution's own, with its bias. total: those of the flow with this kappa. None where more than two
+    digits cancel in any of them: that flow must compute its own.
     """
-    module: nn.Conv2d = step.module  # type: ignore[assignment]
+    assert isinstance(module, nn.modules.conv._ConvNd)
     if module.padding_mode != "zeros" or isinstance(module.padding, str):
-        return
+        return None
     opposite = torch.sub(total, output, alpha=kappa)
     if module.bias is not None:
         opposite.add_(per_channel(module, module.bias, total), alpha=kappa)
-    if torch.sub(opposite, total, alpha=WELL_CONDITIONED).amin() >= 0:
-        step.shared["opposite"] = opposite
+    return opposite if torch.sub(opposite, total, alpha=WELL_CONDITIONED).amin() >= 0 else None
 
 
-def zbox(step: Step, relevance: Tensor, *, swapped: bool = False) -> Tensor | None:
+def zbox(step: Step, flows: Sequence[Flow], *, swapped: bool = False) -> Iterator[tuple[Tensor | None]]:
     """z^B: R_i = sum_j q_ij / (sum_i q_ij) R_j with q_ij = x_i w_ij - l w+_ij - h w-_ij (Montavon et al. 2017).
 
     l and h are each image's own minimum and maximum, as in both of the RAP authors' releases (the first swaps them).
     As q = (x - l) w+ + (x - h) w-, both of its terms are non-negative, unless swapped. The rule is the same in every
-    flow, so their relevance goes down together, with the last flow.
+    flow, so their relevance goes down together, with the last flow, unless what each drops is counted.
     """
-    relevance = relevance.add_(step.shared.pop("waiting", 0))
-    if step.more_flows:
-        step.shared["waiting"] = relevance
-        return None
+    *waiting, last = flows
+    if not step.count_dropped:
+        for flow in waiting:
+            last.relevance.add_(flow.relevance)
     (x,) = step.inputs
     low, high = (bound(x, tuple(range(1, x.dim())), keepdim=True) for bound in (torch.amin, torch.amax))
     if swapped:
         low, high = high, low
     parts = [(x - low, weight_magnitude(step, 1)), (high - x, weight_magnitude(step, -1))]
-    return _handed(step, relevance, parts, signed=swapped)
+    for flow in flows:
+        together = flow is not last and not step.count_dropped
+        yield (None if together else _handed(step, flow, flow.relevance, parts, signed=swapped),)
 
 
-def _handed(step: Step, relevance: Tensor, parts: list[tuple[Tensor, Tensor]], signed: bool = False) -> Tensor:
+def _handed(
+    step: Step, flow: Flow, relevance: Tensor, parts: list[tuple[Tensor, Tensor]], signed: bool = False
+) -> Tensor:
     total, handed = shares(step.module, parts)
-    return handed(step.share(relevance, divisor(total, signed=signed)))
+    return handed(step.share(flow, relevance, divisor(total, signed=signed)))

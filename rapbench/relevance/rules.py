@@ -1,12 +1,17 @@
 """The registry of relevance rules: how one kind of module hands relevance from its output to its inputs."""
 
+import inspect
 from collections import ChainMap
-from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from rapbench.core.errors import RapbenchError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,16 +38,53 @@ class Options(Sharing):
 
 
 @dataclass
-class Step:
-    """One module call while relevance goes back through it.
+class Flow:
+    """One flow's relevance at a module call, and what its rule says of it.
 
-    inputs: the activations it was given, (N, ...) each; None for a rule that does not keep them. shapes: theirs.
-    first: its input is the network's input, but for what rearranges or rescales it. nonnegative: which inputs are
-    never negative, known from the graph. shared: what a rule computes once for both flows. constants: what it computes
-    from weights alone, kept while the images of a batch go down a few at a time. dropped: (N,) relevance
-    that found nobody to go to, counted by `share`. times: how often the rule hands out what it is given, 1 unless it
-    sets another number. varying: which inputs depend on the network's input. more_flows: this flow's relevance may wait
-    for the next one's, for rules that are linear in it.
+    Parameters
+    ----------
+    relevance : Tensor
+        Relevance of the module's output, shaped like it; the rule's to overwrite.
+    kappa : int
+        +1 in the normal flow, -1 in the inversion flow, 0 in RAP's last linear layer and above it.
+    dropped : Tensor or float
+        (N,) relevance that found nobody to go to, counted by `Step.share` where `Step.count_dropped`.
+    times : int
+        How often the rule hands out what it is given: 1 unless it sets another number.
+    """
+
+    relevance: Tensor
+    kappa: int
+    dropped: Tensor | float = 0.0
+    times: int = 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """One module call while relevance goes back through it, the same for all flows.
+
+    Parameters
+    ----------
+    module : nn.Module
+        What was called.
+    inputs : tuple of Tensor
+        The activations it was given, (N, ...) each; None for a rule that does not keep them.
+    first : bool
+        Whether its input is the network's input, but for what rearranges or rescales it.
+    options : Any
+        The rules' options: `Options` for RAP's.
+    output : Tensor, optional
+        What it returned, where that is still known.
+    shapes : tuple of torch.Size
+        The inputs' shapes.
+    nonnegative : tuple of bool
+        Which inputs are never negative, known from the graph.
+    constants : dict, optional
+        What `constant` has computed from weights alone, kept while the images of a batch go down a few at a time.
+    varying : tuple of bool
+        Which inputs depend on the network's input.
+    count_dropped : bool
+        Whether each flow's `dropped` is asked for: then no two flows' relevance may be handed down together.
     """
 
     module: nn.Module
@@ -52,37 +94,44 @@ class Step:
     output: Tensor | None = None
     shapes: tuple[torch.Size, ...] = ()
     nonnegative: tuple[bool, ...] = ()
-    shared: dict[str, Any] = field(default_factory=dict)
     constants: dict[str, Any] | None = None
-    dropped: Tensor | float = 0.0
-    times: int = 1
     varying: tuple[bool, ...] = ()
     count_dropped: bool = False
-    more_flows: bool = False
 
-    def once(self, name: str, compute: Callable[[], Any]) -> Any:
-        """Return compute(), evaluated for the first flow only."""
-        if name not in self.shared:
-            self.shared[name] = compute()
-        return self.shared[name]
-
-    def constant(self, name: str, compute: Callable[[], Any]) -> Any:
+    def constant(self, name: str, compute: Callable[[], T]) -> T:
         """Return compute(), which must depend on the module and the options only."""
         if self.constants is None:
             return compute()
         if name not in self.constants:
             self.constants[name] = compute()
-        return self.constants[name]
+        found: T = self.constants[name]
+        return found
 
     def denominator(self, total: Tensor, *, signed: bool) -> Tensor:
         """Return `total`, overwritten, as what relevance is divided by: `divisor`, or with the options' stabilizer."""
         return stabilized(total, self.options.stabilizer, signed=signed)
 
-    def share(self, relevance: Tensor, denominator: Tensor, *, added: Tensor | None = None) -> Tensor:
-        """Return relevance / denominator in the memory of `relevance`; the denominator as `stabilized` gives it.
+    def share(self, flow: Flow, relevance: Tensor, denominator: Tensor, *, added: Tensor | None = None) -> Tensor:
+        """Return relevance / denominator, and count what is dropped.
 
-        What a denominator holds beside the inputs' contributions keeps its share of the relevance, which is counted as
-        dropped: `added`, by default the options' stabilizer; and all of it where the denominator is infinite.
+        What a denominator holds beside the inputs' contributions keeps its share of the relevance, which is dropped;
+        where the denominator is infinite, all of it is.
+
+        Parameters
+        ----------
+        flow : Flow
+            Whose relevance it is: its `dropped` grows, where it is counted.
+        relevance : Tensor
+            `flow.relevance`, or a part of it; overwritten.
+        denominator : Tensor
+            Of the same shape, without 0, as `divisor` and `denominator` give it.
+        added : Tensor, optional
+            What the denominator holds beside the inputs' contributions; by default the options' stabilizer.
+
+        Returns
+        -------
+        Tensor
+            In the memory of `relevance`.
         """
         if not self.count_dropped:
             return relevance.div_(denominator)
@@ -90,7 +139,7 @@ class Step:
         shared = relevance.div_(denominator)
         if added is None:
             added = torch.full_like(denominator, self.options.stabilizer).copysign_(denominator)
-        self.dropped = self.dropped + per_sample(nobody) + per_sample(shared * added)
+        flow.dropped = flow.dropped + per_sample(nobody) + per_sample(shared * added)
         return shared
 
 
@@ -118,9 +167,8 @@ def stabilized(total: Tensor, stabilizer: float, *, signed: bool) -> Tensor:
     return total.add_(torch.full_like(total, stabilizer).copysign_(total) if signed else stabilizer)
 
 
-# (step, relevance of the output, kappa: +1 normal flow, -1 inversion flow) -> relevance of each input.
-# The relevance is the rule's to overwrite.
-Rule = Callable[[Step, Tensor, int], tuple[Tensor | None, ...]]
+# (step, all flows) -> of each flow, in their order, the relevance of each input; None is none.
+Rule = Callable[[Step, Sequence[Flow]], Iterable[tuple[Tensor | None, ...]]]
 
 # an output-shaped tensor s -> sum_j w_ij s_j
 Back = Callable[[Tensor], Tensor]
@@ -151,11 +199,12 @@ class Rules(ChainMap[type[nn.Module], Rule]):
         modules of these types it holds for; the others are refused. Example::
 
             @rapbench.relevance.rule(MyScale)
-            def my_scale(step, relevance, kappa):
-                return (relevance,)
+            def my_scale(step, flows):
+                return [(flow.relevance,) for flow in flows]
         """
 
         def enter(function: Rule) -> Rule:
+            _refuse_other_arguments(function)
             for module in modules:
                 self[module] = function
             if not keeps_inputs:
@@ -174,6 +223,15 @@ class Rules(ChainMap[type[nn.Module], Rule]):
     def needs_inputs(self, module: nn.Module) -> bool:
         """Whether the rule for a module looks at the activations it was given."""
         return self[type(module)] not in _FORGETFUL
+
+
+def _refuse_other_arguments(function: Rule) -> None:
+    """Raise RapbenchError for a function that cannot be called as a rule."""
+    try:
+        inspect.signature(function).bind(None, ())
+    except TypeError as error:
+        name = getattr(function, "__qualname__", repr(function))
+        raise RapbenchError(f"a relevance rule takes (step, flows), {name} does not: {error}") from error
 
 
 _FORGETFUL: set[Rule] = set()

@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.fx
@@ -23,26 +23,33 @@ SHAPE_ATTRIBUTES = {"shape", "ndim", "dtype", "device", "is_cuda", "requires_gra
 LEAVES = (Conv2dSame, MaxPool2dSame, AvgPool2dSame)
 
 
+class Traced(NamedTuple):
+    """A model's graph, and whether it holds for inputs of one shape only."""
+
+    graph_module: torch.fx.GraphModule
+    shaped: bool
+
+
 def trace(
     model: nn.Module, inputs: Tensor | None = None, leaves: tuple[type[nn.Module], ...] = (), shaped: bool = False
-) -> torch.fx.GraphModule:
+) -> Traced:
     """Return the graph of a model's forward pass; the model is left as it was.
 
     inputs: of the size that the graph is for, needed only by models that branch on it. leaves: further module types
-    that stay one node. shaped: whether to trace for this size at once. `meta["shaped"]` says whether the graph holds
-    for inputs of this shape only. Arguments of the forward function that have defaults have them.
+    that stay one node. shaped: whether to trace for this size at once. Arguments of the forward function that have
+    defaults have them.
     Raises RapbenchError when the model cannot be traced.
     """
     with _attributes_kept(model):
         try:
             if shaped and inputs is not None:
-                return _graph(model, _ShapeTracer(leaves, inputs), shaped=True)
-            return _graph(model, _Tracer(leaves), shaped=False)
+                return Traced(_graph(model, _ShapeTracer(leaves, inputs)), True)
+            return Traced(_graph(model, _Tracer(leaves)), False)
         except Exception as error:
             try:
                 if inputs is None or shaped:
                     raise
-                return _graph(model, _ShapeTracer(leaves, inputs), shaped=True)
+                return Traced(_graph(model, _ShapeTracer(leaves, inputs)), True)
             except Exception:
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 raise RapbenchError(
@@ -52,22 +59,27 @@ def trace(
                 ) from error
 
 
-def _graph(model: nn.Module, tracer: "_Tracer", shaped: bool) -> torch.fx.GraphModule:
-    result = torch.fx.GraphModule(model, tracer.trace(model))
-    result.meta["shaped"] = shaped
-    return result
-
-
-class _Proxy(torch.fx.Proxy):
-    """A proxy that knows of `a += b`, which torch.fx takes for `a = a + b`: other names of `a` change with it."""
+def _graph(model: nn.Module, tracer: "_Tracer") -> torch.fx.GraphModule:
+    return torch.fx.GraphModule(model, tracer.trace(model))
 
 
 def _in_place(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda self, other: self.tracer.create_proxy("call_function", function, (self, other), {})
 
 
-for _name in ("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "iand", "ior", "ixor"):
-    setattr(_Proxy, f"__{_name}__", _in_place(getattr(operator, _name)))
+class _Proxy(torch.fx.Proxy):
+    """A proxy that knows of `a += b`, which torch.fx takes for `a = a + b`: other names of `a` change with it."""
+
+    __iadd__ = _in_place(operator.iadd)
+    __isub__ = _in_place(operator.isub)
+    __imul__ = _in_place(operator.imul)
+    __itruediv__ = _in_place(operator.itruediv)
+    __ifloordiv__ = _in_place(operator.ifloordiv)
+    __imod__ = _in_place(operator.imod)
+    __ipow__ = _in_place(operator.ipow)
+    __iand__ = _in_place(operator.iand)
+    __ior__ = _in_place(operator.ior)
+    __ixor__ = _in_place(operator.ixor)
 
 
 class _Tracer(torch.fx.Tracer):
@@ -123,10 +135,10 @@ class _Shaped(_Proxy):
         return self.fake.size(*dim)
 
     def dim(self) -> int:
-        return self.fake.dim()
+        return int(self.fake.dim())
 
     def numel(self) -> int:
-        return self.fake.numel()
+        return int(self.fake.numel())
 
     def __len__(self) -> int:
         return len(self.fake)
@@ -148,7 +160,8 @@ class _ShapeTracer(_Tracer):
         return attr_val if self.following else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **others: Any) -> torch.fx.Proxy:
-        proxy: Any = super().create_proxy(kind, target, args, kwargs, *more, **others)
+        proxy = super().create_proxy(kind, target, args, kwargs, *more, **others)
+        assert isinstance(proxy, _Shaped)
         if kind == "placeholder":
             proxy.fake, self.inputs = self.inputs, None
             return proxy

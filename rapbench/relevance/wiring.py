@@ -1,5 +1,7 @@
 """Rules of what joins, passes, moves or resizes signals: activations, gates, additions, concatenations, padding."""
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -18,75 +20,81 @@ from rapbench.relevance.operations import (
     Pad,
     Part,
 )
-from rapbench.relevance.rules import Step, per_sample, rule, transpose
+from rapbench.relevance.rules import Flow, Step, per_sample, rule, transpose
 
 
 @rule(*ACTIVATIONS, *TRANSPARENT, keeps_inputs=False)
-def pass_through(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
+def pass_through(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
     """R_i = R_i: an elementwise function keeps relevance where it is."""
-    return (relevance,)
+    return ((flow.relevance,) for flow in flows)
 
 
 @rule(Constant, keeps_inputs=False)
-def constant(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
+def constant(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
     """R_i = R_i under a scaling or a shift, summed where the constant broadcast the input."""
-    return (relevance.sum_to_size(step.shapes[0]),)
+    return ((flow.relevance.sum_to_size(step.shapes[0]),) for flow in flows)
 
 
 @rule(Gate, keeps_inputs=False)
-def gate(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor, None]:
+def gate(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor, None]]:
     """All to the signal, none to the gate, which scales and carries nothing (as in LRP; Arras et al. 2017)."""
-    return relevance.sum_to_size(step.shapes[0]), None
+    return ((flow.relevance.sum_to_size(step.shapes[0]), None) for flow in flows)
 
 
 @rule(nn.Flatten, nn.Unflatten, keeps_inputs=False)
-def reshape_back(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
+def reshape_back(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
     """Relevance takes the input's shape again."""
-    return (relevance.reshape(step.shapes[0]),)
+    return ((flow.relevance.reshape(step.shapes[0]),) for flow in flows)
 
 
 @rule(Pad, Part, *PADS, *MOVES, keeps_inputs=False)
-def rearrange_back(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
+def rearrange_back(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
     """Every element returns to where it came from; what falls on constant padding is dropped."""
-    _, back = step.once("back", lambda: transpose(step.module, relevance.new_zeros(step.shapes[0])))
-    handed = back(relevance)
-    if step.count_dropped:
-        step.dropped = step.dropped + per_sample(relevance) - per_sample(handed)
-    return (handed,)
+    _, back = transpose(step.module, flows[0].relevance.new_zeros(step.shapes[0]))
+    for flow in flows:
+        handed = back(flow.relevance)
+        if step.count_dropped:
+            flow.dropped = per_sample(flow.relevance) - per_sample(handed)
+        yield (handed,)
 
 
 @rule(*UPSAMPLES, Interpolate, keeps_inputs=False, where=lambda module: module.mode in INTERPOLATIONS)
-def interpolate(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor]:
+def interpolate(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
     """R_i = sum_j w_ij R_j: each output's relevance returns with the weights that made it, which sum to 1.
 
     A copy's relevance returns to what was copied. No activation takes part, so that nothing vanishes or explodes where
     signs cancel.
     """
-    _, back = step.once("back", lambda: transpose(step.module, relevance.new_zeros(step.shapes[0])))
-    return (back(relevance),)
+    _, back = transpose(step.module, flows[0].relevance.new_zeros(step.shapes[0]))
+    for flow in flows:
+        yield (back(flow.relevance),)
 
 
 @rule(Add)
-def add(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor | None, Tensor | None]:
+def add(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None, Tensor | None]]:
     """R_a = a / (a + b) R, as the authors' release; `absolute`: |a| / (|a| + |b|) R, bounded where signs differ.
 
     What does not depend on the network's input is a constant, which takes nothing.
     """
     if step.varying and not all(step.varying):
-        own = [relevance.sum_to_size(shape) if varying else None
-               for shape, varying in zip(step.shapes, step.varying, strict=True)]  # fmt: skip
-        return own[0], own[1]
+        for flow in flows:
+            own = [flow.relevance.sum_to_size(shape) if varying else None
+                   for shape, varying in zip(step.shapes, step.varying, strict=True)]  # fmt: skip
+            yield own[0], own[1]
+        return
     a, b = step.inputs
     if step.options.residual == "absolute":
         a, b = a.abs(), b.abs()
     signed = step.options.residual == "proportional" and not all(step.nonnegative)
-    total = step.once("total", lambda: step.denominator(a + b, signed=signed))
-    shared = step.share(relevance, total)
-    return (a * shared).sum_to_size(a.shape), shared.mul_(b).sum_to_size(b.shape)
+    total = step.denominator(a + b, signed=signed)
+    for flow in flows:
+        shared = step.share(flow, flow.relevance, total)
+        yield (a * shared).sum_to_size(a.shape), shared.mul_(b).sum_to_size(b.shape)
 
 
 @rule(Cat, keeps_inputs=False)
-def cat(step: Step, relevance: Tensor, kappa: int) -> tuple[Tensor, ...]:
+def cat(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor, ...]]:
     """Each part gets its own relevance back."""
     dim: int = step.module.dim  # type: ignore[assignment]
-    return torch.split(relevance, [shape[dim] for shape in step.shapes], dim)
+    sizes = [shape[dim] for shape in step.shapes]
+    return (torch.split(flow.relevance, sizes, dim) for flow in flows)

@@ -53,7 +53,8 @@ def curve(
     }
     figure = go.Figure(data=traces, layout=layout)  # which refuses what plotly does not know
     figure.layout.template = None
-    return figure.to_plotly_json()
+    found: dict[str, Any] = figure.to_plotly_json()
+    return found
 
 
 def _trace(

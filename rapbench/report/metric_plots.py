@@ -11,7 +11,7 @@ from rapbench.protocols.base.metric import Metric
 from rapbench.report import escape
 from rapbench.report.means import Measured
 from rapbench.report.metric_tables import direction
-from rapbench.report.plots import broken, k_axis, method_styles, panel_grid, with_legend
+from rapbench.report.plots import Styles, broken, k_axis, method_styles, panel_grid, with_legend
 from rapbench.results.display import NAMES, ordered
 
 POINTS = 12  # of a curve, with a marker
@@ -41,7 +41,7 @@ def metrics_figure(measured: Sequence[Measured], title: str) -> Figure:
     return with_legend(figure, styles, [])
 
 
-def _curves(panel: Axes, part: pd.DataFrame, metric: Metric, steps: str, styles: dict[str, dict]) -> None:
+def _curves(panel: Axes, part: pd.DataFrame, metric: Metric, steps: str, styles: Styles) -> None:
     ks = ordered("k", part["k"])
     places = k_axis(panel, ks)
     if metric.axis == "log" and all(places[k] > 0 for k in ks):
@@ -58,7 +58,7 @@ def _curves(panel: Axes, part: pd.DataFrame, metric: Metric, steps: str, styles:
     panel.set(xlabel=escape.figure(steps), ylabel=escape.figure(metric.heading))
 
 
-def _points(panel: Axes, part: pd.DataFrame, metric: Metric, styles: dict[str, dict]) -> None:
+def _points(panel: Axes, part: pd.DataFrame, metric: Metric, styles: Styles) -> None:
     for place, (_, row) in enumerate(part.iloc[::-1].iterrows()):
         style = {name: value for name, value in styles[row["method"]].items() if name != "linestyle"}
         known = np.isfinite([row["low"], row["high"]]).all()

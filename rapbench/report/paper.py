@@ -1,5 +1,7 @@
 """Our Table I beside the paper's, cell by cell."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from tabulate import tabulate
@@ -86,7 +88,7 @@ def shown(value: float, metric: str) -> str:
     return "" if np.isnan(value) else f"{value:z.{DECIMALS.get(metric, 2)}f}"
 
 
-def _interval(row: tuple) -> tuple[float, float]:
+def _interval(row: tuple[Any, ...]) -> tuple[float, float]:
     metric, value, low, high, n, paper = row
     if np.isnan(low):
         return np.nan, np.nan

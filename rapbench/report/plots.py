@@ -1,6 +1,7 @@
 """Figures: the curves behind Table I, and the distance D_K."""
 
 import textwrap
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ COLOURS = ["#88CCEE", "#999933", "#44AA99", "#DDCC77", "#117733", "#AA4499", "#C
 MARKERS = "os^vDPX<>*h"
 RANDOM = {"color": "#777777", "marker": "p"}
 DASHES = ("solid", "dashed", "dotted")  # of the first perturbation, the second, and all others
+Styles = dict[str, dict[str, Any]]  # of each method: matplotlib's keywords
 PIXELS = "pixels perturbed (K)"
 
 
@@ -71,16 +73,16 @@ def first_pixels(sign: str) -> str:
     return f"{'most negative' if sign == 'negative' else 'most relevant'} pixels (K)"
 
 
-def method_styles(methods: pd.Series) -> dict[str, dict]:
+def method_styles(methods: pd.Series) -> Styles:
     """Give each method a colour and a marker; the paper's and `random` keep theirs in every figure."""
-    styles: dict[str, dict] = {}
+    styles: Styles = {}
     for place, name in enumerate(ordered("method", [*FIRST["method"], *methods])):
         own = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
         styles[name] = (RANDOM if name == "random" else own) | {"markersize": 5}
     return {name: styles[name] for name in ordered("method", methods)}
 
 
-def _stroke(perturbation: str, perturbations: list[str]) -> dict:
+def _stroke(perturbation: str, perturbations: list[str]) -> dict[str, Any]:
     """Return the first perturbation's lines as solid, the others' thinner and broken."""
     place = perturbations.index(perturbation)
     main = place == 0
@@ -120,7 +122,7 @@ def k_axis(panel: Axes, ks: list[str]) -> dict[str, float]:
     return places
 
 
-def with_legend(figure: Figure, styles: dict[str, dict], strokes: list[Line2D]) -> Figure:
+def with_legend(figure: Figure, styles: Styles, strokes: list[Line2D]) -> Figure:
     """Add the legend below the panels, in as many columns as fit."""
     methods = [Line2D([], [], label=escape.figure(NAMES.get(name, name)), **style) for name, style in styles.items()]
     for columns in range(3 if len(figure.axes) == 1 else 6, 0, -1):

@@ -50,7 +50,7 @@ def bootstrap_means(values: Array) -> tuple[Array, Array]:
         places = rows + np.arange(len(rows))[:, None] * data.shape[1]
         counts = np.bincount(places.ravel(), minlength=len(rows) * data.shape[1]).reshape(len(rows), -1)
         # Rounded, or equal means would compare as the last bits of their sums do.
-        found = np.round(data @ counts.T.astype(float) / rows.shape[1], DIGITS)
+        found: Array = np.round(data @ counts.T.astype(float) / rows.shape[1], DIGITS)
         return found[:, 0] if drawn.ndim == 1 else found
 
     images = np.arange(len(values))
@@ -81,7 +81,8 @@ def mcnemar(only_first: NDArray[np.int64], only_second: NDArray[np.int64]) -> Ar
     from scipy import stats
 
     fewer, both = np.minimum(only_first, only_second), only_first + only_second
-    return np.minimum(1.0, 2 * stats.binom.cdf(fewer, both, 0.5))
+    p: Array = np.minimum(1.0, 2 * stats.binom.cdf(fewer, both, 0.5))
+    return p
 
 
 def wilcoxon(differences: Array) -> tuple[float, int]:

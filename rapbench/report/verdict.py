@@ -85,7 +85,7 @@ def verdicts(
     """
     present = [name for name in ordered("method", images["method"]) if name in controls]
     known = sorted(present, key=lambda name: CONTROLS.index(name) if name in CONTROLS else len(CONTROLS))
-    rows: list[dict] = []
+    rows: list[dict[str, Any]] = []
     for (sign, perturbation), part in images.groupby(["sign", "perturbation"], sort=False):
         judged = {name: metric for name, metric in metrics.items() if sign in metric.better}
         if not judged:
@@ -226,7 +226,7 @@ def _against(part: pd.DataFrame, control: str, method: str, sign: str, metrics: 
     return row
 
 
-def _verdict(row: dict, metrics: Iterable[str]) -> str:
+def _verdict(row: dict[str, Any], metrics: Iterable[str]) -> str:
     """Return what the metrics with a difference say, by their ranks and by their means."""
     shown = [metric for metric in metrics if row[f"{metric}_p_holm"] < ALPHA]
     leanings = {int(np.sign(row[f"{metric}_{what}"])) for metric in shown for what in ("lean", "gain")}

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -68,7 +69,7 @@ class Gallery:
         """Return the bytes of a safetensors file, the same for the same gallery."""
         about = {"identity": self.identity, "files": self.files, "labels": self.labels, "classes": self.classes,
                  "methods": list(self.maps)}  # fmt: skip
-        tensors: dict[str, NDArray] = {"images": self.images}
+        tensors: dict[str, NDArray[Any]] = {"images": self.images}
         tensors |= {f"map {number}": values for number, values in enumerate(self.maps.values())}
         return safetensors.numpy.save(tensors, {"gallery": json.dumps(about)})
 

@@ -274,14 +274,19 @@ def _stale(path: Path, is_stale: Callable[..., bool | None]) -> bool | None:
 def key_in(path: Path) -> dict[str, Any]:
     """Return the key that a file of the store says it is of, without reading all of it."""
     if path.suffix not in (".parquet", ".safetensors"):
-        return json.loads(read_sealed(path))["key"]
+        return _key(read_sealed(path))
     with open_regular(path) as file:  # a pipe would be waited for
         if path.suffix == ".parquet":
             label = (pq.read_schema(file).metadata or {})[LABEL]
         else:
             size = int.from_bytes(file.read(8), "little")
             label = json.loads(file.read(min(size, MOST)))["__metadata__"][METADATA]
-    return json.loads(label)["key"]
+    return _key(label)
+
+
+def _key(text: str | bytes) -> dict[str, Any]:
+    key: dict[str, Any] = json.loads(text)["key"]
+    return key
 
 
 def _bytes(paths: Iterable[Path]) -> int:

@@ -30,7 +30,8 @@ STAGES = (0, 1, 3, 5, 8, 11, 15)
 
 def build(classes: int = 1000) -> nn.Module:
     """Return the architecture with random weights, in eval mode."""
-    return timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=classes).eval()
+    network: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=classes).eval()
+    return network
 
 
 @models.register("efficientnet_lite0", facts=FACTS, build=build, transform=TRANSFORM)

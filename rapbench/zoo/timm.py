@@ -32,7 +32,8 @@ def known() -> list[str]:
 
 def build(name: str, classes: int = 1000) -> nn.Module:
     """Return the architecture with random weights, in eval mode."""
-    return timm.create_model(name.removeprefix("timm/"), pretrained=False, num_classes=classes).eval()
+    network: nn.Module = timm.create_model(name.removeprefix("timm/"), pretrained=False, num_classes=classes).eval()
+    return network
 
 
 def facts(name: str) -> dict[str, Any]:

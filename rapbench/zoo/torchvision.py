@@ -22,7 +22,7 @@ AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 
 def known() -> list[str]:
     """Return the names of torchvision's classification models."""
-    return list_models(module=torchvision.models)
+    return list(list_models(module=torchvision.models))
 
 
 def build(name: str, classes: int = 1000) -> nn.Module:
@@ -30,7 +30,8 @@ def build(name: str, classes: int = 1000) -> nn.Module:
     options: dict[str, Any] = {}
     if name in ("inception_v3", "googlenet"):  # both scale the input by themselves, from ImageNet's moments to +-1
         options = {"transform_input": True, "aux_logits": False, "init_weights": False}
-    return get_model(name, weights=None, num_classes=classes, **options).eval()
+    network: nn.Module = get_model(name, weights=None, num_classes=classes, **options).eval()
+    return network
 
 
 def facts(name: str, weights: str = "DEFAULT") -> dict[str, Any]:
@@ -85,7 +86,8 @@ def _register(name: str, weights: str = "DEFAULT") -> None:
     """Give a model of the family an entry of its own, under its own default weights."""
 
     def load(*, weights: str = weights) -> Model:
-        return from_torchvision(name, weights=weights)
+        model: Model = from_torchvision(name, weights=weights)
+        return model
 
     models.register(name, **facts(name, weights))(load)
 

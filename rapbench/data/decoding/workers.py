@@ -22,6 +22,7 @@ from rapbench.core.errors import RapbenchError
 from rapbench.core.stop import check
 
 Task = Callable[[int], Any]
+Result = tuple[int, Any, BaseException | None]  # a task's number, what it made, what it raised
 
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 ENDED = (-signal.SIGTERM, -KILL)  # by a scheduler, or by whoever sees to it that memory suffices
@@ -158,7 +159,7 @@ def _work(task: Task, pipe: Connection, doing: Any) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     torch.set_num_threads(1)  # the threads of the process that was forked are not here
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    results: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
+    results: queue.SimpleQueue[Result] = queue.SimpleQueue()
     threading.Thread(target=_send, args=(results, pipe), daemon=True).start()
     while True:
         try:
@@ -172,7 +173,7 @@ def _work(task: Task, pipe: Connection, doing: Any) -> None:
             results.put((number, None, _portable(error)))
 
 
-def _send(results: queue.SimpleQueue, pipe: Connection) -> None:
+def _send(results: queue.SimpleQueue[Result], pipe: Connection) -> None:
     while True:
         result = results.get()
         try:

@@ -236,11 +236,12 @@ def _chunk(file: pq.ParquetFile, group: int, column: str) -> Any:
 
 def _bytes(column: Any, row: int) -> bytes | None:
     value = column[row].as_py()
-    return value["bytes"] if isinstance(value, dict) else value
+    found: bytes | None = value["bytes"] if isinstance(value, dict) else value
+    return found
 
 
 def _is_binary(kind: Any) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _line(error: BaseException) -> str:

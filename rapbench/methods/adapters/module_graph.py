@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from rapbench.core.errors import RapbenchError
 from rapbench.methods.adapters.target import target_logits
-from rapbench.relevance.canonical import canonical, operation, own_modules, place, shape_valued, twin
+from rapbench.relevance.canonical import Canonical, canonical, own_modules
 from rapbench.relevance.graph_cache import prepared
+from rapbench.relevance.node_names import operation, place
+from rapbench.relevance.node_properties import shape_valued
 from rapbench.relevance.operations import (
     MOVES,
     PADS,
@@ -33,6 +35,7 @@ from rapbench.relevance.operations import (
     Pad,
     Part,
 )
+from rapbench.relevance.plain import twin
 
 # Modules that are affine in what they read, in eval mode.
 AFFINE = (
@@ -51,19 +54,14 @@ Swap = Callable[[nn.Module], nn.Module | None]
 class Hookable(nn.Module):
     """A graph as Captum wants it: (inputs, targets) -> the targets' logits, (N,)."""
 
-    def __init__(self, network: torch.fx.GraphModule):
+    def __init__(self, canonical: Canonical):
         super().__init__()
-        self.network = network
-        self.shaped = bool(network.meta["shaped"])
-
-    @property
-    def graph_module(self) -> torch.fx.GraphModule:
-        """The graph."""
-        return self.network
+        self.canonical, self.network, self.shaped = canonical, canonical.graph_module, canonical.shaped
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return all logits, (N, classes)."""
-        return self.network(inputs)
+        logits: Tensor = self.network(inputs)
+        return logits
 
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return the logits that are explained."""
@@ -84,7 +82,8 @@ def hookable(
 
 
 def _hookable(model: nn.Module, inputs: Tensor, method: str, takes: str, swap: Swap, arithmetic: bool) -> Hookable:
-    network = canonical(model, inputs)
+    found = canonical(model, inputs)
+    network = found.graph_module
     shapes = shape_valued(network.graph)
     signals: set[torch.fx.Node] = set()
     for node in network.graph.nodes:
@@ -109,7 +108,7 @@ def _hookable(model: nn.Module, inputs: Tensor, method: str, takes: str, swap: S
         node.kwargs = {}
     network.delete_all_unused_submodules()
     network.recompile()
-    return Hookable(network)
+    return Hookable(found)
 
 
 def affine(module: nn.Module) -> bool:

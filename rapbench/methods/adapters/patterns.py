@@ -32,7 +32,8 @@ def propagate(
         with torch.no_grad():
             value = layer(x)
         other = apply(layer, x, back(layer.weight.detach(), found[name]))
-        return _Instead.apply(value, other, exponents)
+        instead: Tensor = _Instead.apply(value, other, exponents)
+        return instead
 
     inputs = inputs.requires_grad_()
     with torch.enable_grad():

@@ -24,7 +24,8 @@ class ClampedReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return min(max(x, 0), 6)."""
-        return self.relu(x).clamp(max=6)
+        rectified: Tensor = self.relu(x)
+        return rectified.clamp(max=6)
 
 
 def rectified(
@@ -43,7 +44,7 @@ def rectified(
         )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Setting backward hooks")  # they are on our graph
-        attribution = captum(network).attribute(inputs.requires_grad_(), additional_forward_args=targets)
+        attribution: Tensor = captum(network).attribute(inputs.requires_grad_(), additional_forward_args=targets)
     return attribution.detach()
 
 

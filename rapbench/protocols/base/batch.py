@@ -78,13 +78,15 @@ class Batch:
         """Return compute(), computed for the first who asks; several variants and protocols share it by its name."""
         if name not in self._known:
             self._known[name] = compute()
-        return self._known[name]
+        found: T = self._known[name]
+        return found
 
     def for_every_method(self, name: Hashable, compute: Callable[[], T]) -> T:
         """Return compute(), which the heatmaps do not enter, computed once for all methods on these inputs."""
         if name not in self.shared:
             self.shared[name] = compute()
-        return self.shared[name]
+        found: T = self.shared[name]
+        return found
 
     @property
     def finite(self) -> Tensor:

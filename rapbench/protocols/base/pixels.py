@@ -20,7 +20,8 @@ class Pixels:
         """Return (P, C, *space) images of the rows, channels-last."""
         count, channels, *space = self.shape
         whole = self.rows.view(count, math.prod(space) + 1, channels)[:, :-1]
-        return whole.transpose(1, 2).unflatten(2, space)
+        images: Tensor = whole.transpose(1, 2).unflatten(2, space)
+        return images
 
 
 def ranked_pixels(images: Tensor, order: Tensor, counts: Tensor) -> Pixels:

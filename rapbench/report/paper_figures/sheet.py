@@ -69,7 +69,8 @@ def dots(values: NDArray[np.floating], side: float) -> NDArray[np.float32]:
 
 def grey(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return an (H, W, 3) picture's (H, W) luma, 0 to 255 (ITU-R BT.601)."""
-    return image @ np.array([0.299, 0.587, 0.114])
+    luma: NDArray[np.float64] = image @ np.array([0.299, 0.587, 0.114])
+    return luma
 
 
 def fitted(text: str, width: float, lines: int = 1, size: float = SIZE, split: bool = True) -> str:

@@ -88,7 +88,7 @@ def classes_in(layers: Layers, classifier: str, where: str) -> int:
     """Return the number of classes; RapbenchError when the file lacks the classifier."""
     if classifier not in layers:
         raise RapbenchError(f"{where} lacks the classifier {classifier!r}; a file without top (_notop) cannot be used")
-    return layers[classifier][-1].shape[-1]
+    return int(layers[classifier][-1].shape[-1])
 
 
 def fill(
