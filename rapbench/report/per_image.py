@@ -1,5 +1,7 @@
 """Per-image results by cell: each image once, side by side, and the intervals of the means."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -21,10 +23,10 @@ def by_image(frame: pd.DataFrame, cell: list[str], value: str) -> pd.DataFrame:
     return frame.pivot(index="image", columns=columns, values=value).astype(float)
 
 
-def bootstrap_intervals(frame: pd.DataFrame, cell: list[str], value: str) -> dict[tuple, tuple[float, float]]:
+def bootstrap_intervals(frame: pd.DataFrame, cell: list[str], value: str) -> dict[tuple[Any, ...], tuple[float, float]]:
     """Return the interval of each cell's mean. Cells of the same images see the same draws."""
     wide = by_image(frame, cell, value)
-    ends: dict[tuple, tuple[float, float]] = {}
+    ends: dict[tuple[Any, ...], tuple[float, float]] = {}
     there = wide.notna()
     for pattern, columns in there.T.groupby(there.T.apply(lambda row: row.to_numpy().tobytes(), axis=1)):
         chosen = wide[columns.index][np.frombuffer(pattern, dtype=bool)]

@@ -1,6 +1,7 @@
 """Table I laid out beside the paper's own numbers, in Markdown, LaTeX and for a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -64,7 +65,7 @@ def _blocks(table: pd.DataFrame, published: pd.DataFrame, notes_of: Notes | None
     return blocks
 
 
-def _cell(keys: Sequence[tuple[str, ...]], values: dict, notes: dict) -> str:
+def _cell(keys: Sequence[tuple[str, ...]], values: dict[Hashable, Any], notes: dict[Hashable, Any]) -> str:
     """Return "removal (shuffling)" for one K, a key each; empty where neither is known."""
     numbers = []
     for key in keys:
