@@ -41,8 +41,9 @@ ROUNDING = """
 
 Worst error: the largest difference between a pixel's relevance in float32 and in float64, divided by the largest
 relevance of its image. Dropped: the largest share of a layer's relevance (of the sum of magnitudes) that is dropped
-because its denominator is zero, in each flow, and the path of that layer. In float64 every layer of every network passes
-the conservation check: relevance in + dropped = relevance out, to 1e-9. Inputs have the size that a network is made for.
+because its denominator is zero, in each flow, and the path of that layer. In float64 every layer of every network
+passes the conservation check: relevance in + dropped = relevance out, to 1e-9. Inputs have the size that a network is
+made for.
 
 | network | worst error, float32 | dropped, normal | dropped, inversion |
 |---|---|---|---|

@@ -1,4 +1,4 @@
-"""LRP with Captum's default, the epsilon rule in every layer (Bach et al. 2015), through Captum.
+"""LRP with Captum's default, the epsilon rule in every layer [bach2015lrp], through Captum.
 
 Captum hands all the relevance of a residual sum to each branch, so that it doubles at every block: refused.
 """

@@ -1,4 +1,4 @@
-"""Deconvolution (Zeiler & Fergus 2014), through Captum."""
+"""Deconvolution [zeiler2014visualizing], through Captum."""
 
 from captum.attr import Deconvolution
 from torch import Tensor, nn

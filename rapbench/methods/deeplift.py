@@ -1,4 +1,4 @@
-"""DeepLIFT with the rescale rule (Shrikumar et al. 2017), through Captum.
+"""DeepLIFT with the rescale rule [shrikumar2017deeplift], through Captum.
 
 Captum 0.9 shares the relevance of a max pooling wrongly where its windows overlap: of an input that wins several it
 keeps one share only. And where input and baseline agree, it takes the gradient of the batch's first image for all. Both

@@ -1,4 +1,4 @@
-"""Guided backpropagation (Springenberg et al. 2015), through Captum."""
+"""Guided backpropagation [springenberg2015striving], through Captum."""
 
 from captum.attr import GuidedBackprop
 from torch import Tensor, nn

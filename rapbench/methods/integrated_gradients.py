@@ -1,4 +1,4 @@
-"""Integrated gradients (Sundararajan et al. 2017), through Captum.
+"""Integrated gradients [sundararajan2017ig], through Captum.
 
 The paper's software takes 64 steps from a zero reference, times the difference; Captum places the steps by
 Gauss-Legendre quadrature, which comes closer to the integral than equal steps do.

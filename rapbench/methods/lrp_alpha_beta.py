@@ -1,4 +1,4 @@
-"""LRP with the alpha-beta rule for any alpha - beta = 1 in every layer (Bach et al. 2015)."""
+"""LRP with the alpha-beta rule for any alpha - beta = 1 in every layer [bach2015lrp]."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""LRP with the epsilon rule in every layer (Bach et al. 2015)."""
+"""LRP with the epsilon rule in every layer [bach2015lrp]."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""LRP, preset A: epsilon in fully connected layers, alpha1-beta0 in convolutions (Lapuschkin et al. 2017).
+"""LRP, preset A: epsilon in fully connected layers, alpha1-beta0 in convolutions [lapuschkin2017understanding].
 
 Epsilon is that of the paper's software.
 """

@@ -1,4 +1,4 @@
-"""LRP, preset B: epsilon in fully connected layers, alpha2-beta1 in convolutions (Lapuschkin et al. 2017).
+"""LRP, preset B: epsilon in fully connected layers, alpha2-beta1 in convolutions [lapuschkin2017understanding].
 
 Epsilon is that of the paper's software.
 """

@@ -1,4 +1,4 @@
-"""PatternAttribution: the estimated signal's contributions to the target logit (Kindermans et al. 2017)."""
+"""PatternAttribution: the estimated signal's contributions to the target logit [kindermans2017patternnet]."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""PatternNet: the estimated signal of the target logit, taken back to the input (Kindermans et al. 2017)."""
+"""PatternNet: the estimated signal of the target logit, taken back to the input [kindermans2017patternnet]."""
 
 from torch import Tensor, nn
 

@@ -1,4 +1,4 @@
-"""Relative Attributing Propagation (Nam, Choi, Lee 2019, arXiv 1904.00605 v1, the version of Table I).
+"""Relative Attributing Propagation [nam2019rap], version 1 of the paper.
 
 The target logit is shared among the last layer's inputs by sign (5); a normal (7) and an inversion flow (8) carry that
 relevance down, each corrected for biases (10) and batch normalisation (11); the input gets the sum of both (9)::

@@ -1,4 +1,4 @@
-"""RAP's later published variant (Nam, Gur, Choi, Wolf, Lee, AAAI 2020), as the authors' PyTorch release computes it.
+"""RAP's later published variant [nam2020rap], as the authors' PyTorch release computes it.
 
 Another rule set than `rap`: relevance starts from the absolute shares of the logit and stays in one flow, biases are
 ignored, and each layer's surplus is taken back evenly, which is where negative relevance comes from.

@@ -1,4 +1,4 @@
-"""SmoothGrad (Smilkov et al. 2017): the gradient's mean over noisy copies of the image, through Captum.
+"""SmoothGrad [smilkov2017smoothgrad]: the gradient's mean over noisy copies of the image, through Captum.
 
 Captum draws noise from the global generator, by the batch. Here it hangs on the image's seed, so that it is the same
 in every batch, whatever `batch` is, and on every device.

@@ -1,4 +1,4 @@
-"""Region perturbation: per-image scores to curves and AOPC (Samek et al. 2017), and the layout of AOPC."""
+"""Region perturbation: per-image scores to curves and AOPC [samek2017evaluating], and the layout of AOPC."""
 
 from itertools import product
 from typing import Any
