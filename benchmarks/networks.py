@@ -1,4 +1,4 @@
-"""Which networks work with which methods, RAP's rounding, and what it drops: measured, as docs/networks.md.
+"""Which networks work with which methods, and RAP's rounding and conservation check: measured, as docs/networks.md.
 
 Usage: (python -m benchmarks.networks; python -m benchmarks.operations) > docs/networks.md (some minutes)
 """
@@ -28,21 +28,22 @@ HEAD = """\
 # Networks
 
 Measured by `python -m benchmarks.networks`, on networks with random weights and calibrated batch norms, and on the two
-embedded models with real weights and images. Any other network is traced and tried in the same way: what a method
-cannot handle it refuses by name before it computes.
+embedded models with real weights and images. Any other network is traced and checked in the same way: before a method
+computes anything, an error names each operation that it does not support.
 
 ## Which method works on which network
 
-A cell is empty where the method refuses; below, for which operation.
+A cell is empty if the network is unsupported; the list below the table says because of which operation.
 
 """
 ROUNDING = """
-## RAP's rounding, and what it drops
+## Conservation check and rounding of RAP
 
-Worst error: the largest difference of a pixel's relevance in float32 from that in float64, over the largest relevance
-of its image. Dropped: the largest share of a layer's relevance (of the sum of magnitudes) that found no input to go to,
-in the normal and in the inversion flow, and where. In float64 every layer of every network balances: relevance in +
-dropped = relevance out, to 1e-9. At the size that a network is made for.
+Worst error: the largest difference between a pixel's relevance in float32 and in float64, divided by the largest
+relevance of its image. Dropped: the largest share of a layer's relevance (of the sum of magnitudes) that is dropped
+because its denominator is zero, in each flow, and the path of that layer. In float64 every layer of every network
+passes the conservation check: relevance in + dropped = relevance out, to 1e-9. Inputs have the size that a network is
+made for.
 
 | network | worst error, float32 | dropped, normal | dropped, inversion |
 |---|---|---|---|
@@ -54,7 +55,7 @@ def random_images(shape: tuple[int, ...], count: int) -> Tensor:
 
 
 def works(network: nn.Module, x: Tensor) -> Iterator[tuple[str, str]]:
-    """Yield each method with the reason of its refusal, or nothing."""
+    """Yield each method with the reason why the network is unsupported, or nothing."""
     for method in methods:
         try:
             if "patterns" in methods[method].facts.files:
@@ -69,23 +70,23 @@ def works(network: nn.Module, x: Tensor) -> Iterator[tuple[str, str]]:
 
 
 def operation_in(reason: str) -> str:
-    """Return what a refusal is about."""
+    """Return the operation that is unsupported."""
     found = re.search(r"(?:no rule for|one after another;) (\w+)", reason)
     return found[1] if found else reason.partition(";")[0]
 
 
 def rounding(network: nn.Module, x: Tensor, targets: Tensor) -> str:
     """Return the table's cells for one network; x: float32."""
-    books: list[Balance] = []
+    checks: list[Balance] = []
     network = network.float()  # the same weights in both
     exact = rapbench.attribute(network.double(), x.double(), targets, "rap")
-    rapbench.attribute(network, x.double(), targets, "rap", balance=books)
+    rapbench.attribute(network, x.double(), targets, "rap", balance=checks)
     got = rapbench.attribute(network.float(), x, targets, "rap")
     scale = exact.abs().flatten(1).amax(1)
     worst = float(((got - exact).abs().flatten(1).amax(1) / scale).max())
     cells = [f"{worst:.0e}"]
     for flow in ("normal", "inversion"):
-        entries = [entry for entry in books if entry.flow == flow]
+        entries = [entry for entry in checks if entry.flow == flow]
         shares = [float((entry.dropped.abs() / entry.total.clamp(min=1e-300)).max()) for entry in entries]
         most = max(range(len(shares)), key=shares.__getitem__)
         cells.append(f"{shares[most]:.1e} at {entries[most].place}" if shares[most] > 1e-12 else "none")
@@ -110,7 +111,7 @@ def main() -> None:
     print("|---|" + "---|" * len(list(methods)))
     print("\n".join(rows) + "\n")
     for method in dict.fromkeys(method for method, _ in reasons):
-        whys = [f"{why} ({', '.join(names)})" for (refuser, why), names in reasons.items() if refuser == method]
+        whys = [f"{why} ({', '.join(names)})" for (unable, why), names in reasons.items() if unable == method]
         print(f"- `{method}`: {'; '.join(whys)}")
     print()
     for name, case in tqdm(NETWORKS.items()):

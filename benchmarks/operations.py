@@ -27,17 +27,17 @@ FAMILIES = {
 
 HEADING = "## Which method works on which operation"
 TEXT = """
-Each operation stands in a small network, Conv, operation, ReLU, Linear. Its relevance is also worked out from the
+Each operation is tested in a small network: Conv, operation, ReLU, Linear. Its relevance is also computed from the
 method's definition, in float64 by plain autograd.
 
 - *exact*: the two agree to 1e-5 of the largest relevance.
-- *conserves*: the relevance has the right sum; no second way to the single values is known here.
-- Empty: the method says that it does not support the operation, with its name and place.
+- *conserves*: the relevance has the right sum; there is no second computation of the single values to compare with.
+- Empty: the operation is unsupported, and the error names it with its path in the network.
 
 RAP is measured without its corrections for biases and batch norms, the gradients with few steps and without noise. The
 pattern methods are measured with patterns for which they equal gradient times logit. Any other operation is unsupported
 where a method needs a rule for it; the gradients (`sensitivity`, `gradient_x_input`, `integrated_gradients`,
-`smoothgrad`) take whatever autograd can differentiate. Operations that mix the images of a batch, or draw random
+`smoothgrad`) support whatever autograd can differentiate. Operations that mix the images of a batch, or draw random
 numbers, are unsupported everywhere. `python -m benchmarks.operations` prints this section (two minutes).
 
 """

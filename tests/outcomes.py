@@ -92,7 +92,7 @@ def _reasons(reference: Reference) -> str:
     kinds = [layer.kind for layer in reference.layers]
     reasons = [reference.case.pattern]
     if not all(kind.of_image for kind in kinds):
-        reasons.append("on the other images in its batch|answers differently each time")
+        reasons.append("on the other images in its batch|gives other logits at each call")
     if not all(kind.differentiable for kind in kinds):
         reasons.append("has no gradient with respect to its inputs|the gradient of Around is not that of its logits")
     if not any(kind.rectifier for kind in kinds):

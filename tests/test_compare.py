@@ -145,8 +145,8 @@ def test_protocols_that_differ_in_options_are_told_apart():
 
 @pytest.mark.parametrize(("make", "says"), [
     (lambda: [run(output="a"), run(output="b")],
-     "two of the runs hold the same results of net on samples (rap by removal, in a and b); name different runs"),
-    (lambda: [run(), run(name="copy", results="elsewhere")], "two of the runs hold the same results"),
+     "two runs have the same results of net on samples (rap by removal, in a and b); name different runs"),
+    (lambda: [run(), run(name="copy", results="elsewhere")], "two runs have the same results"),
     (lambda: [run(), run(moves=1)], "rap is there twice by removal, with other numbers"),
     (lambda: [run(["rap", "edge"]), run(["rap", "random"], moves=1)], "rap is there twice by removal, with other num"),
     (lambda: [run(seed=1), run(), run(moves=1)], "RAP (seed 0) is there twice by removal, with other numbers"),
@@ -207,8 +207,8 @@ def test_the_same_names_of_other_images_are_no_pairs():
 def test_models_with_images_of_their_own_have_tests_each(tmp_path):
     results = Results([run(["rap"]), run(["random"]), run(["rap", "random"], model="other", images="b")])
     text = write_comparison(tmp_path, results)
-    assert "Tests are paired, on the same images; of methods of the same model." in text
-    assert "Between models or data sets compare with care: the runs are of different images" in text
+    assert "Tests are paired over images and compare methods of the same model." in text
+    assert "Compare models or data sets with care: the runs are of different images" in text
     assert set(pd.read_csv(tmp_path / "tests.csv")["model"]) == {"net", "other"}
 
 

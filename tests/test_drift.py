@@ -209,7 +209,7 @@ def test_a_drift_names_the_cell_and_the_image(change, capsys, tmp_path, monkeypa
     captured = capsys.readouterr()
     protocol, shown = DRIFTS[change]
     cells, images = [[line for line in part.splitlines() if line.startswith("| ")][1:]
-                     for part in captured.out.split("The images that made the difference")]  # fmt: skip
+                     for part in captured.out.split("Images that moved")]  # fmt: skip
     (cell,), (image,) = cells, images
     words = [word.strip() for word in cell.split("|")[1:-1]]
     assert words[:4] == ["rap", "positive", "50", protocol]
@@ -482,7 +482,7 @@ def test_what_moved_most_comes_first(capsys):
 
     freeze()
     drift(change, code=1)
-    cells, images = capsys.readouterr().out.split("The images that made the difference")
+    cells, images = capsys.readouterr().out.split("Images that moved")
     assert re.findall(r"^\| (rap|random)", cells, re.M) == ["rap", "random"]
     assert re.findall(r"^\| (\w)\.jpg", images, re.M) == ["b", "d", "c", "b"]
 

@@ -218,7 +218,7 @@ def test_a_mutation_is_noticed(what, frozen, tmp_path, capsys):
     capsys.readouterr()
     assert drift(results, here) == expected
     captured = capsys.readouterr()
-    assert SAID.get(what, "The images that made the difference") in captured.out + captured.err
+    assert SAID.get(what, "Images that moved") in captured.out + captured.err
     assert drift(results, elsewhere) == (0 if what in ONLY_AT_HOME else expected)
 
 

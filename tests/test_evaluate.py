@@ -362,7 +362,7 @@ BAD = {
     "label's lines": ({"methods": {"a\nb": "rap"}}, "text on one line"),
     "label's text": ({"methods": {"a\udc80": "rap"}}, "text on one line"),
     "empty label": ({"methods": {" ": "rap"}}, "a method's label is empty"),
-    "another's label": ({"methods": {"random": "rap"}}, "would be shown as what it is not"),
+    "another's label": ({"methods": {"random": "rap"}}, "would have the wrong name"),
     "another's title": ({"methods": {"rap": "rap", "RAP": "random"}}, "would both be shown as 'RAP'"),
     "protocol's name": ({"protocols": ["rmoval"]}, "unknown protocol 'rmoval' (did you mean 'removal'?)"),
     "no protocol": ({"protocols": [int]}, "a class derived from rapbench.Protocol"),

@@ -28,12 +28,15 @@ def drawn(model, inputs, targets, *, seeds=None):
 
 
 WRONG = {
-    "unknown": ({"sign": ("positive",)}, r"there is no fact 'sign' \(did you mean 'signs'\?\); known: signs, passes, "),
+    "unknown": (
+        {"sign": ("positive",)},
+        r"register_method has no keyword 'sign' \(did you mean 'signs'\?\); known: signs, passes, ",
+    ),
     "sign": ({"signs": ("positive", "upward")}, "Input should be 'positive' or 'negative'; write signs="),
     "text": ({"signs": "positive"}, r"signs='positive': Input should be a valid tuple; write signs=\(\"positive\""),
     "list": ({"signs": ["positive"]}, "Input should be a valid tuple"),
     "no sign": ({"signs": ()}, r"signs=\(\): Tuple should have at least 1 item"),
-    "twice": ({"signs": ("positive", "positive")}, "a sign is there twice"),
+    "twice": ({"signs": ("positive", "positive")}, "a sign is given twice"),
     "negative cost": ({"passes": -1}, "passes=-1: Input should be greater than or equal to 0"),
     "nan": ({"passes": float("nan")}, "passes=nan: Input should be "),
     "endless": ({"passes": float("inf")}, "passes=inf: Input should be a finite number"),
@@ -194,5 +197,6 @@ def test_two_methods_of_one_title_are_refused(here, capsys):
 def test_a_slip_in_a_users_module_is_one_line_before_anything_is_computed(here, capsys):
     assert main([*RUN, "method=[random,users_slip:mine]"]) == 2
     error = capsys.readouterr().err
-    assert error == "rapbench: method 'mine': there is no fact 'sign' (did you mean 'signs'?); known: " + ", ".join(
-        field.name for field in fields(MethodFacts)) + "\n"  # fmt: skip
+    known = ", ".join(field.name for field in fields(MethodFacts))
+    wrong = "method 'mine': register_method has no keyword 'sign' (did you mean 'signs'?)"
+    assert error == f"rapbench: {wrong}; known: {known}\n"

@@ -239,18 +239,19 @@ def test_images_are_those_that_only_rap_leaves_correct_of_all_that_is_shown():
     assert chosen.files == ["a"]  # b: LRP leaves it correct as well; c: RAP does not; d, e: a random ranking does too
     assert chosen.others == ["gradient_x_input", "lrp_a2b1", "random"]
     assert chosen.sentence == (
-        "Without the 10000 most negative pixels, RAP alone, not Gradient*Input, LRP-α2β1, Random, leaves "  # noqa: RUF001
-        "1 of 5 images correct; 1 of these is shown."
+        "Without the 10000 most negative pixels, 1 of 5 images stays correct with RAP's ranking and with no other "
+        "(Gradient*Input, LRP-α2β1, Random); 1 of these is shown."  # noqa: RUF001
     )
     fewer = choose(outcomes(random="-----", rap="++-++", lrp_a2b1="-+---"), "10000", 2)
     assert fewer.files == ["a", "d"]
-    assert "leaves 3 of 5 images correct; 2 of these are shown." in fewer.sentence
+    assert "3 of 5 images stay correct" in fewer.sentence
+    assert fewer.sentence.endswith("2 of these are shown.")
 
 
 def test_rap_is_not_alone_where_the_control_beside_it_shows_the_same():
     chosen = choose(outcomes(random="+++++", rap="++-++", lrp_a2b1="-----"), "10000", 5)
-    assert "RAP alone, not" not in chosen.sentence
-    assert chosen.sentence.endswith("of the 2 others (LRP-α2β1, Random), 1, 1, 1, 1 fail on those shown.")  # noqa: RUF001
+    assert "no image of 5 images stays correct with RAP's ranking only" in chosen.sentence
+    assert chosen.sentence.endswith("1, 1, 1, 1 of the 2 other methods (LRP-α2β1, Random) fail.")  # noqa: RUF001
 
 
 def test_an_image_that_a_method_was_not_measured_on_is_not_chosen():
@@ -258,21 +259,21 @@ def test_an_image_that_a_method_was_not_measured_on_is_not_chosen():
     images = images[~((images["method"] == "lrp_a2b1") & (images["image"] == "a"))]
     chosen = choose(images, "10000", 5)
     assert chosen.files == ["b", "c", "d", "e"]
-    assert "leaves 4 of 4 images correct" in chosen.sentence
+    assert "4 of 4 images stay correct" in chosen.sentence
 
 
 def test_without_such_an_image_those_are_taken_that_most_others_fail_on():
     images = outcomes(rap="++-++", lrp_a2b1="++-+-", gradient_x_input="+-+++", integrated_gradients="++-+-")
     chosen = choose(images, "10000", 3)
     assert chosen.files == ["e", "b", "a"]  # 2, 1, 0 fail, then in the order of the subset
-    assert "no image of 5 images stays correct by RAP alone; of the 3 others" in chosen.sentence
-    assert chosen.sentence.endswith("2, 1, 0 fail on those shown.")
+    assert "no image of 5 images stays correct with RAP's ranking only" in chosen.sentence
+    assert "2, 1, 0 of the 3 other methods" in chosen.sentence
 
 
 @pytest.mark.parametrize(
     ("images", "says"),
     [
-        (outcomes(rap="-----", lrp_a2b1="+++++"), "RAP leaves no image correct without its 10000 most negative"),
+        (outcomes(rap="-----", lrp_a2b1="+++++"), "no image stays correct without RAP's 10000 most negative"),
         (outcomes(rap="+++++"), "images are chosen by rap and others"),
         (outcomes(lrp_a2b1="+++++", gradient_x_input="-----"), "images are chosen by rap and others"),
         (after("rap", "+", k="8000"), "no removal of 10000 negative pixels; its K: 8000"),
@@ -310,7 +311,7 @@ def test_fewer_pixels_than_k_are_said():
     masks = [{"positive": {"rap": mask(4), "random": mask(4)}, "negative": {"rap": mask(9)}},
              {"positive": {"rap": mask(4), "random": mask(3)}, "negative": {"rap": mask(10)}}]  # fmt: skip
     said = fewer_sentence(masks, {"positive": "4", "negative": "9"})
-    assert said == " Some maps have fewer than 4 positive pixels, and all of these are taken: Random."
+    assert said == " Some maps have fewer than 4 positive pixels, and all of these are removed: Random."
     assert fewer_sentence(masks, {"positive": "3", "negative": "all"}) == ""
 
 

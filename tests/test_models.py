@@ -334,7 +334,7 @@ class ReturnsNaN(Kind):
         return super().forward(x) / 0
 
 
-@refused("TorchScript, which is closed to rules; give the Python module")
+@refused("TorchScript, which is unsupported; give the Python module")
 class Scripted(Net):
     def prepare(self):
         return torch.jit.trace(self, torch.zeros(1, 3, 8, 8, dtype=self.l.weight.dtype), check_trace=False)
@@ -352,7 +352,7 @@ class KeywordInput(Kind):
         return super().forward(x)
 
 
-@refused("takes no inputs by position")
+@refused("has no positional argument for the images")
 class NoInputs(Kind):
     def forward(self):
         return self.l.weight
@@ -377,19 +377,19 @@ class OnMeta(Kind):
         return self.to("meta")
 
 
-@refused(r"answers differently each time .* F.dropout\(x, training=self.training\)")
+@refused(r"gives other logits at each call.* F.dropout\(x, training=self.training\)")
 class DropoutLeftOn(Kind):
     def forward(self, x):
         return self.l(F.dropout(F.relu(self.d(F.relu(self.c(x))))).mean((2, 3)))
 
 
-@refused("answers differently each time")
+@refused("gives other logits at each call")
 class Noise(Kind):
     def forward(self, x):
         return super().forward(x + torch.rand_like(x))
 
 
-@refused("answers differently each time")
+@refused("gives other logits at each call")
 class TrainsInForward(Kind):
     def __init__(self):
         super().__init__()

@@ -255,7 +255,7 @@ def test_report_writes_every_file_and_the_numbers_survive(tmp_path):
     for name, expected in (("table1.csv", table1(images)), ("distance.csv", distance_table(means))):
         back = pd.read_csv(folder / name, dtype={"k": str})
         pd.testing.assert_frame_equal(back, expected, check_exact=True)
-    clean = "At K = 0, the images as they are, the network is right on 2 of 3."
+    clean = "At K = 0 (clean images) the network classifies 2 of 3 correctly."
     header, caption = [*HEADER, clean], ["For print.", clean]
     verdict = markdown_verdict(verdicts(images), no_verdict(images))
     paper = markdown_paper(beside_paper(table1(images), published_table1()))

@@ -70,7 +70,7 @@ def real(tmp_path_factory) -> dict[str, bytes]:
 
 def test_shards_in_any_order_give_the_bytes_of_one_run(whole, capsys):
     assert run("shard=3/3") == {}
-    assert "Shard 3/3 is done. Chunks that other shards still owe: 3;" in capsys.readouterr().out
+    assert "Shard 3/3 is done. Chunks that other shards still have to compute: 3;" in capsys.readouterr().out
     assert run("shard=1/3") == {}
     assert len(parts()) == 3 * 4  # chunks, cells
     assert run("shard=2/3") == whole
@@ -600,7 +600,7 @@ def test_the_answer_is_of_the_jobs_that_are_done_and_names_the_others(capsys):
     assert main(["run", "-m", *FEW, *words]) == 2
     said = capsys.readouterr()
     assert "Comparison of 2 runs: small." in said.out
-    missing = "Missing, as they are not done: results/run/sweep/method=pattern_net."
+    missing = "Missing, because they are not finished: results/run/sweep/method=pattern_net."
     assert missing in said.out
     assert missing in (SWEEP_FOLDER / "compare.html").read_text()
     assert said.err.splitlines()[-1].startswith("rapbench: 1 of 3 jobs failed")
@@ -650,7 +650,7 @@ def test_a_sweep_of_one_job_or_of_the_same_results_has_no_comparison(capsys):
     assert main(["run", "-m", *FEW, "method=random", "gallery=0,1"]) == 0
     said = capsys.readouterr()
     assert said.out.endswith("All 2 jobs are done.\n")
-    assert "No comparison of the jobs: two of the runs hold the same results of small on " in said.err
+    assert "No comparison of the jobs: two runs have the same results of small on " in said.err
     assert "(random by removal, distance, in results/run/sweep/gallery=0 and results/run/sweep/gallery=1)" in said.err
     assert not answer()
 
@@ -658,7 +658,7 @@ def test_a_sweep_of_one_job_or_of_the_same_results_has_no_comparison(capsys):
 def test_the_comparison_of_jobs_in_several_folders_lies_in_the_sweeps_own(capsys):
     assert main(["run", "-m", *FEW, "method=random,edge", "gallery=0", "name=a,b"]) == 0
     said = capsys.readouterr()
-    assert "No comparison of the jobs: two of the runs hold the same results" in said.err  # of a and of b
+    assert "No comparison of the jobs: two runs have the same results" in said.err  # of a and of b
     assert main(["run", "-m", *FEW, "method=random", "gallery=0", "seed=1,2", "output=here/${seed}/x"]) == 0
     assert capsys.readouterr().out.endswith("\nThe comparison is written to results/run/sweep/\nAll 2 jobs are done.\n")
     assert main(["run", "-m", *FEW, "method=random", "gallery=0", "seed=1,2", "output=here/${seed}"]) == 0
@@ -672,7 +672,7 @@ def test_the_comparison_of_jobs_in_several_folders_lies_in_the_sweeps_own(capsys
     (["results", "--output", f"results/a/{SMALL}"], f"results/a/{SMALL} is a run's own folder; na"),
     ([f"results/a/{SMALL}", f"results/a/{SMALL}/copy"], "is a run's own folder; name another for"),
     (["results/a", "/"], "the folders have no common parent; name a folder for the comparison with --output"),
-    (["results/a", "results/copy"], "two of the runs hold the same results of small on "),
+    (["results/a", "results/copy"], "two runs have the same results of small on "),
     ([], "the following arguments are required: folder; see rapbench compare --help"),
 ])  # fmt: skip
 def test_runs_that_cannot_be_compared_are_refused_in_one_line(words, says, capsys):

@@ -206,7 +206,7 @@ def test_without_a_control_there_is_no_verdict():
     ("methods", "says"),
     [
         (["rap"], "No control (Random, Edges) is among the methods"),
-        (["random"], "Only Random ran, and a control is not judged itself"),
+        (["random"], "Only Random ran, and a control gets no verdict itself"),
         (["random", "edge"], "Only Edges and Random ran"),
     ],
 )

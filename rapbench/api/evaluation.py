@@ -53,40 +53,41 @@ def evaluate(
     gallery: int = 4,
     store: str | Path | None = None,
 ) -> Results:
-    """Put attribution methods through evaluation protocols.
+    """Evaluate attribution methods by protocols.
 
     Parameters
     ----------
     model : Model, nn.Module or str
-        A network with its preprocessing; any module, which is copied, for inputs that are preprocessed already; or a
-        name that `load_model` takes.
+        A network with its preprocessing; any module, which is copied, for preprocessed inputs; or a name that
+        `load_model` takes.
     inputs : Tensor or array, (N, C, *space); Dataset, torch Dataset or str
         Preprocessed inputs; a data set; or a name that `load_data` takes.
     labels : Tensor, array or list of N, optional
-        Class indices of such tensors. Without them what the model predicts is the label.
+        Class indices of tensors. By default the model's predictions are the labels.
     methods : list or mapping
         Names, functions of (model, inputs, targets), or either with its options: ("smoothgrad", {"samples": 10}). A
         mapping gives each a label.
     protocols : list or mapping
-        Names, subclasses of Protocol or instances, likewise.
+        Names, subclasses of `Protocol` or instances, with options and labels in the same way.
     heatmaps : mapping of str to Tensor or path, optional
         Ready-made heatmaps by label, (N, *space) or (N, C, *space) in the order of the inputs, or files of them, see
         `Heatmaps`.
     n : int, optional
-        Evaluate this many inputs that the model classifies correctly, drawn by the seed. By default all that are
-        given, of a data set of files 500.
+        Evaluate this many inputs that the model classifies correctly, selected by the seed. By default all tensors, or
+        500 images of a data set of files.
     seed : int
-        Of all draws.
+        Seeds all random numbers.
     chunk, batch : int, optional
-        Inputs that are attributed together; perturbed inputs in one forward pass. By default chosen by the device.
+        Inputs that are attributed together, and perturbed inputs in one forward pass. The default depends on the
+        device.
     device : str
         auto, cpu, cuda, cuda:1, ...
     precision : {"fp32", "bf16"}
-        Of the forward passes of perturbed inputs.
+        Precision of the forward passes of perturbed inputs.
     gallery : int
-        The first inputs that the page shows with every method's heatmaps.
+        How many inputs the page shows with every method's heatmaps, from the first on.
     store : path, optional
-        A folder that keeps what is computed: the same call goes on where it was stopped. By default nothing is kept.
+        A folder that stores results, so that the same call resumes after an interruption. By default nothing is stored.
 
     Returns
     -------
@@ -95,8 +96,8 @@ def evaluate(
     Raises
     ------
     RapbenchError
-        For whatever cannot be evaluated, in one line. A method that fails is skipped and named in
-        `results.runs[0].about["refused"]`; where all fail, that is raised.
+        For whatever cannot be evaluated, in one line. A method that fails is skipped, and
+        `results.runs[0].about["refused"]` holds the reason. If all methods fail, the error is raised.
 
     Examples
     --------
@@ -145,7 +146,7 @@ def _described(job: Job, spec: RunSpec, refused: Mapping[str, str]) -> dict[str,
     which = f"drawn with seed {spec.subset.seed}: {which_inputs(dataset, subset)}"
     if is_whole(spec, dataset):
         unlabelled = dataset.samples[0].label == UNLABELLED
-        which = "all of them" + ", labelled with what the model predicts" * unlabelled
+        which = "all of them" + ", labelled with the model's predictions" * unlabelled
     named = [f"{facts.name}: {facts.architecture}, weights from {facts.source}.",
              f"n = {len(subset.rows)} of {dataset.description}, {which}."]  # fmt: skip
     more, left_out = remarks(job, spec.protocols, refused)

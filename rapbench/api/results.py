@@ -22,7 +22,7 @@ TABLE = ["model", "data", "method", "options", "protocol", "variant", "metric", 
 
 
 class Results:
-    """Results of any number of runs.
+    """Results of any number of runs, as `evaluate` and `load_results` return them.
 
     Parameters
     ----------
@@ -46,10 +46,10 @@ class Results:
     def frame(self) -> pd.DataFrame:
         """One row per number: model, data, input, label, method, options, protocol, variant, k, metric and value.
 
-        `options` holds what is not the default; `variant` the sign or the order; `k` a number of pixels, a share or
-        `all`, empty for a number without steps; `value` is 0 or 1 for a share. Where several runs have a method,
-        `options` also tells the settings in which these runs differ, such as the seed, and `protocol` the options of a
-        protocol in which they differ.
+        `options` names the options that are not the default. `variant` is the sign or the order. `k` is a number of
+        pixels, a share or `all`, and empty for a metric without steps. `value` is 0 or 1 for a share. If several runs
+        have the same method, `options` also names the settings in which these runs differ, such as the seed, and
+        `protocol` the options of a protocol in which they differ.
         """
         frames = [run.frame for run in told_apart(self.runs)]
         if len(frames) == 1:
@@ -64,8 +64,8 @@ class Results:
         Returns
         -------
         DataFrame
-            model, data, method, options, protocol, variant, metric, k, value (of a share in per cent), n (inputs with a
-            value), low, high, and better: which value is, `higher`, `lower` or nothing.
+            model, data, method, options, protocol, variant, metric, k, value (a share is in per cent), n (inputs with a
+            value), low, high, and better (which value is better: `higher`, `lower`, or empty).
         """
         return self._named_table.drop(columns="name")
 
@@ -112,8 +112,18 @@ class Results:
     def compare(self) -> pd.DataFrame:
         """Return paired tests of all pairs of methods of a model on the same inputs, cell by cell, across runs.
 
-        McNemar's exact test for shares, Wilcoxon's signed ranks for other numbers; Holm-corrected over the pairs of a
-        cell. Raises RapbenchError where runs of one model are of other inputs: there are no pairs.
+        McNemar's exact test [mcnemar1947note] for shares, Wilcoxon's signed-rank test [wilcoxon1945individual] for other
+        numbers, Holm-corrected [holm1979simple] over the pairs of a cell.
+
+        Returns
+        -------
+        DataFrame
+            One row per pair and cell, with the columns of `tests.csv`.
+
+        Raises
+        ------
+        RapbenchError
+            If runs of one model have different inputs, so that there are no pairs.
         """
         check_installed("report", "comparing methods")
         for place in self.places:
@@ -124,9 +134,14 @@ class Results:
         return paired_tests(self.places)
 
     def verdict(self) -> pd.DataFrame:
-        """Return each method against the controls, `random` and `edge`, or others that look at no model.
+        """Compare each method with the controls: `random`, `edge`, and others that do not use the model.
 
         The control may be in another run of the model on the same inputs.
+
+        Returns
+        -------
+        DataFrame
+            One row per method, control, variant and protocol, with the columns of `verdict.csv`.
         """
         check_installed("report", "a verdict")
         from rapbench.report.metric_files import judged
@@ -144,9 +159,21 @@ class Results:
         return ranks(table.assign(method=table["name"]))
 
     def plot(self, protocol: str | None = None) -> "Figure":
-        """Return a figure of one protocol, the first by default: curves with 95 % bands, or points with intervals.
+        """Draw one protocol: curves with 95 % bands, or points with intervals.
 
-        Raises RapbenchError for a protocol that is not among the results.
+        Parameters
+        ----------
+        protocol : str, optional
+            A protocol's label. By default the first.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        RapbenchError
+            For a protocol that is not among the results.
         """
         check_installed("report", "a figure")
         from rapbench.report.metric_plots import metrics_figure
@@ -163,7 +190,10 @@ class Results:
             return metrics_figure(shown, f"{whole.model}: {protocol}")
 
     def report(self, folder: str | Path) -> Path:
-        """Write tables, figures and the page into a folder, of several runs those of their comparison; return it."""
+        """Write tables, figures and the page into a folder, and return its path.
+
+        For several runs they are those of their comparison.
+        """
         check_installed("report", "a report")
         place = Path(folder)
         if len(self.runs) > 1:
@@ -177,9 +207,9 @@ class Results:
         return place
 
     def save(self, folder: str | Path) -> Path:
-        """Write results, provenance and manifest into a folder, for `load_results`, and the report; return it.
+        """Write the report, and results, provenance and manifest for `load_results`, into a folder; return its path.
 
-        Several runs get a folder each, named by model and number.
+        For several runs there is a folder for each, named by number and model.
         """
         check_installed("report", "a report")
         from rapbench.report.folder import write_run
@@ -211,9 +241,25 @@ class Results:
 
 
 def load_results(*folders: str | Path) -> Results:
-    """Return the results of runs that are over, from the folders that they wrote or from folders above these.
+    """Return the results of finished runs.
 
-    Raises RapbenchError where there is none, or a file is not as a run writes it.
+    Parameters
+    ----------
+    *folders : path
+        Folders that runs or `Results.save` wrote, or folders that contain these.
+
+    Returns
+    -------
+    Results
+
+    Raises
+    ------
+    RapbenchError
+        If there are no results, or if a file is not as a run writes it.
+
+    Examples
+    --------
+    >>> results = rapbench.load_results("results/table1")
     """
     from rapbench.results.folder import load_run, run_folders
 

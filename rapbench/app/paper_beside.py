@@ -39,7 +39,7 @@ def paper_beside(
         if why := _why_not(model, dataset):
             shown, reason = False, f"The paper's numbers are not shown: {why}."
         elif others := [choice.label for choice in same if choice.label not in default]:
-            reason = f"The paper's numbers are not shown for {', '.join(others)}, which the paper did otherwise."
+            reason = f"The paper's numbers are not shown for {', '.join(others)}: other options than the paper's."
     return {"setting": config.paper.name, "shown": shown, "methods": named, "perturbations": perturbations,
             "reason": reason}  # fmt: skip
 

@@ -65,8 +65,8 @@ def run(config: DictConfig) -> Ran:
         raise RapbenchError(reasons(refused))
     if unfinished := job.unfinished(refused):
         text = (
-            f"Shard {config.shard} is done. Chunks that other shards still owe: {unfinished}; the last shard, or the "
-            "same command without shard, writes the tables."
+            f"Shard {config.shard} is done. Chunks that other shards still have to compute: {unfinished}; the last "
+            "shard, or the same command without shard, writes the tables."
         )
     else:
         text = _write(config, job, refused, started, time.monotonic() - clock)

@@ -11,7 +11,28 @@ datasets: Registry[dict[str, Any]] = Registry("data set", "rapbench.data", as_st
 
 
 def load_data(name: str, **options: Any) -> "Dataset":
-    """Return a data set by its registry name. Raises RapbenchError for an unknown name or option, or a wrong root."""
+    """Return a data set.
+
+    Parameters
+    ----------
+    name : str
+        A registered name, or your own module:name.
+    options
+        Options of that data set; `rapbench list data NAME` shows them.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    RapbenchError
+        For an unknown name or option, or if the data is not found.
+
+    Examples
+    --------
+    >>> data = rapbench.load_data("folder", root="photos", labels="folders")
+    """
     entry = datasets[name]
     data: Dataset = entry.function(**entry.check(options))
     return data

@@ -39,8 +39,8 @@ def check_run(results: Path, baseline: Path) -> str:
     text = markdown(moved, _cells(frozen), str(baseline), _how(elsewhere))
     if moved:
         _tell(text)
-        raise Drifted(f"{len(moved)} of {_cells(frozen)} cells have drifted from {baseline}; if that is meant, freeze "
-                      "it again with --update and say why in the commit")  # fmt: skip
+        raise Drifted(f"{len(moved)} of {_cells(frozen)} cells have drifted from {baseline}; if that is intended, "
+                      "freeze it again with --update and say why in the commit")  # fmt: skip
     _summarise(text)
     return text
 

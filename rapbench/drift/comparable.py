@@ -8,10 +8,10 @@ from rapbench.drift.compared_run import CELL, ComparedRun
 # What to do about a difference, by its first words.
 ADVICE = {
     "weights_sha256": "use the weights that the baseline was made with, or freeze one for these",
-    "preprocessing": "if the model's preprocessing was meant to change, freeze the baseline again",
-    "images": "run on the same images (subset.manifest=...), unless the choice itself has drifted: kept are images "
-    "that the model classifies correctly",
-    "cells": "run all that the baseline holds and nothing else; a method that was refused says why in provenance.json",
+    "preprocessing": "if the change of the model's preprocessing was intended, freeze the baseline again",
+    "images": "run on the same images (subset.manifest=...), unless the selection itself has drifted: only "
+    "images that the model classifies correctly are selected",
+    "cells": "run exactly the cells of the baseline; provenance.json says why a method was skipped",
     "chunk": "run with the baseline's chunk",
 }
 OTHERWISE = "run with the baseline's setting, or freeze a baseline for this one"

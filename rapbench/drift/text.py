@@ -18,7 +18,7 @@ PLACE = ("method", "sign", "K", "protocol")
 def markdown(moved: list[Moved], cells: int, baseline: str, how: str) -> str:
     """Return the report of a comparison. cells: compared in all. how: sentences on what was compared with what."""
     if not moved:
-        return f"### No drift\n\nAll {cells} cells are as in `{baseline}`. {how}\n"
+        return f"### No drift\n\nAll {cells} cells agree with `{baseline}`. {how}\n"
     head = f"### Drift: {len(moved)} of {cells} cells moved\n\nAgainst `{baseline}`. {how}\n"
     others = dict.fromkeys(name for one in moved for name in one.metrics if name not in METRICS)
     metrics = METRICS | {name: (f"mean {name}", 4) for name in others}
@@ -33,7 +33,7 @@ def markdown(moved: list[Moved], cells: int, baseline: str, how: str) -> str:
         _table(
             ["method", "sign", "K", "protocol", *(heading for heading, _ in metrics.values()), "images moved"], rows
         ),
-        f"The images that made the difference, at most {EACH} of a cell, those that moved most first:\n",
+        f"Images that moved, at most {EACH} per cell, the largest change first:\n",
         _table(["image", *PLACE, "predicted", "value", "pixels"], images),
     ]
     return "\n".join(parts)

@@ -1,4 +1,4 @@
-"""What is to be known of a run's inputs and of what was skipped, in sentences."""
+"""What a reader must know of a run's inputs and of what was skipped, in sentences."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ def for_print(sentences: Sequence[str]) -> list[str]:
 
 
 def remarks(job: Job, asked: Sequence[Choice], refused: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """Say what is to be known of a job's inputs, and what was left out of it: K, files, methods.
+    """Say what a reader must know of a job's inputs, and what was skipped: K, files, methods.
 
     asked: the protocols with the K that were asked for. refused: why for each method that could not be used.
     """
@@ -28,7 +28,7 @@ def remarks(job: Job, asked: Sequence[Choice], refused: Mapping[str, str]) -> tu
     if len(subset.rows) > 1 and len({row.label for row in subset.rows}) == 1:
         more.append("All these images have the same label.")
     if precision != "fp32":
-        more.append(f"Perturbed images were classified in {precision}, the subset chosen in fp32.")
+        more.append(f"Perturbed images were classified in {precision}; the subset was selected in fp32.")
     left_out = _skipped_ks(asked, job)
     if subset.broken:
         skipped = ", ".join(subset.broken)
@@ -66,5 +66,5 @@ def which_inputs(dataset: Dataset, subset: Subset, manifest: str | None = None) 
         return f"those of {manifest}"
     others = " and ".join(other.partition("@")[0] for other in subset.rows[0].also.split())
     if dataset.samples[0].label == UNLABELLED:
-        return "labelled with what the model predicts" + (f", where {others} agrees" if others else "")
+        return "labelled with the model's predictions" + (f", where {others} agrees" if others else "")
     return f"those that the model{f' and {others} classify' if others else ' classifies'} correctly"

@@ -19,7 +19,7 @@ def check_labels(registry: Registry[Any], chosen: Sequence[Choice]) -> None:
         label = choice.label
         if label in registry and registry[label].function is not choice.entry.function:
             raise RapbenchError(
-                f"{registry.kind} {label!r} is set to {choice.entry.name}, and would be shown as what it is not; give "
+                f"{registry.kind} {label!r} is set to {choice.entry.name}, and would have the wrong name; give "
                 f"{choice.entry.name} a label of its own, such as my_{label}"
             )
         name = stated.get(label) or NAMES.get(label, label)

@@ -22,17 +22,17 @@ def register_method(name: str, **facts: Any) -> "Callable[[Callable[..., Any]], 
     name : str
         The name; with the function's module it is `module:name` on the command line.
     facts
-        What is to be known of the method, see `MethodFacts`.
+        Metadata of the method, see `MethodFacts`.
 
     Returns
     -------
     callable
-        Takes the function of (model, inputs, targets) and returns it as it is.
+        Takes the function of (model, inputs, targets) and returns it unchanged.
 
     Raises
     ------
     RapbenchError
-        For a fact that there is not or that cannot be, for a function that is no method, and for a name that is taken.
+        For an unknown or invalid keyword, for a function that is no method, and for a name that is taken.
 
     Examples
     --------
@@ -58,20 +58,20 @@ def attribute(
     Parameters
     ----------
     model : nn.Module
-        From (N, C, ...) to (N, classes) logits, the same each time; it comes back as it was. Wrappers of torch.compile
-        and DataParallel are taken off.
+        From (N, C, ...) to (N, classes) logits, the same at each call. It is not changed. Wrappers of torch.compile and
+        DataParallel are removed.
     inputs : Tensor, array, or list of them, (N, C, ...)
-        Preprocessed, floating point, finite. They are computed with in the model's type and on its device; float16 and
-        bfloat16 in float32, on a copy of such a model.
+        Preprocessed, floating point, finite. They are converted to the model's type and device. float16 and bfloat16
+        models are computed in float32, on a copy.
     targets : int, or Tensor, array or list of N
         Class indices, or one for all.
     method : str, entry of a registry, or function
-        A registered method's name (`rapbench list` shows them); or a function of (model, inputs, targets), with
-        whatever options it takes after a `*`.
+        A registered method's name (`rapbench list` shows them), or a function of (model, inputs, targets), with its
+        options after a `*`.
     image_ids : list of N
-        What seeds random draws, with `seed`; without them the inputs' bytes do.
+        Random numbers are seeded by these and `seed`. By default they are seeded by the inputs' bytes and `seed`.
     seed : int
-        Another one gives other draws.
+        Seeds random numbers.
     options
         The method's own.
 
@@ -83,8 +83,13 @@ def attribute(
     Raises
     ------
     RapbenchError
-        For an unknown method or option, inputs or targets that have no plain meaning, a model that gives no logits or
-        not the same each time, one that the method cannot handle, or a method that returns another shape.
+        For an unknown method or option; for invalid inputs or targets; for a model that does not give logits, gives
+        other logits at each call, or is unsupported by the method; for a method that returns another shape.
+
+    Examples
+    --------
+    >>> relevance = rapbench.attribute(network, images, targets=[243], method="rap")  # images: (1, 3, 224, 224)
+    >>> heatmap = relevance.sum(1)
     """
     import torch
 

@@ -1,6 +1,7 @@
-"""LRP with Captum's default, the epsilon rule in every layer (Bach et al. 2015), through Captum.
+"""LRP with Captum's default, the epsilon rule in every layer [bach2015lrp], through Captum.
 
-Captum hands all the relevance of a residual sum to each branch, so that it doubles at every block: refused.
+Captum propagates all relevance of a residual sum to each branch, so that it doubles at every block. Residual sums are
+therefore unsupported.
 """
 
 import copy
@@ -17,13 +18,32 @@ from rapbench.relevance.operations import ACTIVATIONS, Add, Constant
 
 @methods.register("captum_lrp", title="LRP-ε (Captum)", signs=("positive", "negative"), passes=4)
 def captum_lrp(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Return relevance shaped like `inputs`, which sums to the logit where there are no biases; epsilon is 1e-9.
+    """Return relevance by Captum's epsilon rule, with an epsilon of 1e-9.
 
-    Batch norms and poolings share relevance in proportion, activations pass it on. Raises RapbenchError for residual
-    sums and arithmetic, and for modules that are neither affine nor an elementwise activation or max pooling.
+    Batch norms and poolings distribute relevance in proportion. Activations pass it unchanged.
+
+    Parameters
+    ----------
+    model : nn.Module
+        From (N, C, *space) to (N, classes) logits.
+    inputs : Tensor, (N, C, *space)
+        Preprocessed.
+    targets : Tensor, (N,)
+        Class indices.
+
+    Returns
+    -------
+    Tensor, shaped like `inputs`
+        Relevance. It sums to the target logit if there are no biases.
+
+    Raises
+    ------
+    RapbenchError
+        For residual sums and arithmetic, and for modules that are neither affine nor an elementwise activation or max
+        pooling.
     """
     takes = (
-        "networks without residual sums, through which its relevance explodes, of affine modules, elementwise "
+        "networks without residual sums, at which its relevance explodes, of affine modules, elementwise "
         "activations and max pooling"
     )
     network = hookable(model, inputs, "captum_lrp", takes, _stand_in, arithmetic=False)

@@ -1,4 +1,4 @@
-"""Deconvolution (Zeiler & Fergus 2014), through Captum."""
+"""Deconvolution [zeiler2014visualizing], through Captum."""
 
 from captum.attr import Deconvolution
 from torch import Tensor, nn
@@ -9,8 +9,25 @@ from rapbench.methods.adapters.rectified import rectified
 
 @methods.register("deconvolution", title="Deconvolution", signs=("positive", "negative"), passes=4)
 def deconvolution(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the gradient that passes a ReLU where it is positive, whatever the ReLU's output, shaped like `inputs`.
+    """Return the gradient, which passes a ReLU only where it is positive, whatever the ReLU's output.
 
-    Raises RapbenchError for other activations than ReLU and ReLU6, min(ReLU, 6), and for a model without any.
+    Parameters
+    ----------
+    model : nn.Module
+        From (N, C, *space) to (N, classes) logits.
+    inputs : Tensor, (N, C, *space)
+        Preprocessed.
+    targets : Tensor, (N,)
+        Class indices.
+
+    Returns
+    -------
+    Tensor, shaped like `inputs`
+        Relevance.
+
+    Raises
+    ------
+    RapbenchError
+        For activations other than ReLU and ReLU6, min(ReLU, 6), and for a model without any.
     """
     return rectified(Deconvolution, model, inputs, targets, "deconvolution")

@@ -1,8 +1,8 @@
-"""DeepLIFT with the rescale rule (Shrikumar et al. 2017), through Captum.
+"""DeepLIFT with the rescale rule [shrikumar2017deeplift], through Captum.
 
-Captum 0.9 shares the relevance of a max pooling wrongly where its windows overlap: of an input that wins several it
-keeps one share only. And where input and baseline agree, it takes the gradient of the batch's first image for all. Both
-are mended here; its rule for softmax mixes the images of a batch, so softmax is refused.
+Captum 0.9 distributes the relevance of a max pooling with overlapping windows wrongly: an input that is the maximum of
+several windows gets one share only. And where input and baseline are equal, it uses the gradient of the batch's first
+image for all. Both are corrected here. Its rule for softmax mixes the images of a batch, so softmax is unsupported.
 """
 
 import warnings
@@ -29,10 +29,28 @@ POOLS: dict[type[nn.Module], Callable[..., Any]] = {
 
 @methods.register("deeplift", title="DeepLIFT", signs=("positive", "negative"), passes=16)
 def deeplift(model: nn.Module, inputs: Tensor, targets: Tensor, *, baseline: float = 0.0) -> Tensor:
-    """Return relevance shaped like `inputs`, which sums to logit(inputs) - logit(baseline).
+    """Return relevance by the rescale rule.
 
-    baseline: the reference's value in the network's input space. Raises RapbenchError for an operation that is neither
-    affine nor an elementwise activation or max pooling.
+    Parameters
+    ----------
+    model : nn.Module
+        From (N, C, *space) to (N, classes) logits.
+    inputs : Tensor, (N, C, *space)
+        Preprocessed.
+    targets : Tensor, (N,)
+        Class indices.
+    baseline : float
+        The reference's value in the network's input space.
+
+    Returns
+    -------
+    Tensor, shaped like `inputs`
+        Relevance. It sums to logit(inputs) - logit(baseline).
+
+    Raises
+    ------
+    RapbenchError
+        For an operation that is neither affine nor an elementwise activation or max pooling.
     """
     takes = "affine operations, elementwise activations and max pooling"
     network = hookable(model, inputs, "deeplift", takes, _stand_in)

@@ -1,4 +1,4 @@
-"""Edges of the image, after Sobel: a control that looks at no model."""
+"""Edges of the image by Sobel's filter: a control that does not use the model."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Gradient times input (Shrikumar et al. 2016), through Captum."""
+"""Gradient times input [shrikumar2016not], through Captum."""
 
 from captum.attr import InputXGradient
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Guided backpropagation (Springenberg et al. 2015), through Captum."""
+"""Guided backpropagation [springenberg2015striving], through Captum."""
 
 from captum.attr import GuidedBackprop
 from torch import Tensor, nn
@@ -9,8 +9,25 @@ from rapbench.methods.adapters.rectified import rectified
 
 @methods.register("guided_backprop", title="Guided Backprop", signs=("positive", "negative"), passes=3)
 def guided_backprop(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the gradient that passes a ReLU where both its output and the gradient are positive, shaped like `inputs`.
+    """Return the gradient, which passes a ReLU only where its output and the gradient are positive.
 
-    Raises RapbenchError for other activations than ReLU and ReLU6, min(ReLU, 6), and for a model without any.
+    Parameters
+    ----------
+    model : nn.Module
+        From (N, C, *space) to (N, classes) logits.
+    inputs : Tensor, (N, C, *space)
+        Preprocessed.
+    targets : Tensor, (N,)
+        Class indices.
+
+    Returns
+    -------
+    Tensor, shaped like `inputs`
+        Relevance.
+
+    Raises
+    ------
+    RapbenchError
+        For activations other than ReLU and ReLU6, min(ReLU, 6), and for a model without any.
     """
     return rectified(GuidedBackprop, model, inputs, targets, "guided_backprop")

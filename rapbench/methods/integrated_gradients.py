@@ -1,4 +1,4 @@
-"""Integrated gradients (Sundararajan et al. 2017), through Captum.
+"""Integrated gradients [sundararajan2017ig], through Captum.
 
 The paper's software takes 64 steps from a zero reference, times the difference; Captum places the steps by
 Gauss-Legendre quadrature, which comes closer to the integral than equal steps do.
@@ -26,10 +26,29 @@ def integrated_gradients(
         "gausslegendre",
     batch: int = 16,
 ) -> Tensor:  # fmt: skip
-    """Return (x - baseline) * mean gradient on the straight path, shaped like `inputs`.
+    """Return (x - baseline) times the mean gradient on the straight path between them.
 
-    baseline: the reference's value in the network's input space. batch: path points per forward pass, which bounds the
-    memory whatever `steps` is.
+    Parameters
+    ----------
+    model : nn.Module
+        From (N, C, *space) to (N, classes) logits.
+    inputs : Tensor, (N, C, *space)
+        Preprocessed.
+    targets : Tensor, (N,)
+        Class indices.
+    steps : int
+        Points on the path.
+    baseline : float
+        The reference's value in the network's input space.
+    quadrature : str
+        How the points are placed and weighted, by Captum's names.
+    batch : int
+        Points in one forward pass. It limits the memory, whatever `steps` is.
+
+    Returns
+    -------
+    Tensor, shaped like `inputs`
+        Relevance.
     """
     attribution: Tensor = IntegratedGradients(explained(model, inputs)).attribute(
         inputs,

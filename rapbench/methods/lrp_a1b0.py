@@ -1,4 +1,4 @@
-"""LRP with the alpha1-beta0 rule in every layer (Bach et al. 2015)."""
+"""LRP with the alpha1-beta0 rule in every layer [bach2015lrp]."""
 
 from typing import Any
 
@@ -17,6 +17,30 @@ def lrp_a1b0(
     bias: Bias = "in_denominator",
     balance: list[Any] | None = None,
 ) -> Tensor:
-    """Return relevance shaped like `inputs`; bias: whether biases take their share; balance: as in `rap`."""
+    """Return relevance by the alpha-beta rule with alpha 1 and beta 0.
+
+    Parameters
+    ----------
+    model : nn.Module
+        From (N, C, *space) to (N, classes) logits.
+    inputs : Tensor, (N, C, *space)
+        Preprocessed.
+    targets : Tensor, (N,)
+        Class indices.
+    bias : {"in_denominator", "ignored"}
+        Whether the bias is a part of the denominator. If it is, its share of the relevance is dropped.
+    balance : list, optional
+        Takes the conservation check of every layer (`rapbench.relevance.Balance`).
+
+    Returns
+    -------
+    Tensor, shaped like `inputs`
+        Relevance.
+
+    Raises
+    ------
+    RapbenchError
+        For an operation without a rule, before any computation.
+    """
     rule = AlphaBeta(1, bias)
     return lrp(model, inputs, targets, convolution=rule, dense=rule, balance=balance)

@@ -1,4 +1,4 @@
-"""LRP with the alpha-beta rule for any alpha - beta = 1 in every layer (Bach et al. 2015)."""
+"""LRP with the alpha-beta rule for any alpha - beta = 1 in every layer [bach2015lrp]."""
 
 from typing import Any
 
@@ -18,10 +18,32 @@ def lrp_alpha_beta(
     bias: Bias = "in_denominator",
     balance: list[Any] | None = None,
 ) -> Tensor:
-    """Return relevance shaped like `inputs`.
+    """Return relevance by the alpha-beta rule.
 
-    alpha: 1 or more, beta is alpha - 1. bias: whether biases take their share. balance: as in `rap`. Raises
-    RapbenchError for alpha below 1.
+    Parameters
+    ----------
+    model : nn.Module
+        From (N, C, *space) to (N, classes) logits.
+    inputs : Tensor, (N, C, *space)
+        Preprocessed.
+    targets : Tensor, (N,)
+        Class indices.
+    alpha : float
+        1 or more; beta is alpha - 1.
+    bias : {"in_denominator", "ignored"}
+        Whether the bias is a part of the denominator. If it is, its share of the relevance is dropped.
+    balance : list, optional
+        Takes the conservation check of every layer (`rapbench.relevance.Balance`).
+
+    Returns
+    -------
+    Tensor, shaped like `inputs`
+        Relevance.
+
+    Raises
+    ------
+    RapbenchError
+        For alpha below 1, and for an operation without a rule, before any computation.
     """
     rule = alpha_beta("lrp_alpha_beta", alpha, bias)
     return lrp(model, inputs, targets, convolution=rule, dense=rule, balance=balance)

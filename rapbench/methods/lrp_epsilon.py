@@ -1,4 +1,4 @@
-"""LRP with the epsilon rule in every layer (Bach et al. 2015)."""
+"""LRP with the epsilon rule in every layer [bach2015lrp]."""
 
 from typing import Any
 
@@ -18,9 +18,32 @@ def lrp_epsilon(
     bias: Bias = "in_denominator",
     balance: list[Any] | None = None,
 ) -> Tensor:
-    """Return relevance shaped like `inputs`.
+    """Return relevance by the epsilon rule.
 
-    stabilizer: epsilon, 0 or more. bias: whether biases take their share. balance: as in `rap`.
+    Parameters
+    ----------
+    model : nn.Module
+        From (N, C, *space) to (N, classes) logits.
+    inputs : Tensor, (N, C, *space)
+        Preprocessed.
+    targets : Tensor, (N,)
+        Class indices.
+    stabilizer : float
+        Epsilon, 0 or more.
+    bias : {"in_denominator", "ignored"}
+        Whether the bias is a part of the denominator. If it is, its share of the relevance is dropped.
+    balance : list, optional
+        Takes the conservation check of every layer (`rapbench.relevance.Balance`).
+
+    Returns
+    -------
+    Tensor, shaped like `inputs`
+        Relevance.
+
+    Raises
+    ------
+    RapbenchError
+        For epsilon below 0, and for an operation without a rule, before any computation.
     """
     rule = epsilon("lrp_epsilon", stabilizer, bias)
     return lrp(model, inputs, targets, convolution=rule, dense=rule, balance=balance)

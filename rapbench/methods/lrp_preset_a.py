@@ -1,4 +1,4 @@
-"""LRP, preset A: epsilon in fully connected layers, alpha1-beta0 in convolutions (Lapuschkin et al. 2017).
+"""LRP, preset A: epsilon in fully connected layers, alpha1-beta0 in convolutions [lapuschkin2017understanding].
 
 Epsilon is that of the paper's software.
 """
@@ -21,9 +21,32 @@ def lrp_preset_a(
     bias: Bias = "in_denominator",
     balance: list[Any] | None = None,
 ) -> Tensor:
-    """Return relevance shaped like `inputs`.
+    """Return relevance by the epsilon and the alpha1-beta0 rule.
 
-    stabilizer: epsilon, 0 or more. bias: whether biases take their share. balance: as in `rap`.
+    Parameters
+    ----------
+    model : nn.Module
+        From (N, C, *space) to (N, classes) logits.
+    inputs : Tensor, (N, C, *space)
+        Preprocessed.
+    targets : Tensor, (N,)
+        Class indices.
+    stabilizer : float
+        Epsilon, 0 or more.
+    bias : {"in_denominator", "ignored"}
+        Whether the bias is a part of the denominator. If it is, its share of the relevance is dropped.
+    balance : list, optional
+        Takes the conservation check of every layer (`rapbench.relevance.Balance`).
+
+    Returns
+    -------
+    Tensor, shaped like `inputs`
+        Relevance.
+
+    Raises
+    ------
+    RapbenchError
+        For epsilon below 0, and for an operation without a rule, before any computation.
     """
     dense = epsilon("lrp_preset_a", stabilizer, bias)
     return lrp(model, inputs, targets, convolution=AlphaBeta(1, bias), dense=dense, balance=balance)

@@ -1,4 +1,4 @@
-"""PatternAttribution: the estimated signal's contributions to the target logit (Kindermans et al. 2017)."""
+"""PatternAttribution: the estimated signal's contributions to the target logit [kindermans2017patternnet]."""
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,27 @@ from rapbench.patterns.file import find
     files={"patterns": find},
 )
 def pattern_attribution(model: nn.Module, inputs: Tensor, targets: Tensor, *, patterns: str | None = None) -> Tensor:
-    """Return relevance shaped like `inputs`: the gradient's way back with weight times pattern for each weight.
+    """Return relevance: backpropagation with weight times pattern in place of the weights.
 
-    patterns: a file that `rapbench patterns` wrote; None is the one in the user's cache for these weights.
-    Raises RapbenchError for a network that is not of VGG type, and for patterns that are missing or of other weights.
+    Parameters
+    ----------
+    model : nn.Module
+        From (N, C, *space) to (N, classes) logits.
+    inputs : Tensor, (N, C, *space)
+        Preprocessed.
+    targets : Tensor, (N,)
+        Class indices.
+    patterns : str, optional
+        A file that `rapbench patterns` wrote. By default the one in the user's cache for these weights.
+
+    Returns
+    -------
+    Tensor, shaped like `inputs`
+        Relevance.
+
+    Raises
+    ------
+    RapbenchError
+        For a network that is not of VGG type, and for patterns that are missing or belong to other weights.
     """
     return propagate(model, inputs, targets, patterns, torch.mul)

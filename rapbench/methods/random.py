@@ -1,4 +1,4 @@
-"""A uniformly random ranking: the control that looks at neither model nor image."""
+"""A uniformly random ranking: the control that uses neither model nor image."""
 
 from torch import Tensor, nn
 

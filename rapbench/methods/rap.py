@@ -1,7 +1,8 @@
-"""Relative Attributing Propagation (Nam, Choi, Lee 2019, arXiv 1904.00605 v1, the version of Table I).
+"""Relative Attributing Propagation [nam2019rap], version 1 of the paper.
 
-The target logit is shared among the last layer's inputs by sign (5); a normal (7) and an inversion flow (8) carry that
-relevance down, each corrected for biases (10) and batch normalisation (11); the input gets the sum of both (9)::
+The target logit is distributed to the last layer's inputs by sign (5). A normal flow (7) and an inversion flow (8)
+propagate that relevance, each corrected for biases (10) and batch normalisation (11). The input's relevance is the sum
+of both (9)::
 
     R = rapbench.attribute(model, x, targets, method="rap", flow="normal")
 """
@@ -30,11 +31,45 @@ def rap(
     batchnorm_correction: bool = True,
     balance: list[Any] | None = None,
 ) -> Tensor:
-    """Return relevance shaped like `inputs`; each flow's sum is 0 but for what vanishing denominators drop.
+    """Return relevance by RAP; without dropped relevance each flow sums to 0.
 
-    inputs: (N, C, ...). targets: (N,). The options are the points that the paper leaves open; `balance`, a list, takes
-    the books (relevance.Balance) of every layer and flow. Raises RapbenchError for an operation without a rule, before
-    any computation.
+    Relevance is dropped where a denominator is zero, as at a unit without excitatory inputs. The options are the points
+    that the paper leaves open.
+
+    Parameters
+    ----------
+    model : nn.Module
+        From (N, C, *space) to (N, classes) logits.
+    inputs : Tensor, (N, C, *space)
+        Preprocessed.
+    targets : Tensor, (N,)
+        Class indices.
+    flow : {"both", "normal", "inversion"}
+        The sum of both flows, or one of them.
+    inversion_sign : {"keep", "flip"}
+        Whether relevance keeps its sign in the inversion flow, or changes it at every layer below the last.
+    mixed_sign : {"joint", "printed"}
+        For inputs of both signs: one joint ratio, which conserves relevance, or the two printed ratios.
+    bias_divisor : {"area", "area_squared"}
+        Divisor of the bias correction: the area of the output map, or its square.
+    input_rule : {"zbox", "zbox_swapped", "same_as_hidden"}
+        Rule of the first layer: z^B [montavon2017dtd], z^B with its bounds exchanged, or the rule of hidden layers.
+    residual : {"proportional", "absolute"}
+        Additions distribute relevance in proportion to the summands, or to their magnitudes.
+    bias_correction, batchnorm_correction : bool
+        Whether relevance is corrected for biases and for batch normalisation.
+    balance : list, optional
+        Takes the conservation check of every layer and flow (`rapbench.relevance.Balance`).
+
+    Returns
+    -------
+    Tensor, shaped like `inputs`
+        Relevance.
+
+    Raises
+    ------
+    RapbenchError
+        For an operation without a rule, before any computation.
     """
     options = Options(
         residual=residual,

@@ -1,7 +1,7 @@
-"""RAP's later published variant (Nam, Gur, Choi, Wolf, Lee, AAAI 2020), as the authors' PyTorch release computes it.
+"""RAP's later published variant [nam2020rap], as the authors' PyTorch release computes it.
 
-Another rule set than `rap`: relevance starts from the absolute shares of the logit and stays in one flow, biases are
-ignored, and each layer's surplus is taken back evenly, which is where negative relevance comes from.
+The rules differ from those of `rap`. Relevance starts from the absolute shares of the target logit and has one flow.
+Biases are ignored. Each layer's surplus is subtracted evenly, which makes some relevance negative.
 """
 
 from typing import Any, Literal
@@ -22,9 +22,29 @@ def rap_aaai(
     residual: Literal["proportional", "absolute"] = "proportional",
     balance: list[Any] | None = None,
 ) -> Tensor:
-    """Return relevance shaped like `inputs`; its sum is the target logit, but for what is dropped.
+    """Return relevance by RAP's later variant.
 
-    inputs: (N, C, ...). targets: (N,). residual: how additions share, as in `rap`. balance: as in `rap`. Raises
-    RapbenchError for an operation without a rule, before any computation.
+    Parameters
+    ----------
+    model : nn.Module
+        From (N, C, *space) to (N, classes) logits.
+    inputs : Tensor, (N, C, *space)
+        Preprocessed.
+    targets : Tensor, (N,)
+        Class indices.
+    residual : {"proportional", "absolute"}
+        Additions distribute relevance in proportion to the summands, or to their magnitudes.
+    balance : list, optional
+        Takes the conservation check of every layer (`rapbench.relevance.Balance`).
+
+    Returns
+    -------
+    Tensor, shaped like `inputs`
+        Relevance. Without dropped relevance it sums to the target logit.
+
+    Raises
+    ------
+    RapbenchError
+        For an operation without a rule, before any computation.
     """
     return explain(model, inputs, targets, Options(residual=residual), {"single": 1}, balance, AAAI)

@@ -1,4 +1,4 @@
-"""Sensitivity: the absolute gradient of the target logit (Simonyan et al. 2014), through Captum.
+"""Sensitivity: the absolute gradient of the target logit [simonyan2014deep], through Captum.
 
 It has no sign: every pixel's relevance is 0 or more.
 """

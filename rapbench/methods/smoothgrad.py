@@ -1,7 +1,7 @@
-"""SmoothGrad (Smilkov et al. 2017): the gradient's mean over noisy copies of the image, through Captum.
+"""SmoothGrad [smilkov2017smoothgrad]: the gradient's mean over noisy copies of the image, through Captum.
 
-Captum draws noise from the global generator, by the batch. Here it hangs on the image's seed, so that it is the same
-in every batch, whatever `batch` is, and on every device.
+Captum draws noise from the global generator, batch by batch. Here the noise is seeded by the image's seed, so that it
+is the same in every batch, for every value of `batch`, and on every device.
 """
 
 import math
@@ -27,10 +27,29 @@ def smoothgrad(
     batch: PositiveInt = 8,
     seeds: Tensor | None = None,
 ) -> Tensor:
-    """Return |mean of d logit / d x over noisy copies|, shaped like `inputs`.
+    """Return the magnitude of the gradient's mean over noisy copies.
 
-    samples: copies of each image. noise: their standard deviation, as a share of the image's maximum - minimum. batch:
-    copies in a forward pass, which bounds the memory. seeds: (N,), one an image.
+    Parameters
+    ----------
+    model : nn.Module
+        From (N, C, *space) to (N, classes) logits.
+    inputs : Tensor, (N, C, *space)
+        Preprocessed.
+    targets : Tensor, (N,)
+        Class indices.
+    samples : int
+        Copies of each image.
+    noise : float
+        Standard deviation of the noise, as a share of the image's maximum - minimum.
+    batch : int
+        Copies in one forward pass. It limits the memory.
+    seeds : Tensor, (N,)
+        One per image; they seed the noise.
+
+    Returns
+    -------
+    Tensor, shaped like `inputs`
+        0 or more.
     """
     assert seeds is not None
     relevance = [

@@ -160,7 +160,9 @@ def hash_weights(network: nn.Module) -> str:
 def _copy(module: Any) -> nn.Module:
     """Return a copy of a module that nobody else holds, in float32."""
     if isinstance(module, Model):
-        raise RapbenchError("this is a Model already; make one of its module, model.network, to state other facts")
+        raise RapbenchError(
+            "this is a Model already; to change its metadata, make a new Model of its module, model.network"
+        )
     module = explainable(module)
     try:
         with torch.inference_mode(False), torch.no_grad(), at_rest(module):

@@ -31,11 +31,9 @@ def explainable(model: Any) -> nn.Module:
     for place, module in network.named_modules():
         where = f"{type(module).__name__} at {place or 'the top level'}"
         if isinstance(module, torch.jit.ScriptModule):
-            raise RapbenchError(
-                f"{where} is TorchScript, which is closed to rules; give the Python module it was made of"
-            )
+            raise RapbenchError(f"{where} is TorchScript, which is unsupported; give the Python module it was made of")
         if type(module).__module__.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")):
-            raise RapbenchError(f"{where} is quantised and has no gradient; give the float model it was made of")
+            raise RapbenchError(f"{where} is quantised and has no gradient; give the original float model")
         for tensor in (*module._parameters.values(), *module._buffers.values()):
             if tensor is not None and (is_lazy(tensor) or tensor.is_meta):
                 why = "is lazy: call model(inputs) once first" if is_lazy(tensor) else "has no data: load the weights"
@@ -52,7 +50,7 @@ def explainable(model: Any) -> nn.Module:
     first = parameters[0] if parameters else None
     takes_one = first is not None and first.kind in (*positional, inspect.Parameter.VAR_POSITIONAL)
     if not takes_one:
-        raise RapbenchError(f"{name}'s forward takes no inputs by position; {WRAP} takes the images")
+        raise RapbenchError(f"{name}'s forward has no positional argument for the images; {WRAP} takes the images")
     further = [one.name for one in needed if one is not first]
     if further:
         raise RapbenchError(

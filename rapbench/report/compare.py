@@ -47,7 +47,7 @@ def _written(folder: Path, results: "Results", missing: Sequence[str]) -> str:
     found = results.places
     pairs = paired_tests([place for place in found if not place.unpaired])
     header = _header(results, found, bool(len(pairs)))
-    header += [f"Missing, as they are not done: {', '.join(missing)}."] if missing else []
+    header += [f"Missing, because they are not finished: {', '.join(missing)}."] if missing else []
     plain = [escape.markdown(line) for line in header]
     with tqdm(total=5, desc="comparison", delay=2, leave=False) as bar:
         measured = results.measured()
@@ -109,11 +109,11 @@ def _header(results: "Results", found: Sequence[Place], tested: bool) -> list[st
             where = f" of {place.run.model} on {place.run.data}" if len(found) > 1 else ""
             header.append(f"No paired tests{where}: {place.unpaired}.")
     if tested:
-        header.append("Tests are paired, on the same images; of methods of the same model.")
+        header.append("Tests are paired over images and compare methods of the same model.")
     elif len(header) == 1:
         header.append("No paired tests: there are no two methods of one model.")
     header += [f"Could not be used on {run.model}: {', '.join(run.about['refused'])}."
                for run in results.runs if run.about.get("refused")]  # fmt: skip
     if len(found) > 1 and (apart := unpaired([place.run for place in found])):
-        header.append(f"Between models or data sets compare with care: {apart}.")
+        header.append(f"Compare models or data sets with care: {apart}.")
     return header

@@ -15,8 +15,8 @@ IMAGES = 500  # the paper's
 COLUMNS = [*KEYS, "value", "n", "low", "high", "paper", "difference", "inside", "difference_low", "difference_high",
            "agrees", "note"]  # fmt: skip
 LEGEND = (
-    "inside: the paper's value lies in the 95 % interval of ours. agrees: so does 0 in that of the difference, which "
-    "counts the sampling error of the paper's 500 images too. Cells at K = 0, the images as they are, are not counted."
+    "inside: the paper's value is in our 95 % interval. agrees: 0 is in the interval of the difference, which also "
+    "includes the sampling error of the paper's 500 images. Cells at K = 0 (clean images) are not counted."
 )
 
 
@@ -65,11 +65,11 @@ def sentence(counted: pd.DataFrame) -> str:
     left = int(total["misprints"])
     out = f"; {left} misprinted cell{' is' if left == 1 else 's are'} not counted" if left else ""
     if not total["cells"]:
-        return f"No cell above K = 0 has both an interval here and a value in the paper{out}."
+        return f"No cell above K = 0 has both an interval of ours and a value in the paper{out}."
     return (
-        f"The paper's value lies in the 95 % interval of ours in {total['inside']} of {total['cells']} cells, and "
-        f"agrees in {total['agrees']} when the sampling error of its own {IMAGES} images is counted too{out}. Its "
-        "numbers are of VGG-16, on images that are not published."
+        f"The paper's value is in our 95 % interval in {total['inside']} of {total['cells']} cells. With the sampling "
+        f"error of its own {IMAGES} images included, it agrees in {total['agrees']}{out}. The paper's numbers were "
+        "measured on VGG-16, on images that are not published."
     )
 
 

@@ -10,8 +10,8 @@ from rapbench.report import escape
 from rapbench.results.display import NAMES
 from rapbench.results.ranks import PLACE
 
-RANKS = "Rank of each method by its mean over the steps that all have, 1 the best."
-W = "W: Kendall's coefficient of concordance, how far the models agree on the order (1: wholly, 0: not at all)."
+RANKS = "Rank of each method by its mean over the steps that all methods have; 1 is the best."
+W = "W: Kendall's coefficient of concordance, how far the models agree on the order (1: completely, 0: not at all)."
 
 
 class RankTable(NamedTuple):

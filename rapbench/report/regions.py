@@ -1,4 +1,4 @@
-"""Region perturbation: per-image scores to curves and AOPC (Samek et al. 2017), and the layout of AOPC."""
+"""Region perturbation: per-image scores to curves and AOPC [samek2017evaluating], and the layout of AOPC."""
 
 from itertools import product
 from typing import Any
@@ -17,8 +17,9 @@ CELL = ["perturbation", "method", "order"]
 ORDER_NAMES = {"morf": "most relevant first", "lerf": "least relevant first", "random": "random order"}
 OUTPUTS = {"logit": "target logit", "probability": "probability of the target"}
 LEGEND = (
-    "AOPC is the mean over steps and images of f(x_0) - f(x_k). Most relevant first, more is better; least relevant "
-    "first, less is. The random order is the same for every method: what replacing regions does by itself."
+    "AOPC is the mean over steps and images of f(x_0) - f(x_k). Most relevant first: higher is better. Least "
+    "relevant first: lower is better. The random order is the same for every method. It shows the effect of replacing "
+    "regions in itself."
 )
 
 

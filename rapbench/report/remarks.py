@@ -8,12 +8,12 @@ from rapbench.results.display import ordered
 
 
 def clean_remark(images: pd.DataFrame) -> str:
-    """Say how many images are classified correctly as they are, where that is not all of them and is known."""
+    """Say how many clean images are classified correctly, if that is known and not all of them."""
     clean = images[images["k"] == "0"].drop_duplicates("image")
     wrong = int((~clean["correct"].astype(bool)).sum())
     if not wrong:
         return ""
-    return f"At K = 0, the images as they are, the network is right on {len(clean) - wrong} of {len(clean)}."
+    return f"At K = 0 (clean images) the network classifies {len(clean) - wrong} of {len(clean)} correctly."
 
 
 def exhausted_remarks(results: pd.DataFrame) -> Notes:

@@ -16,7 +16,20 @@ Array = NDArray[np.float64]
 
 
 def wilson(correct: int, n: int) -> tuple[float, float]:
-    """Return Wilson's interval (1927) of an accuracy, in per cent."""
+    """Return Wilson's interval of an accuracy [wilson1927probable].
+
+    Parameters
+    ----------
+    correct : int
+        Number of images that are classified correctly.
+    n : int
+        Number of images.
+
+    Returns
+    -------
+    tuple of float
+        Lower and upper end, in per cent.
+    """
     from statsmodels.stats.proportion import proportion_confint
 
     low, high = proportion_confint(correct, n, ALPHA, method="wilson")
@@ -24,11 +37,18 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
 
 
 def bootstrap_means(values: Array) -> tuple[Array, Array]:
-    """Return the BCa bootstrap intervals (Efron 1987) of each column's mean: rows are images, drawn with replacement.
+    """Return the BCa bootstrap interval of each column's mean over images [efron1987better].
 
-    values: (images, columns). All columns see the same draws, from a fixed seed. Where all images have the same value
-    (to DIGITS, as means are compared), both ends are that value; a single image, or a value that is not finite, has no
-    interval (NaN).
+    Parameters
+    ----------
+    values : array, (images, columns)
+        Images are drawn with replacement, from a fixed seed. All columns use the same draws.
+
+    Returns
+    -------
+    tuple of array, (columns,)
+        Lower and upper ends. If all images have the same value (to DIGITS), both ends are that value. NaN for a single
+        image, and for a column with a value that is not finite.
     """
     from scipy import stats
 
@@ -64,10 +84,20 @@ def bootstrap_means(values: Array) -> tuple[Array, Array]:
 
 
 def difference_interval(ours: tuple[float, float, float], theirs: tuple[float, float, float]) -> tuple[float, float]:
-    """Return the interval of the difference ours - theirs of two independent estimates: each value, low, high.
+    """Return the interval of the difference of two independent estimates, ours - theirs.
 
-    The method of variance estimates recovery (Zou and Donner 2008); for proportions with Wilson's intervals it is
-    Newcombe's hybrid score interval (1998).
+    The method of variance estimates recovery [zou2008construction]. For proportions with Wilson's intervals it is
+    Newcombe's hybrid score interval [newcombe1998interval].
+
+    Parameters
+    ----------
+    ours, theirs : tuple of float
+        Value, lower end and upper end of each estimate.
+
+    Returns
+    -------
+    tuple of float
+        Lower and upper end of the difference.
     """
     (value, low, high), (other, other_low, other_high) = ours, theirs
     difference = value - other
@@ -77,7 +107,18 @@ def difference_interval(ours: tuple[float, float, float], theirs: tuple[float, f
 
 
 def mcnemar(only_first: NDArray[np.int64], only_second: NDArray[np.int64]) -> Array:
-    """Return the exact two-sided p of McNemar's test (1947): images that only the one, only the other gets right."""
+    """Return the exact two-sided p of McNemar's test [mcnemar1947note].
+
+    Parameters
+    ----------
+    only_first, only_second : array of int
+        Number of images that only the first, and only the second method classifies correctly.
+
+    Returns
+    -------
+    array
+        p values, in the shape of the arguments.
+    """
     from scipy import stats
 
     fewer, both = np.minimum(only_first, only_second), only_first + only_second
@@ -86,10 +127,20 @@ def mcnemar(only_first: NDArray[np.int64], only_second: NDArray[np.int64]) -> Ar
 
 
 def wilcoxon(differences: Array) -> tuple[float, int]:
-    """Return the two-sided p of Wilcoxon's signed-rank test (1945), and where the ranks lean: 1, -1, or 0 for nowhere.
+    """Return the two-sided p of Wilcoxon's signed-rank test [wilcoxon1945individual], and the direction of the ranks.
 
-    Zero differences are dropped, as he did. Exact for up to 50 differences, tied or not: over all signs that they could
-    have. All zero: p is 1. One that is not a number: p is NaN.
+    Zero differences are dropped, as in the source. For up to 50 differences the test is exact, with or without ties.
+
+    Parameters
+    ----------
+    differences : array, (images,)
+
+    Returns
+    -------
+    p : float
+        1 if all differences are zero, NaN if one is NaN.
+    direction : int
+        1 if the positive differences have the larger sum of ranks, -1 if the negative ones do, 0 if they are equal.
     """
     from scipy import stats
 
@@ -110,9 +161,19 @@ def wilcoxon(differences: Array) -> tuple[float, int]:
 
 
 def holm(p: Array) -> Array:
-    """Return the p values of one family after Holm's correction (1979); NaN is none of the family and stays.
+    """Return the p values of one family after Holm's correction [holm1979simple].
 
-    As statsmodels' multipletests, which collects garbage at every call: 72 ms for a family of ten.
+    The result is that of statsmodels' multipletests, which collects garbage at every call: 72 ms for a family of ten.
+
+    Parameters
+    ----------
+    p : array, (tests,)
+        NaN does not belong to the family.
+
+    Returns
+    -------
+    array, (tests,)
+        Corrected p values; NaN stays NaN.
     """
     order = np.argsort(p, kind="stable")  # NaN last
     family = np.count_nonzero(~np.isnan(p))

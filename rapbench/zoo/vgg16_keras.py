@@ -1,4 +1,4 @@
-"""Keras' own ImageNet VGG-16, the network of the paper's Table I (Simonyan & Zisserman 2015; Chollet et al. 2015).
+"""Keras' own ImageNet VGG-16, the network of the paper's Table I [simonyan2015vgg], [chollet2015keras].
 
 The weights are those of Oxford's Caffe model. The architecture is torchvision's.
 """

@@ -15,7 +15,7 @@ LONGEST = 60  # characters of a title, which heads a table's row
 
 def _different(signs: tuple[Sign, ...]) -> tuple[Sign, ...]:
     if len(set(signs)) < len(signs):
-        raise ValueError("a sign is there twice")
+        raise ValueError("a sign is given twice")
     return signs
 
 
@@ -73,7 +73,7 @@ def facts_of(name: str, function: Any, stated: Mapping[str, Any]) -> MethodFacts
         if fact not in _KINDS:
             known = ", ".join(each.name for each in fields(MethodFacts))
             raise RapbenchError(
-                f"method {name!r}: there is no fact {fact!r}{did_you_mean(fact, _KINDS)}; known: {known}"
+                f"method {name!r}: register_method has no keyword {fact!r}{did_you_mean(fact, _KINDS)}; known: {known}"
             )
         try:
             _KINDS[fact].validate_python(value, strict=True)

@@ -83,7 +83,7 @@ def _ask(model: nn.Module, inputs: Tensor) -> Answer:
         if _apart(first[:1], second[:1]):
             if _apart(_logits(model, some, inputs), first):
                 raise RapbenchError(
-                    f"{name} answers differently each time it is asked, in eval mode too; switch off what is random in "
+                    f"{name} gives other logits at each call, in eval mode too; switch off what is random in "
                     "its forward: F.dropout(x, training=self.training)"
                 )
             raise _depends_on_batch(name)

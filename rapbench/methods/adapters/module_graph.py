@@ -96,7 +96,7 @@ def _hookable(model: nn.Module, inputs: Tensor, method: str, takes: str, swap: S
             known = node.op == "output" or not reads_signal or _known(node, arithmetic)
         if not known:
             raise RapbenchError(
-                f"{method} takes {takes}; it has no rule for {operation(network, node)} at {place(node)}, choose "
+                f"{method} supports {takes}; it has no rule for {operation(network, node)} at {place(node)}; choose "
                 "another method for this model"
             )
     for node in [node for node in own_modules(network).graph.nodes if node.op == "call_module"]:

@@ -59,7 +59,7 @@ def view(
     if printed:
         caption += " Below: the paper's value (VGG-16)"
         coloured = any(row["inside"] in ("yes", "no") for row in printed.values())
-        caption += ", green where it lies in the interval, red where it does not." if coloured else "."
+        caption += ", green if it is in the interval, red if not." if coloured else "."
     return {"key": name, "ks": ks, "rows": rows, "caption": caption, "notes": [*notes, *remarks]}
 
 
@@ -137,7 +137,7 @@ def verdict(verdict: pd.DataFrame, why: str, colour: dict[str, str]) -> dict[str
 def _tested(row: pd.Series, metric: str) -> str:
     """Return a metric's gain and its corrected p, or that there is none."""
     if math.isnan(row[f"{metric}_p_holm"]):
-        return "not tested (a value that is no number)"
+        return "not tested (a value is NaN)"
     return f"{signed(row[f'{metric}_gain'], DECIMALS.get(metric, 3))}, p {p_value(row[f'{metric}_p_holm'])}"
 
 

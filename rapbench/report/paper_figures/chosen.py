@@ -37,7 +37,7 @@ def choose(images: pd.DataFrame, k: str, count: int) -> Chosen:
     correct = correct.dropna()  # what one of them was not measured on is not compared
     wrong = (~correct.loc[correct[OURS].astype(bool), others].astype(bool)).sum(axis=1)
     if wrong.empty:
-        raise RapbenchError(f"RAP leaves no image correct without its {k} most negative pixels: nothing to show")
+        raise RapbenchError(f"no image stays correct without RAP's {k} most negative pixels: nothing to show")
     wrong = wrong.sort_values(ascending=False, kind="stable")
     alone = int((wrong == len(others)).sum())
     files = list(wrong.index[: min(count, alone or count)])
@@ -45,11 +45,13 @@ def choose(images: pd.DataFrame, k: str, count: int) -> Chosen:
     of = image_counts(pd.Series([len(correct)]))
     if alone:
         are = "is" if len(files) == 1 else "are"
-        which = f"RAP alone, not {names}, leaves {alone} of {of} correct; {len(files)} of these {are} shown"
+        stay = "stays" if alone == 1 else "stay"
+        which = f"{alone} of {of} {stay} correct with RAP's ranking and with no other ({names})"
+        which += f"; {len(files)} of these {are} shown"
     else:
         failing = ", ".join(str(number) for number in wrong[files])
-        which = f"no image of {of} stays correct by RAP alone; of the {len(others)} others ({names}), {failing} fail"
-        which += " on those shown"
+        which = f"no image of {of} stays correct with RAP's ranking only. On the images shown, {failing} of the "
+        which += f"{len(others)} other methods ({names}) fail"
     return Chosen([str(file) for file in files], others, f"Without the {k} most negative pixels, {which}.")
 
 

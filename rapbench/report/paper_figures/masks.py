@@ -68,7 +68,7 @@ def fewer_sentence(masks: Sequence[dict[Sign, dict[str, Mask]]], ks: dict[Sign, 
         names = {name: None for shown in masks for name, mask in shown[sign].items()
                  if k != "all" and mask.selected.sum() < int(k)}  # fmt: skip
         if names:
-            have = f" Some maps have fewer than {k} {sign} pixels, and all of these are taken"
+            have = f" Some maps have fewer than {k} {sign} pixels, and all of these are removed"
             said.append(f"{have}: {names_of(ordered('method', names))}.")
     return "".join(said)
 
