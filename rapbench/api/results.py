@@ -112,8 +112,8 @@ class Results:
     def compare(self) -> pd.DataFrame:
         """Return paired tests of all pairs of methods of a model on the same inputs, cell by cell, across runs.
 
-        McNemar's exact test [mcnemar1947note] for shares, Wilcoxon's signed-rank test [wilcoxon1945individual] for other
-        numbers, Holm-corrected [holm1979simple] over the pairs of a cell.
+        McNemar's exact test [mcnemar1947note] for shares, Wilcoxon's signed-rank test [wilcoxon1945individual] for
+        other numbers, Holm-corrected [holm1979simple] over the pairs of a cell.
 
         Returns
         -------
