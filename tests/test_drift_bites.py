@@ -63,7 +63,7 @@ MUTATIONS = {
     "SmoothGrad: a tenth more noise": (
         "methods/smoothgrad.py", "deviation = self.noise", "deviation = 1.1 * self.noise", "gradients", 1),
     "guided backprop: ReLU6 without its bound": (
-        "methods/adapters/rectified.py", "return self.relu(x).clamp(max=6)", "return self.relu(x)", "relu", 2),
+        "methods/adapters/rectified.py", "return rectified.clamp(max=6)", "return rectified", "relu", 2),
     "DeepLIFT: the gradient in place of the rescale rule": (
         "methods/deeplift.py", "SUPPORTED_NON_LINEAR[Elementwise] = nonlinear",
         "SUPPORTED_NON_LINEAR[Elementwise] = lambda module, inputs, outputs, grad_input, grad_output, eps: grad_input",

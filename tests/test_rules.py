@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from rapbench.relevance import Flow, Options, Step
 from rapbench.relevance.aaai import AAAI
-from rapbench.relevance.engine import Network  # noqa: F401  registers the rules
 from rapbench.relevance.linear import Folded
 from rapbench.relevance.lrp import LRP, AlphaBeta, Composite, Epsilon
+from rapbench.relevance.network import Network  # noqa: F401  registers the rules
 from rapbench.relevance.operations import Add, Cat, Interpolate, Mean, Sum
 from rapbench.relevance.rap import opposite_total
 from rapbench.relevance.rules import RULES, Rules, divisor

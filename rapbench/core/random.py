@@ -17,9 +17,19 @@ def seed_of(*parts: object) -> int:
 
 
 def random_keys(seeds: Tensor, count: int) -> Tensor:
-    """Return (B, count) uniform 64-bit integers, a row for each seed: splitmix64 as a function of (seed, index).
+    """Return uniform 64-bit integers, a row for each seed: splitmix64 as a function of (seed, index).
 
-    seeds: (B,) int64, on the device where the keys are wanted. A longer row begins with the shorter one.
+    Parameters
+    ----------
+    seeds : Tensor
+        (B,) int64, on the device where the keys are wanted.
+    count : int
+        Keys of each row. A longer row begins with the shorter one.
+
+    Returns
+    -------
+    Tensor
+        (B, count) int64.
     """
     return keys_at(seeds, torch.arange(count, device=seeds.device)[None])
 

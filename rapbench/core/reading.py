@@ -23,8 +23,19 @@ Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def read_text(path: Path, *, what: str = "", most: int = MOST["text"]) -> str:
     """Return a UTF-8 file's text, without the byte order mark that spreadsheets put before it.
 
-    what: the kind of file, for the message. Raises RapbenchError for what is not a file, not readable, not UTF-8, or
-    larger than `most` bytes.
+    Parameters
+    ----------
+    path : Path
+        The file.
+    what : str
+        The kind of file, for the message.
+    most : int
+        Bytes that it may have.
+
+    Raises
+    ------
+    RapbenchError
+        For what is not a file, not readable, not UTF-8, or larger than `most`.
     """
     name = f"{what} {path}".strip()
     try:

@@ -29,11 +29,17 @@ class Code:
 
 
 def code_of(*objects: Any, types: set[type] | None = None) -> Code:
-    """Return the fingerprint of objects: functions, classes, instances, modules.
+    """Return the fingerprint of objects' code.
 
     What a user has added to the project's tables (a relevance rule), or put in the place of a function, counts too.
     What counts of a module that was changed after it was imported is what is loaded.
-    types: of the network; what a table holds for another type of the user's own does not count.
+
+    Parameters
+    ----------
+    *objects : Any
+        Functions, classes, instances, modules.
+    types : set of types, optional
+        Of the network's modules; what a table holds for another type of the user's own does not count.
     """
     walk = Walk()
     for value in objects:

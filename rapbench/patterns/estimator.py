@@ -29,13 +29,25 @@ ROWS = 64  # units whose patterns are worked out together: few, so that the copi
 
 
 def estimate(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tensor]:
-    """Return the pattern of every unit: for each linear layer, by name, a tensor of its weight's shape and type.
+    """Return the pattern of every unit, which PatternNet and PatternAttribution need (Kindermans et al. 2018).
 
-    model: a VGG-type network (or a zoo model) with its batch norms folded into the layer before: those weights are
-    meant. batches: any number of (N, C, ...) preprocessed images on the model's device, in batches of any size.
-    A unit that was never active, or never varied, has the pattern 0: nothing is handed down through it.
-    Raises RapbenchError for another kind of network, before it asks for images, and when there are no images or none
-    that give numbers.
+    Parameters
+    ----------
+    model : nn.Module
+        A VGG-type network (or a zoo model) with its batch norms folded into the layer before: those weights are meant.
+    batches : iterable of Tensor
+        Any number of (N, C, ...) preprocessed images on the model's device, in batches of any size.
+
+    Returns
+    -------
+    dict of str to Tensor
+        For each linear layer, by name, a tensor of its weight's shape and type. A unit that was never active, or never
+        varied, has the pattern 0: nothing is propagated through it.
+
+    Raises
+    ------
+    RapbenchError
+        For another kind of network, before it asks for images, and when there are no images or none that give numbers.
     """
     with at_rest(model), torch.no_grad():
         chain(model)

@@ -29,10 +29,23 @@ def save(
     path: str | Path | None = None,
     image_hashes: Sequence[str] | None = None,
 ) -> Path:
-    """Write a model's patterns, as `estimate` returned them, and return the file's path.
+    """Write a model's patterns, and return the file's path.
 
-    path: None is the place where the methods look by default. image_hashes: the SHA-256 of each image, for the record.
-    Raises RapbenchError when they are not the patterns of such a model, and when the file cannot be written.
+    Parameters
+    ----------
+    patterns : dict of str to Tensor
+        As `estimate` returned them.
+    model : nn.Module
+        The model that they are of.
+    path : str or Path, optional
+        The file; by default where the methods look.
+    image_hashes : sequence of str, optional
+        The SHA-256 of each image, for the record.
+
+    Raises
+    ------
+    RapbenchError
+        When they are not the patterns of such a model, and when the file cannot be written.
     """
     with at_rest(model):
         _check("these patterns", {name: list(pattern.shape) for name, pattern in patterns.items()}, chain(model))
@@ -60,10 +73,22 @@ def find(model: nn.Module, path: str | None) -> Path:
 
 
 def load(model: nn.Module, network: Chain, path: str | None) -> dict[str, Tensor]:
-    """Read a model's patterns by layer, on the device of its weights and of their type; network: its chain.
+    """Read a model's patterns by layer, on the device of its weights and of their type.
 
-    Raises RapbenchError that says what is wrong with the file: missing, broken, made for other weights, changed since
-    it was written, or tensors that are missing, unknown, of a wrong shape or not finite.
+    Parameters
+    ----------
+    model : nn.Module
+        The model that they must be of.
+    network : Chain
+        Its chain.
+    path : str, optional
+        The file; by default the one in the cache for these weights.
+
+    Raises
+    ------
+    RapbenchError
+        Says what is wrong with the file: missing, broken, made for other weights, changed since it was written, or
+        tensors that are missing, unknown, of a wrong shape or not finite.
     """
     weights = _weights_sha256(model)
     place = _existing(model, path, weights)

@@ -138,9 +138,30 @@ def lrp(
     dense: Rule,
     balance: list[Balance] | None = None,
 ) -> Tensor:
-    """Propagate the targets' logits, with one rule in convolutions and one in fully connected layers.
+    """Propagate the targets' logits (Bach et al. 2015), one rule in convolutions, one in fully connected layers.
 
-    Returns relevance shaped like `inputs`. Raises RapbenchError for an operation without a rule.
+    Parameters
+    ----------
+    model : nn.Module
+        In eval mode; left as it was.
+    inputs : Tensor
+        (N, ...), float32 or float64.
+    targets : Tensor
+        (N,) indices of the classes.
+    convolution, dense : Rule
+        `AlphaBeta` or `Epsilon`.
+    balance : list of Balance, optional
+        A list to append to, for the conservation check.
+
+    Returns
+    -------
+    Tensor
+        Relevance shaped like `inputs`.
+
+    Raises
+    ------
+    RapbenchError
+        For an operation without a rule.
     """
     composite = Composite(convolution=convolution, dense=dense)
     return explain(model, inputs, targets, composite, {"single": 1}, balance, LRP)

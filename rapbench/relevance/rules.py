@@ -18,7 +18,12 @@ T = TypeVar("T")
 class Sharing:
     """How relevance is shared in proportion where layers have no weights: at additions and in average pooling.
 
-    stabilizer: added to the magnitude of what is divided by, so that small totals hand on little.
+    Parameters
+    ----------
+    residual : str
+        At an addition a + b: `proportional` to a and b, or to their magnitudes, `absolute`.
+    stabilizer : float
+        Added to the magnitude of what is divided by, so that small totals hand on little.
     """
 
     residual: Literal["proportional", "absolute"] = "proportional"
@@ -151,8 +156,18 @@ def per_sample(x: Tensor) -> Tensor:
 def divisor(total: Tensor, *, signed: bool) -> Tensor:
     """Return `total`, overwritten, with infinity for 0, so that a ratio whose denominator is 0 becomes 0.
 
-    A total below about 1e-35 in float32 (1e-305 in float64) counts as 0: the quotient would overflow. signed: False
-    when no total is negative. In lower precision that bound would reach totals that matter.
+    Parameters
+    ----------
+    total : Tensor
+        float32 or float64, of any shape. Below about 1e-35 in float32 (1e-305 in float64) it counts as 0: the quotient
+        would overflow. In lower precision that bound would reach totals that matter.
+    signed : bool
+        False when no total is negative.
+
+    Returns
+    -------
+    Tensor
+        `total` itself.
     """
     tiny = torch.finfo(total.dtype).tiny * 1024
     if not signed:
@@ -177,8 +192,15 @@ Back = Callable[[Tensor], Tensor]
 class Rules(ChainMap[type[nn.Module], Rule]):
     """Rules by module type. A child has rules of its own and falls back on its parent's.
 
-    head: the rule of the last linear layer, where it has another than the rest; its kappa is 0, as in all operations
-    above it. folds: whether a batch norm and the linear layer before it are one layer.
+    Parameters
+    ----------
+    *maps : mutable mappings
+        From a module's type to its rule; rules are registered in the first.
+    head : callable, optional
+        The rule of the last linear layer, where it has another than the rest; its kappa is 0, as in all operations
+        above it.
+    folds : bool
+        Whether a batch norm and the linear layer before it are one layer.
     """
 
     def __init__(
@@ -195,8 +217,29 @@ class Rules(ChainMap[type[nn.Module], Rule]):
     ) -> Callable[[Rule], Rule]:
         """Register a relevance rule for module types, built-in or your own.
 
-        keeps_inputs: False when the rule does not look at `step.inputs`, so that they need not be stored. where: which
-        modules of these types it holds for; the others are refused. Example::
+        Parameters
+        ----------
+        *modules : types
+            The module types that it is for.
+        keeps_inputs : bool
+            False when the rule does not look at `step.inputs`, so that they need not be stored.
+        where : callable, optional
+            Which modules of these types it holds for; the others are refused.
+
+        Returns
+        -------
+        callable
+            A decorator for a function of a `Step` and all flows, a sequence of `Flow`. The function gives, for each
+            flow, a tuple with the relevance of each input, None for one that gets none.
+
+        Raises
+        ------
+        RapbenchError
+            For a function that does not take (step, flows).
+
+        Examples
+        --------
+        ::
 
             @rapbench.relevance.rule(MyScale)
             def my_scale(step, flows):

@@ -52,9 +52,18 @@ class Expected:
 class Cell:
     """A Parquet file once it is finished, a folder of chunks until then; several processes may fill it.
 
-    key: everything that determines the result, JSON-serialisable. chunks: how many make it whole. about: what a reader
-    of the store is told of it. table: the finished rows, in the order of the subset. file: that they are in. expected:
-    of a chunk's number, what its rows must be.
+    Parameters
+    ----------
+    key : dict
+        Everything that determines the result, JSON-serialisable.
+    chunks : int
+        How many make it whole.
+    about : dict
+        What a reader of the store is told of it.
+    table, file
+        The finished rows, in the order of the subset, and the file that they are in.
+    expected : callable
+        From a chunk's number to what its rows must be.
     """
 
     store: Path

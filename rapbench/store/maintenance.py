@@ -78,9 +78,24 @@ def verify(store: Path) -> str:
 def collect(store: Path, *, stale: bool = False, heatmaps: bool = False, dry_run: bool = False) -> str:
     """Remove what no run needs: damaged files set aside, leftovers of killed runs, and what is asked for.
 
-    Chunks that a process is computing stay, and so do those beside them. stale: results, heatmaps and draws that this
-    version of the code and its packages would not use. What depends on a module of the user's own that is not found
-    from here stays, and is counted. Returns what was removed.
+    Chunks that a process is computing stay, and so do those beside them.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder.
+    stale : bool
+        Also results, heatmaps and draws that this version of the code and its packages would not use. What depends on a
+        module of the user's own that is not found from here stays, and is counted.
+    heatmaps : bool
+        Also all heatmaps.
+    dry_run : bool
+        Only say what would be removed.
+
+    Returns
+    -------
+    str
+        What was removed, for the terminal.
     """
     now = _now(_existing(store))
     doomed: dict[str, list[Path]] = {"set aside": list(_files(store / SET_ASIDE))}
