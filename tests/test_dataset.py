@@ -19,6 +19,7 @@ from rapbench.data.subset.manifest import load_manifest
 from rapbench.data.subset.select import select
 from rapbench.data.subset.whole import whole_subset
 from rapbench.evaluation.compatible import check_classes, check_subset, logits_of
+from rapbench.evaluation.fill_cells import fill_cells
 from rapbench.evaluation.input_shape import input_shape
 from rapbench.evaluation.job import Job, Size
 from rapbench.evaluation.run_spec import Spec
@@ -253,7 +254,7 @@ def job(model, data, store, names=("rap", "random"), wanted=("removal", "shuffli
 
 
 def numbers(ran: Job) -> pd.DataFrame:
-    assert ran.compute() == {}
+    assert fill_cells(ran) == {}
     return laid_out(ran.results(), PERTURBATION)
 
 
@@ -287,9 +288,9 @@ def test_what_needs_a_normalisation_says_so_where_none_is_stated(name, options, 
     bare = job(placed(rapbench.Model(network()), CPU), data, tmp_path, wanted=[name], **{name: options})
     says = rf"fill={options['fill']} needs the mean and std of the model's channels.*model\.mean= and model\.std="
     with pytest.raises(rapbench.RapbenchError, match=says):
-        bare.compute()
+        fill_cells(bare)
     stated = placed(rapbench.Model(network(), **moments()), CPU)
-    assert job(stated, data, tmp_path, wanted=[name], **{name: options}).compute() == {}
+    assert fill_cells(job(stated, data, tmp_path, wanted=[name], **{name: options})) == {}
 
 
 def test_the_public_names_cost_nothing_until_they_are_used(tmp_path):

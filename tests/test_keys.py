@@ -45,8 +45,8 @@ from tests.own import Own
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
 # What only writes down, asks or shows.
-SHOWS = ("app", "api", "report", "drift", "store", "fingerprint", "evaluation.job", "evaluation.gallery",
-         "evaluation.identity", "evaluation.selection", "data.subset.select")  # fmt: skip
+SHOWS = ("app", "api", "report", "drift", "store", "fingerprint", "evaluation.job", "evaluation.fill_cells",
+         "evaluation.gallery", "evaluation.identity", "evaluation.selection", "data.subset.select")  # fmt: skip
 COMPUTES = ("methods", "protocols", "relevance")
 
 

@@ -1,24 +1,17 @@
-"""The cells of a run, and the loop that fills them chunk by chunk, beside other processes."""
+"""The cells of a run: what is in each, its key, and its place in the store; `fill_cells` computes them."""
 
 import functools
-import time
 from collections.abc import Collection
-from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
-from rapbench.core.console import say
-from rapbench.core.errors import MethodError, RapbenchError
+from rapbench.core.errors import RapbenchError
 from rapbench.core.precision import Precision
-from rapbench.core.stop import check
 from rapbench.data.labelled.dataset import Dataset
-from rapbench.data.subset.images import load_images
 from rapbench.data.subset.manifest import Subset
-from rapbench.evaluation.answers import forward_of
 from rapbench.evaluation.choice import Choice, variants
 from rapbench.evaluation.chunk import Chunk, slices_of
 from rapbench.evaluation.expected_rows import expected_rows
@@ -30,10 +23,7 @@ from rapbench.model import Model
 from rapbench.protocols.base.batch import Forward
 from rapbench.results.run import Run
 from rapbench.store.cell import Cell, Expected, digest_of
-from rapbench.store.heatmaps import GALLERY, Heatmaps, Tap
-
-BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed} elapsed, {remaining} left"
-PATIENCE = 1.0  # seconds between two looks at what other processes are doing
+from rapbench.store.heatmaps import GALLERY, Heatmaps
 
 
 @dataclass(frozen=True)
@@ -45,7 +35,7 @@ class Size:
 
 
 class Job:
-    """The cells of a run and the loop that fills them."""
+    """The cells of a run."""
 
     def __init__(
         self,
@@ -96,29 +86,6 @@ class Job:
         if not self.cells:
             raise RapbenchError("nothing to run: no method has relevance of a sign that a protocol lists K for")
 
-    def compute(self) -> dict[str, str]:
-        """Fill every cell, as far as the shard goes; what is in the store already is not computed again.
-
-        Returns why for each method that could not be used; the other methods' cells are filled all the same.
-        """
-        refused: dict[str, str] = {}
-        waiting = False
-        forward = None
-        while True:
-            for cell in self.cells.values():
-                cell.refresh()
-            missing = self._missing(refused)
-            if not missing:
-                return refused
-            forward = forward or forward_of(self.model, self.spec.precision)
-            if free := self._free(missing):
-                self._pass(free, forward, refused)
-            else:
-                if not waiting:
-                    say("Other processes are computing what is missing; waiting for them.")
-                    waiting = True
-                time.sleep(PATIENCE)
-
     def unfinished(self, refused: Collection[str]) -> int:
         """Return how many chunks are missing in the cells of methods that can be used: those of other shards."""
         cells = [cell for (label, _), cell in self.cells.items() if label not in refused]
@@ -160,85 +127,7 @@ class Job:
         return Chunk.of(model, forward, number, size.chunk, rows, pixels, self.device, seed, size.batch)
 
     def _expected(self, method: Choice, protocol: Choice, number: int) -> Expected:
-        return expected_rows(method, protocol, self.slices[number].start, self._count(number))
-
-    def _missing(self, refused: dict[str, str]) -> dict[tuple[int, str], list[Choice]]:
-        """Return the protocols still to do for each chunk of the shard and method, in the order of work."""
-        work = {
-            (number, label): [
-                protocol
-                for protocol in self.protocols
-                if (cell := self.cells.get((label, protocol.label))) and not cell.has(number)
-            ]
-            for number in self.shard.of(len(self.slices))
-            for label in self.methods
-            if label not in refused
-        }
-        return {key: wanted for key, wanted in work.items() if wanted}
-
-    def _free(self, missing: dict[tuple[int, str], list[Choice]]) -> dict[tuple[int, str], list[Choice]]:
-        """Return what no other process is computing now."""
-        free = {}
-        for (number, label), wanted in missing.items():
-            with ExitStack() as claims:
-                if unclaimed := [protocol for protocol in wanted if self._claimed(claims, number, label, protocol)]:
-                    free[number, label] = unclaimed
-        return free
-
-    def _claimed(self, claims: ExitStack, number: int, label: str, protocol: Choice) -> bool:
-        claim = self.cells[label, protocol.label].claim(number)
-        if claim:
-            claims.enter_context(claim)
-        return claim is not None
-
-    def _pass(self, todo: dict[tuple[int, str], list[Choice]], forward: Any, refused: dict[str, str]) -> None:
-        """Go once through the chunks; what another process claims or finishes meanwhile is left to it."""
-        cost = {(n, label): self._passes(self.methods[label], wanted) * self._count(n)
-                for (n, label), wanted in todo.items()}  # fmt: skip
-        numbers = sorted({number for number, _ in todo})
-        slices = [self.slices[number] for number in numbers]
-        with (
-            closing(load_images(self.subset, self.dataset, self.model.transform, slices)) as images,
-            tqdm(total=sum(cost.values()), bar_format=BAR, dynamic_ncols=True) as bar,
-        ):
-            done = 0.0
-
-            def seen(images: Any) -> Any:
-                check()
-                logits = forward(images)
-                bar.update(len(images))
-                return logits
-
-            for number, pixels in zip(numbers, images, strict=True):
-                chunk = self.chunk(number, pixels, seen)
-                for label, wanted in ((label, wanted) for (n, label), wanted in todo.items() if n == number):
-                    bar.set_description_str(f"{self.model.facts.name} · {label}")
-                    if label not in refused:
-                        check()
-                        try:
-                            self._fill(chunk, label, wanted)
-                        except MethodError as error:
-                            refused[label] = str(error)
-                            say(f"skipped: {label}: {error}")
-                    done += cost[number, label]
-                    bar.update(done - bar.n)  # attribution's share, and what another process did
-            bar.set_description_str(f"{self.model.facts.name} · done")
-
-    def _fill(self, chunk: Chunk, label: str, wanted: list[Choice]) -> None:
-        with ExitStack() as claims:
-            mine = []
-            for protocol in wanted:
-                cell = self.cells[label, protocol.label]
-                if self._claimed(claims, chunk.number, label, protocol):
-                    cell.refresh()
-                    if not cell.has(chunk.number):
-                        mine.append(protocol)
-            if not mine:
-                return
-            kept, count = self.kept.get(label), self.spec.gallery - chunk.first
-            tapped = Tap(kept, self.shown[label], count) if count > 0 else kept
-            for protocol, columns in chunk.evaluate(self.methods[label], mine, tapped):
-                self.cells[label, protocol.label].write(chunk.number, columns)
+        return expected_rows(method, protocol, self.slices[number].start, self.count(number))
 
     def _key(self, key: dict[str, Any], protocol: Choice) -> dict[str, Any]:
         key = self._with(key, "protocol", protocol)
@@ -250,10 +139,6 @@ class Job:
     def _with(self, key: dict[str, Any], kind: str, choice: Choice) -> dict[str, Any]:
         return joined(key | {kind: identity_of(choice)}, kind, self.codes[kind][choice.label])
 
-    def _count(self, number: int) -> int:
+    def count(self, number: int) -> int:
+        """Return how many images a chunk has."""
         return int(self.slices[number].stop - self.slices[number].start)
-
-    def _passes(self, method: Choice, wanted: list[Choice]) -> float:
-        """Forward passes an image, for the progress bar."""
-        signs = method.entry.facts.signs
-        return float(method.entry.facts.passes + sum(protocol.protocol.asked(signs) for protocol in wanted))

@@ -10,6 +10,7 @@ from rapbench.core.allocator import release_memory
 from rapbench.core.console import say
 from rapbench.core.errors import RapbenchError
 from rapbench.core.limits import out_of_memory
+from rapbench.evaluation.fill_cells import fill_cells
 from rapbench.evaluation.job import Job, Size
 
 Part = TypeVar("Part")
@@ -25,7 +26,7 @@ def compute(job_of: Callable[[Size], Job], size: Size) -> tuple[Job, dict[str, s
 
     def attempt(size: Size) -> tuple[Job, dict[str, str]]:
         job = job_of(size)
-        return job, job.compute()
+        return job, fill_cells(job)
 
     job, refused = with_less(attempt, _smaller(size), f"with chunk={size.chunk} batch={size.batch}")
     if job.size != size:
