@@ -96,7 +96,8 @@ class Stated:
     size : tuple of int, optional
         The spatial shape.
     picture : callable, optional
-        Makes an input of an image. By default the image is scaled until it covers `size`, centre-cropped and normalised.
+        Makes an input of an image. By default the image is scaled until it covers `size`, centre-cropped and
+        normalised.
     """
 
     mean: tuple[float, ...] | None = None
