@@ -1,4 +1,4 @@
-"""A network with what belongs to it: its preprocessing, its facts, and the identity of its weights."""
+"""A network with its preprocessing, its metadata, and the identity of its weights."""
 
 import copy
 import hashlib
@@ -41,34 +41,34 @@ class Facts:
 class Model(nn.Module):
     """A network in eval mode with its preprocessing and identity: (N, C, *space) preprocessed -> (N, classes) logits.
 
-    The module is copied, into float32: whatever becomes of it afterwards, more training or another device, this model
-    stays what it is, and the module is not changed.
+    The module is copied, into float32. It is not changed. If it is trained further or moved to another device, this
+    model does not change.
 
     Parameters
     ----------
     module : nn.Module
-        Takes one batch and returns logits. Wrappers of torch.compile and DataParallel are taken off.
+        Takes one batch and returns logits. Wrappers of torch.compile and DataParallel are removed.
     mean, std : sequence of float, (C,), or None
-        Of the channels, for values in 0..1, as torchvision states them. None: the inputs are preprocessed already, and
-        what needs the normalisation (`fill=pixel_space_min`, uniform regions) cannot be had.
+        Of the channels, for values in 0..1, as in torchvision. None: the inputs are preprocessed already, and fills
+        that need the normalisation (`fill=pixel_space_min`, uniform regions) are an error.
     size : int, or one to three ints, or None
         The spatial shape of an input, without channels: an int is the side of square images. None: that of the inputs.
     transform : callable, or None
-        From a PIL picture (RGB) to a (C, H, W) input. None: the picture is scaled until it covers `size`, its centre is
-        taken and normalised.
+        From a PIL image (RGB) to a (C, H, W) input. None: the image is scaled until it covers `size`, centre-cropped
+        and normalised.
     name : str
-        In tables and figures; the module's class where it is empty.
-    class_names : sequence of str, or the path of a text file with one a line
+        The name in tables and figures; the module's class if it is empty.
+    class_names : sequence of str, or the path of a text file with one per line
         Shown beside the class indices; in their order.
     facts : Facts, or None
-        Of a model of the zoo, with its name.
+        Metadata of a model of the zoo, with its name.
     weights_sha256 : str, or None
-        What the weights must be.
+        The expected SHA-256 of the weights.
 
     Raises
     ------
     RapbenchError
-        For what is no such module, cannot be copied, has other weights, or for values that make no sense.
+        For a module that is unsupported, cannot be copied or has other weights, and for invalid values.
 
     Examples
     --------

@@ -17,9 +17,18 @@ from rapbench.core.tensors import what_is
 
 @dataclass(frozen=True)
 class Preprocess:
-    """From a picture to a network's input: resize the short side, crop the centre, (x - mean) / std on 0..255.
+    """From an image to a network's input: resize the short side, crop the centre, (x - mean) / std on 0..255.
 
-    mean, std: of the network's channels, in its order (blue first with `bgr`).
+    Parameters
+    ----------
+    mean, std : tuple of float, (C,)
+        Of the network's channels, in its order (blue first with `bgr`).
+    resize, crop : int
+        Length of the short side and of the cropped square, in pixels.
+    interpolation : str
+        Of the resizing: bilinear, bicubic or nearest.
+    bgr : bool
+        Whether the network's channels are blue, green, red.
     """
 
     mean: tuple[float, ...]
@@ -78,10 +87,17 @@ class Borrowed:
 
 @dataclass(frozen=True)
 class Stated:
-    """What a user states of a network's inputs, as `stated` checks it. None: not known.
+    """A network's preprocessing as a user states it, checked by `stated`. None: not known.
 
-    mean, std: of the channels, for values in 0..1. size: the spatial shape. picture: makes an input of a picture; None:
-    the picture is scaled until it covers `size`, its centre is taken, and normalised.
+    Parameters
+    ----------
+    mean, std : tuple of float, (C,), optional
+        Of the channels, for values in 0..1.
+    size : tuple of int, optional
+        The spatial shape.
+    picture : callable, optional
+        Makes an input of an image. By default the image is scaled until it covers `size`, centre-cropped and
+        normalised.
     """
 
     mean: tuple[float, ...] | None = None

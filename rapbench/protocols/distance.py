@@ -22,7 +22,13 @@ KS: Ks = {
 @protocols.register("distance")
 @dataclass(frozen=True, kw_only=True)
 class Distance(Ranked):
-    """norm: euclidean, as the text and the figure's scale say, or squared, as the equation is printed."""
+    """D_K, the mean distance of the first K pixels from the first one (equation 12 of [nam2019rap]).
+
+    Parameters
+    ----------
+    norm : {"euclidean", "squared"}
+        euclidean agrees with the paper's text and the scale of its figure; squared is the equation as printed.
+    """
 
     table: ClassVar[str] = "D_K"
 
@@ -54,10 +60,23 @@ class Distance(Ranked):
 def distance(
     order: Tensor, counts: Tensor, space: Sequence[int], *, norm: Literal["euclidean", "squared"] = "euclidean"
 ) -> Tensor:
-    """Return D_K = (1/K) sum_{n=1..K} |r_1 - r_n| in pixels, (N, number of K); NaN where there is no pixel.
+    """Return D_K = (1/K) sum_{n=1..K} |r_1 - r_n| (equation 12 of [nam2019rap]).
 
-    order: (N, n) positions by rank. counts: (N, number of K) pixels that each K stands for. space: the map's shape, of
-    any number of dimensions.
+    Parameters
+    ----------
+    order : Tensor, (N, n)
+        Positions by rank.
+    counts : Tensor, (N, number of K)
+        Number of pixels that each K selects.
+    space : sequence of int
+        The map's shape, of any number of dimensions.
+    norm : {"euclidean", "squared"}
+        The distance, or its square.
+
+    Returns
+    -------
+    Tensor, (N, number of K)
+        In pixels, or squared pixels. NaN if there is no pixel.
     """
     coordinates = []
     for length in reversed(space):  # torch.unravel_index makes an index of a list, on the host

@@ -35,10 +35,14 @@ Output = Literal["logit", "probability"]
 
 @dataclass(frozen=True)
 class Regions:
-    """Images with what replaces them and when; its size does not depend on the number of steps.
+    """Images with the values that replace their regions, and the steps at which they do.
 
-    images, fills: (N, C, *space), before and after. turns: for each of ORDERS (N, 1, *space) int32, the step at which
-    each pixel is replaced, from 1; NEVER beside the regions.
+    Attributes
+    ----------
+    images, fills : Tensor, (N, C, *space)
+        Values before and after replacement.
+    turns : dict of Tensor, (N, 1, *space) int32
+        For each of ORDERS the step at which each pixel is replaced, from 1 on; NEVER outside the regions.
     """
 
     images: Tensor
@@ -54,7 +58,19 @@ class Regions:
 @protocols.register("regions")
 @dataclass(frozen=True, kw_only=True)
 class RegionPerturbation(Protocol):
-    """size: of a square region, in pixels. steps: L, how many are replaced. fill: by what. output: f, the label's."""
+    """Region perturbation [samek2017evaluating]: square regions are replaced one after another, in three orders.
+
+    Parameters
+    ----------
+    size : int
+        Side of a region, in pixels.
+    steps : int
+        L, the number of regions that are replaced.
+    fill : str
+        The replacing values, see `regions`.
+    output : {"logit", "probability"}
+        f, the network's output for the label.
+    """
 
     table: ClassVar[str] = "region perturbation"
     step_name: ClassVar[str] = "regions replaced"
@@ -112,15 +128,36 @@ def regions(
     fill: RegionFill = "uniform",
     normalisation: Normalisation | None = None,
 ) -> Regions:
-    """Return the images with the order in which their regions are replaced, and by what.
+    """Return the images with the orders in which their regions are replaced, and the replacing values.
 
-    images: (N, C, *space) preprocessed. heatmaps: (N, *space) relevance summed over channels; a region has the sum of
-    its pixels'. seeds: (N,), of the random order and the random values. size: of a region in pixels, along every
-    dimension; the regions lie in the middle, what remains at the border is never replaced. steps: L, how many regions
-    are replaced. fill: uniform, each pixel and channel drawn over the range of pixel values; blur, the image through a
-    Gaussian of 3 pixels; or as in removal. normalisation: the
-    (mean, std) of the channels for pixel values in 0..1, which `uniform` and `pixel_space_min` need.
-    Raises RapbenchError when there are fewer regions than steps.
+    The regions are centred. The remaining border is never replaced.
+
+    Parameters
+    ----------
+    images : Tensor, (N, C, *space)
+        Preprocessed.
+    heatmaps : Tensor, (N, *space)
+        Relevance summed over channels. A region's relevance is the sum over its pixels.
+    seeds : Tensor, (N,)
+        They seed the random order and the random values.
+    size : int
+        Side of a region in pixels, along every dimension.
+    steps : int
+        L, the number of regions that are replaced.
+    fill : str
+        uniform: each pixel and channel is drawn from the range of pixel values. blur: the image blurred by a Gaussian
+        with a standard deviation of 3 pixels. Others as in removal.
+    normalisation : (mean, std), optional
+        Of the channels, for pixel values in 0..1; needed by `uniform` and `pixel_space_min`.
+
+    Returns
+    -------
+    Regions
+
+    Raises
+    ------
+    RapbenchError
+        If there are fewer regions than steps.
     """
     space = heatmaps.shape[1:]
     check_steps(steps, size, space)
@@ -165,9 +202,18 @@ def _fills(images: Tensor, fill: RegionFill, seeds: Tensor, skip: int, normalisa
 
 
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
-    """Return (N, C, *space) images convolved with a Gaussian, cut off at 4 sigma, along every dimension of space.
+    """Return the images blurred by a Gaussian along every spatial dimension.
 
-    Beyond the border an image is mirrored, as often as that takes.
+    Parameters
+    ----------
+    images : Tensor, (N, C, *space)
+        Mirrored beyond the border, several times if needed.
+    sigma : float
+        Standard deviation in pixels. The kernel is cut off at 4 sigma.
+
+    Returns
+    -------
+    Tensor, (N, C, *space)
     """
     reach = round(4 * sigma)
     places = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)

@@ -13,7 +13,13 @@ from rapbench.protocols.base.pixels import ranked_pixels
 @protocols.register("removal")
 @dataclass(frozen=True, kw_only=True)
 class Removal(Perturbation):
-    """fill: what the pixels become: image_min, channel_min, pixel_space_min, mean, zero."""
+    """Removal: all channels of the selected pixels are set to one value.
+
+    Parameters
+    ----------
+    fill : {"image_min", "channel_min", "pixel_space_min", "mean", "zero"}
+        That value, see `fill_values`.
+    """
 
     fill: Fill = "image_min"
 

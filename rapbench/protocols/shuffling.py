@@ -20,7 +20,7 @@ from rapbench.protocols.base.pixels import by_position, ranked_pixels
 @protocols.register("shuffling")
 @dataclass(frozen=True, kw_only=True)
 class Shuffling(Perturbation):
-    """The selected pixels permuted among themselves."""
+    """Shuffling: the selected pixels are permuted among their positions."""
 
     def perturbed(
         self, images: Tensor, order: Tensor, counts: Tensor, seeds: Tensor, normalisation: Normalisation | None = None

@@ -160,7 +160,7 @@ def no_verdict(images: pd.DataFrame, controls: Collection[str] = CONTROLS) -> st
     if not names:
         return f"No control ({', '.join(NAMES.get(name, name) for name in CONTROLS)}) is among the methods: no verdict."
     if methods <= set(controls):
-        return f"Only {' and '.join(names)} ran, and a control gets no verdict itself."
+        return f"Only {' and '.join(names)} ran, and a control is not compared with itself: no verdict."
     return f"No method has images, signs and K in common with {' or '.join(names)}: no verdict."
 
 

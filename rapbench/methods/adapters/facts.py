@@ -31,22 +31,27 @@ Title = Annotated[str, Field(max_length=LONGEST), AfterValidator(_in_one_line)]
 
 @dataclass(frozen=True, kw_only=True)
 class MethodFacts:
-    """What is to be known of a method beside its function; each is a keyword of `rapbench.register_method`.
+    """Metadata of a method; each field is a keyword of `rapbench.register_method`.
 
     Parameters
     ----------
     signs : tuple of {"positive", "negative"}
         The signs of relevance that are evaluated: ("positive",) for a method whose relevance has no negative sign.
     passes : float
-        The cost per input, in forward passes, roughly; for the progress bar.
+        The approximate cost per input in forward passes, for the progress bar.
     title : str
-        The display name in tables and figures; the registered name where it is empty.
+        The display name in tables and figures; the registered name if it is empty.
     looks_at_model : bool
-        False for a control: the other methods are compared with it, and it is not judged.
+        False for a control: the other methods are compared with it, and it gets no verdict.
     random : bool
-        The method draws: it is given `seeds`, (N,) int64, one per input, as a keyword.
+        The method uses random numbers: it is given the keyword `seeds`, (N,) int64, one per input.
     files : mapping of str to callable
-        For an option that stands for a file: (model, value) -> path. The file's content is a part of the result's key.
+        For an option whose value leads to a file: (model, value) -> path. The file's content is a part of the result's
+        key.
+
+    Examples
+    --------
+    >>> rapbench.MethodFacts(signs=("positive",), passes=2)
     """
 
     signs: Signs = ("positive", "negative")
@@ -62,12 +67,12 @@ HINTS = {"signs": 'write signs=("positive", "negative") or signs=("positive",)'}
 
 
 def facts_of(name: str, function: Any, stated: Mapping[str, Any]) -> MethodFacts:
-    """Return a method's facts.
+    """Return a method's metadata.
 
     Raises
     ------
     RapbenchError
-        For a fact that there is not, or whose value cannot be, and for a function that cannot be called as a method.
+        For an unknown keyword or an invalid value, and for a function that cannot be called as a method.
     """
     for fact, value in stated.items():
         if fact not in _KINDS:

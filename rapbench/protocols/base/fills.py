@@ -16,10 +16,22 @@ NORMALISED = ("pixel_space_min", "uniform")  # fills that need the mean and std 
 
 
 def fill_values(images: Tensor, fill: Fill, normalisation: Normalisation | None) -> Tensor:
-    """Return what removed pixels become, (P, 1 or C, 1, ...); images: (P, C, *space).
+    """Return the values of removed pixels.
 
-    image_min: the scalar minimum of the preprocessed tensor. channel_min: each channel's. pixel_space_min: the image's
-    darkest value before preprocessing. mean: each channel's mean. zero: 0 in the network's input space.
+    Parameters
+    ----------
+    images : Tensor, (P, C, *space)
+        Preprocessed.
+    fill : str
+        image_min: the minimum of the preprocessed image. channel_min: the minimum of each channel. pixel_space_min: the
+        image's darkest value before preprocessing. mean: the mean of each channel. zero: 0 in the network's input
+        space.
+    normalisation : (mean, std), optional
+        Of the channels, for pixel values in 0..1; needed by pixel_space_min.
+
+    Returns
+    -------
+    Tensor, (P, 1 or C, 1, ...)
     """
     image, channel = (tuple(range(first, images.dim())) for first in (1, 2))
     match fill:

@@ -38,7 +38,7 @@ class Ranked(Protocol):
 
 
 class Perturbation(Ranked):
-    """Changes the K pixels that are ranked first and asks the model again; K = 0 is the image as it is."""
+    """Changes the first K pixels of the ranking and asks the model again. K = 0 is the clean image."""
 
     table: ClassVar[str] = "Table I"
     metrics: ClassVar[Sequence[Metric]] = (
@@ -52,10 +52,24 @@ class Perturbation(Ranked):
     def perturbed(
         self, images: Tensor, order: Tensor, counts: Tensor, seeds: Tensor, normalisation: Normalisation | None
     ) -> Tensor:
-        """Return the images with each one's first pixels of `order` changed.
+        """Return the images with the first pixels of each changed.
 
-        images: (P, C, *space). order: (P, n) positions by rank, n at least the largest count. counts: (P,). seeds:
-        (P,), each image's own. normalisation: the (mean, std) of the channels for pixel values in 0..1, or None.
+        Parameters
+        ----------
+        images : Tensor, (P, C, *space)
+            Preprocessed.
+        order : Tensor, (P, n)
+            Positions by rank; n is at least the largest count.
+        counts : Tensor, (P,)
+            Number of pixels to change in each image.
+        seeds : Tensor, (P,)
+            One per image.
+        normalisation : (mean, std), optional
+            Of the channels, for pixel values in 0..1.
+
+        Returns
+        -------
+        Tensor, (P, C, *space)
         """
 
     def evaluate(self, batch: Batch, variant: str, steps: list[Step]) -> dict[str, Tensor]:

@@ -9,20 +9,36 @@ from rapbench.core.signs import Sign
 
 @dataclass(frozen=True)
 class Ranking:
-    """order: (N, n) int64, the pixel position at each rank. count: (N,) how many pixels have the sign asked for."""
+    """The ranked pixels of one sign.
+
+    Attributes
+    ----------
+    order : Tensor, (N, n) int64
+        The pixel position at each rank.
+    count : Tensor, (N,)
+        Number of pixels that have the sign.
+    """
 
     order: Tensor
     count: Tensor
 
     def selected(self, k: int | str) -> Tensor:
-        """Return (N,) how many pixels K stands for in each image: K, all that have the sign, whichever is less."""
+        """Return the number of pixels that K selects in each image, (N,): at most all that have the sign."""
         return self.count if k == "all" else self.count.clamp(max=int(k))
 
 
 def rank_pixels(heatmaps: Tensor, sign: Sign) -> Ranking:
-    """Rank each map's pixels of one sign; the others follow them. Ties keep the order of position.
+    """Rank the pixels of one sign of each heatmap. The other pixels follow them. Ties are ranked by position.
 
-    heatmaps: (N, *space) relevance summed over channels.
+    Parameters
+    ----------
+    heatmaps : Tensor, (N, *space)
+        Relevance summed over channels.
+    sign : {"positive", "negative"}
+
+    Returns
+    -------
+    Ranking
     """
     relevance = heatmaps.flatten(1) if sign == "positive" else -heatmaps.flatten(1)
     order = relevance.argsort(dim=1, descending=True, stable=True)
