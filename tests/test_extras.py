@@ -52,43 +52,47 @@ def test_each_part_has_its_packages_in_pyproject():
     assert {part: len(parts[part]) for part in PARTS} == {part: len(PACKAGES[part]) for part in PARTS}
 
 
-def test_a_module_in_memory_is_evaluated_without_any_of_them(tmp_path):
-    done = python(f"{IN_MEMORY}\nassert len(results.frame) and len(results.table())\nresults._repr_html_()", tmp_path)
+# By what is asked for: the part that is needed.
+NEEDS = {
+    "results.plot()": "report",
+    "results.report('out')": "report",
+    "results.save('out')": "report",
+    "results.compare()": "report",
+    "results.verdict()": "report",
+    "rapbench.load_model('efficientnet_lite0')": "samples",
+    "rapbench.load_data('samples')": "samples",
+    "rapbench.load_model('vgg16_keras', path=torch.__file__)": "keras",
+}
+ASKED = f"""
+for call in {list(NEEDS)!r}:
+    try:
+        eval(call)
+    except rapbench.RapbenchError as error:
+        print(error)
+"""
+
+
+def test_a_module_in_memory_is_evaluated_and_what_needs_a_part_says_which(tmp_path):
+    told = "assert len(results.frame) and len(results.table()) and len(results.ranks()) and results._repr_html_()"
+    done = python(f"{IN_MEMORY}\n{told}\n{ASKED}", tmp_path)
     assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(NEEDS)
+    for line, part in zip(lines, NEEDS.values(), strict=True):
+        assert re.fullmatch(rf".* needs \w+, which is not installed: pip install 'rapbench\[{part}\]'", line)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("call", "part"), [
-    ("results.plot()", "report"),
-    ("results.report('out')", "report"),
-    ("results.save('out')", "report"),
-    ("results.compare()", "report"),
-    ("results.verdict()", "report"),
-    ("rapbench.load_model('efficientnet_lite0')", "samples"),
-    ("rapbench.load_data('samples')", "samples"),
-    ("rapbench.load_model('vgg16_keras', path=__import__('torch').__file__)", "keras"),
-])  # fmt: skip
-def test_what_needs_one_says_which_part_has_it(call, part, tmp_path):
-    code = IN_MEMORY if call.startswith("results") else "import rapbench"
-    done = python(f"{code}\ntry:\n    {call}\nexcept rapbench.RapbenchError as error:\n    print(error)", tmp_path)
+def test_a_command_that_needs_a_part_ends_in_one_line(tmp_path):
+    commands = [["run", "model=efficientnet_lite0", "method=[random]"], ["report", "results"], ["compare", "a", "b"]]
+    ask = f"from rapbench.app.cli import main\nassert [main(words) for words in {commands!r}] == [2, 2, 2]"
+    done = python(ask, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("\n") == 1
-    assert done.stdout.endswith(f"which is not installed: pip install 'rapbench[{part}]'\n")
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("words", [
-    ["run", "data=samples", "model=resnet50", "method=[random]"],
-    ["run", "model=efficientnet_lite0", "method=[random]"],
-    ["report", "results"],
-    ["compare", "a", "b"],
-])  # fmt: skip
-def test_a_command_that_needs_one_ends_in_one_line(words, tmp_path):
-    done = python(f"from rapbench.app.cli import main\nsys.exit(main({words!r}))", tmp_path)
-    assert done.returncode == 2
-    *notes, last = done.stderr.splitlines()
-    assert re.fullmatch(r"rapbench: .* needs \w+, which is not installed: pip install 'rapbench\[\w+\]'", last)
-    assert len(notes) < 2  # what is being loaded
+    lines = [line for line in done.stderr.splitlines() if line.startswith("rapbench: ")]
+    assert len(lines) == len(commands)
+    for line in lines:
+        assert re.fullmatch(r"rapbench: .* needs \w+, which is not installed: pip install 'rapbench\[report\]'", line)
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("words", [["list"], ["list", "methods", "rap"], ["run", "--help"], ["list", "models"]])

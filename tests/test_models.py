@@ -358,7 +358,7 @@ class NoInputs(Kind):
         return self.l.weight
 
 
-@refused("is quantised and has no gradient; give the float model")
+@refused("is quantised and has no gradient; give the original float model")
 class Quantised(Kind):
     def prepare(self):
         return torch.ao.quantization.quantize_dynamic(self.float(), {nn.Linear}, dtype=torch.qint8)
