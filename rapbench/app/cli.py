@@ -178,7 +178,7 @@ def compare_runs(folders: list[Path], output: Path | None) -> str:
 
 
 def list_entries(kind: str | None, name: str | None) -> str:
-    """Return what there is to choose from, or all that is known of one entry."""
+    """List the entries of all registries or one, those that match a pattern, or describe one entry."""
     from rapbench.app import listing
 
     if kind is None or name is None:
@@ -218,20 +218,17 @@ def check_drift(results: Path, baseline: Path, update: bool, perturbed: list[Pat
 
     if perturbed and not update:
         raise RapbenchError("--perturbed goes with --update: tolerances are part of the baseline")
-    return (
-        command.freeze_run(results, baseline, perturbed)
-        if update
-        else command.check_run(results, baseline_named(str(baseline)))
-    )
+    if update:
+        return command.freeze_run(results, baseline, perturbed)
+    return command.check_run(results, baseline_named(str(baseline)))
 
 
 def look_after_store(verb: str, results: Path, **options: Any) -> str:
     """List, check or clean a store."""
     from rapbench.store import maintenance
 
-    return {"ls": maintenance.listing, "verify": maintenance.verify, "gc": maintenance.collect}[verb](
-        results / STORE, **options
-    )
+    jobs = {"ls": maintenance.listing, "verify": maintenance.verify, "gc": maintenance.collect}
+    return jobs[verb](results / STORE, **options)
 
 
 NAME = "one, with its options, as rap or timm/resnet18; or a pattern of names, as '*vit*', torchvision's and timm's too"

@@ -87,7 +87,7 @@ def figure7(words: list[str]) -> str:
 
 
 def aopc(words: list[str]) -> str:
-    """Run Table I's methods through region perturbation, or draw again what finished runs tell of it."""
+    """Evaluate Table I's methods by region perturbation, or draw the curves of finished runs again."""
     if {"-h", "--help"} & set(words):
         return _parser(
             "aopc", "The run's report holds aopc.csv, aopc.md and the curves regions.png and .pdf. Flags of rapbench "

@@ -1,4 +1,4 @@
-"""`rapbench list`: what there is to choose from, and what is known of one entry; without torch, where that can be."""
+"""`rapbench list`: the entries of the registries, and one entry's options; without loading torch if possible."""
 
 import inspect
 import re

@@ -31,15 +31,8 @@ def needed(extra: str, what: str) -> Iterator[None]:
 def check_installed(extra: str, what: str) -> None:
     """Raise RapbenchError unless an extra's packages are installed; none is imported."""
     for name in PACKAGES[extra]:
-        if not _is_there(name):
+        if find_spec(name) is None:
             raise _missing(extra, what, name)
-
-
-def _is_there(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def _missing(extra: str, what: str, package: str) -> RapbenchError:

@@ -10,6 +10,7 @@ from rapbench.core.allocator import release_memory
 from rapbench.core.console import say
 from rapbench.core.errors import RapbenchError
 from rapbench.core.limits import out_of_memory
+from rapbench.evaluation.description import reasons
 from rapbench.evaluation.fill_cells import fill_cells
 from rapbench.evaluation.job import Job, Size
 
@@ -21,7 +22,7 @@ def compute(job_of: Callable[[Size], Job], size: Size) -> tuple[Job, dict[str, s
     """Compute a job, halving its chunks while memory runs out; return it, and why for each method it could not use.
 
     The chunk is a part of a result's identity, so smaller chunks are other cells, begun anew: equal on every machine.
-    Raises RapbenchError when memory does not even suffice for one image.
+    Raises RapbenchError when no method can be used, or memory does not even suffice for one image.
     """
 
     def attempt(size: Size) -> tuple[Job, dict[str, str]]:
@@ -31,6 +32,8 @@ def compute(job_of: Callable[[Size], Job], size: Size) -> tuple[Job, dict[str, s
     job, refused = with_less(attempt, _smaller(size), f"with chunk={size.chunk} batch={size.batch}")
     if job.size != size:
         say(f"Everything was computed with chunk={job.size.chunk} batch={job.size.batch}; ask for these next time.")
+    if refused.keys() == job.methods.keys():
+        raise RapbenchError(reasons(refused))
     return job, refused
 
 

@@ -24,9 +24,8 @@ def write_report(folder: Path, run: "Run", header: Sequence[str] | None = None, 
     provenance tells, which goes into the page too, as does its gallery. Each file appears whole or not at all; those of
     an earlier report that are not written again go.
     """
-    from rapbench.report.report_files import (
-        write_files,  # with scipy and matplotlib, of which a run needs none until here
-    )
+    # Loads scipy and matplotlib, which a run does not need before.
+    from rapbench.report.report_files import write_files
 
     if header is None:
         header = run.about.get("header", [f"{run.model} on {run.data}."])
