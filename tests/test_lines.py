@@ -663,10 +663,12 @@ def test_flags_stand_before_between_or_after_the_overrides(flags, place, capsys)
     assert (config["seed"], config["chunk"]) == (3, 5)
 
 
-@pytest.mark.parametrize("words", [["list"], ["run", "--cfg", "job"]])
-def test_output_to_a_full_disk_is_one_line(words, tmp_path):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["list"], ["run", "--cfg", "job"], ["run", "--help"], ["report", "--help"]])
+def test_output_to_a_full_disk_is_one_line(words, unbuffered, tmp_path):
     with open("/dev/full", "w", encoding="utf-8") as full:
-        done = child(words, tmp_path, stdout=full, stderr=subprocess.PIPE, capture_output=False)
+        done = child(words, tmp_path, stdout=full, stderr=subprocess.PIPE, capture_output=False,
+                     env={"PYTHONUNBUFFERED": unbuffered})  # fmt: skip
     assert done.returncode == 2
     assert re.fullmatch(r"rapbench: cannot write .*: No space left on device.*\n", done.stderr)
 

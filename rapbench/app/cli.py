@@ -10,7 +10,7 @@ from typing import Any
 
 from rapbench.app.parser import Parser
 from rapbench.app.registries import GROUPS, plural
-from rapbench.core.console import hang_up, printable, tell
+from rapbench.core.console import flush_or_discard, flush_output, hang_up, printable, tell
 from rapbench.core.errors import RapbenchError
 from rapbench.core.extras import check_installed
 from rapbench.core.files import system_says
@@ -114,7 +114,7 @@ def ended(action: Callable[[], str], *, anew: bool = False) -> int:
             return _code(action, anew)
         finally:
             for stream in filter(None, (sys.stdout, sys.stderr)):
-                stream.flush()
+                flush_or_discard(stream)
     except BrokenPipeError:  # the reader has gone, and the shell expects what it would of any program
         hang_up()
         return 128 + signal.SIGPIPE
@@ -122,8 +122,13 @@ def ended(action: Callable[[], str], *, anew: bool = False) -> int:
 
 def _code(action: Callable[[], str], anew: bool) -> int:
     try:
-        if text := action():
-            tell(text)
+        try:
+            if text := action():
+                tell(text)
+        except SystemExit:  # after help
+            flush_output()
+            raise
+        flush_output()
     except RapbenchError as error:
         print(f"rapbench: {' '.join(str(error).split())}", file=sys.stderr)
         return error.code

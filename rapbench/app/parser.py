@@ -5,6 +5,7 @@ import textwrap
 from typing import Any, NoReturn
 
 from rapbench.app.option_help import WIDTH
+from rapbench.core.console import tell
 from rapbench.core.errors import RapbenchError
 
 
@@ -26,6 +27,10 @@ class Parser(argparse.ArgumentParser):
             settings |= {"epilog": f"examples:\n{examples}", "formatter_class": argparse.RawDescriptionHelpFormatter}
             description = textwrap.fill(description or "", WIDTH)
         super().__init__(description=description, **settings)
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; RapbenchError where it cannot be written, which argparse passes over."""
+        tell(self.format_help())
 
     def error(self, message: str) -> NoReturn:
         """Raise what the console prints."""

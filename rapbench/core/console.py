@@ -24,8 +24,21 @@ def tell(text: str) -> None:
     except BrokenPipeError:
         _discard(sys.stdout)
     except OSError as error:
-        _discard(sys.stdout)
-        raise RapbenchError(f"cannot write to standard output: {error.strerror or error}") from error
+        raise _lost(error) from error
+
+
+def flush_output() -> None:
+    """Write out what others, such as Hydra and argparse, have printed.
+
+    Raises RapbenchError when standard output cannot be written, and BrokenPipeError when its reader has gone.
+    """
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _lost(error) from error
 
 
 def printable() -> None:
@@ -38,6 +51,25 @@ def printable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):  # a notebook's or a test's own may have none
             reconfigure(errors="backslashreplace")
+
+
+def flush_or_discard(stream: Any) -> None:
+    """Write out what is printed, after what went wrong has been said; what cannot be written vanishes.
+
+    Raises BrokenPipeError when the reader has gone.
+    """
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:
+        _discard(stream)
+
+
+def _lost(error: OSError) -> RapbenchError:
+    """Let the rest of standard output vanish; return what to say of it."""
+    _discard(sys.stdout)
+    return RapbenchError(f"cannot write to standard output: {error.strerror or error}")
 
 
 def hang_up() -> None:
