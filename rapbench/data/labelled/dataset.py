@@ -165,6 +165,10 @@ class Dataset:
         """Return a preprocessed input, (C, *space) float32; None for files."""
         return None
 
+    def mask(self, file: str) -> "Tensor | None":
+        """Return where in an input is what should be found, (*space,) bool; None where that is not known."""
+        return None
+
     def sha256(self, file: str) -> str:
         """Return the SHA-256 of an input: of a file's bytes. OSError when it cannot be read."""
         return hashlib.sha256(self.read(file)).hexdigest()
