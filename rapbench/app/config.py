@@ -9,6 +9,7 @@ from hydra.core.plugins import Plugins
 
 from rapbench.app.config_source import RegistrySource
 from rapbench.core.precision import Precision
+from rapbench.evaluation.run_spec import GALLERY, N
 
 
 class Number(Enum):
@@ -33,7 +34,7 @@ class SubsetConfig:
     require: further models that have to classify each image correctly, by name or as a mapping with options.
     """
 
-    n: int = 500
+    n: int = N
     seed: int = 0
     manifest: str | None = None
     require: list[Any] = field(default_factory=list)
@@ -57,7 +58,7 @@ class RunConfig:
     batch: int | None = None
     shard: str | None = None
     heatmaps: Number | None = None
-    gallery: int = 4
+    gallery: int = GALLERY
     paper: Paper = Paper.auto
     results: str = "results"
     output: str = "???"

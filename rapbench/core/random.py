@@ -1,4 +1,4 @@
-"""Random draws that hang on names, not on state: same name, same numbers, on every device, in every order."""
+"""Random draws seeded by names, not by state: same name, same numbers, on every device, in every order."""
 
 import hashlib
 
