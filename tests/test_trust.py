@@ -563,10 +563,10 @@ def test_a_module_that_the_command_line_names_is(verified, capsys):
     assert "--allow-module" not in capsys.readouterr().err
 
 
-def test_what_is_read_because_a_file_names_it_is_said(verified, imagenet_root, capsys):
+def test_what_is_read_because_a_file_names_it_is_said(verified, finished, capsys):
     assert main(["subset", "verify", str(verified / "manifest.csv")]) == 0
-    assert f"provenance.json names what is read: data.root={imagenet_root}" in capsys.readouterr().err
-    assert main(["subset", "verify", str(verified / "manifest.csv"), "--root", str(imagenet_root)]) == 0
+    assert f"provenance.json names what is read: data.root={finished}/imagenet" in capsys.readouterr().err
+    assert main(["subset", "verify", str(verified / "manifest.csv"), "--root", str(finished / "imagenet")]) == 0
     assert "names what is read" not in capsys.readouterr().err
 
 
