@@ -273,7 +273,7 @@ def probabilities(
     """Return a network's probability of a nodule in each candidate, (n,) float64 with six decimals."""
     candidates = np.asarray(indices, dtype=np.int64)
     found: list[Tensor] = []
-    batches = DataLoader(Candidates(cubes, candidates, cubes.label), batch)
+    batches = DataLoader(Candidates(cubes, candidates, cubes.label), batch, generator=torch.Generator())
     with torch.inference_mode(), tqdm(total=len(candidates), desc="test", delay=2, unit="cube", leave=False) as bar:
         for x, _ in batches:
             found.append(network(channels_last(x.to(device))).double().softmax(1)[:, 1].cpu())
