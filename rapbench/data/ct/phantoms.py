@@ -78,7 +78,7 @@ def nodule(
     mean, deviation = DENSITY[int(np.clip(np.floor(texture), 1, 5))]
     density = mean + deviation * rng.standard_normal()
     hu[mask] = density + _smooth(rng, grid, 1.5, 20)[mask]
-    return _scanned(rng, look, hu), mask
+    return scanned(rng, look, hu), mask
 
 
 def other(rng: np.random.Generator, look: Look, grid: Grid, kind: Kind) -> "NDArray[np.int16]":
@@ -94,7 +94,7 @@ def other(rng: np.random.Generator, look: Look, grid: Grid, kind: Kind) -> "NDAr
     if kind == "pleura":
         ridge = rng.uniform(1, 5)
         _fill(hu, wall(grid, rng, direction(rng, 0.4), ridge + rng.uniform(-2, 2), ridge), _tissue(rng))
-    return _scanned(rng, look, hu)
+    return scanned(rng, look, hu)
 
 
 def _vessels(rng: np.random.Generator, grid: Grid, middle: "NDArray[np.float64]", into: "NDArray[np.float64]") -> None:
@@ -140,7 +140,7 @@ def _fill(hu: "NDArray[np.float64]", covered: "NDArray[np.float64]", density: fl
     hu += covered * (density - hu)
 
 
-def _scanned(rng: np.random.Generator, look: Look, hu: "NDArray[np.float64]") -> "NDArray[np.int16]":
+def scanned(rng: np.random.Generator, look: Look, hu: "NDArray[np.float64]") -> "NDArray[np.int16]":
     """Return what a scanner makes of densities: blurred, so that edges share voxels, with noise, in whole HU."""
     blurred = gaussian_filter(hu, look.blur, mode="nearest", truncate=4)
     grain = gaussian_filter(rng.standard_normal(hu.shape), look.grain, mode="wrap", truncate=3)
