@@ -16,11 +16,13 @@ from rapbench.app.option_help import WIDTH
 from rapbench.app.run_help import settings, train_help
 from rapbench.app.training_values import BOUNDS
 from rapbench.core.paths import resource
+from rapbench.data import datasets
 from rapbench.training.settings import TrainingSettings
+from tests import small_cubes
 from tests.test_help import said
 
 DATA = "tests.small_cubes:balls"
-FOLDER = Path("results/train/tests.small_cubes_balls")
+FOLDER = Path("results/train", DATA)
 QUICK = [f"data={DATA}", "model=tests.small_cubes:Net", "model.size=[16,16,16]", "device=cpu",
          "training.epochs=2", "training.batch=8", "training.augmentations=1"]  # fmt: skip
 
@@ -28,6 +30,7 @@ QUICK = [f"data={DATA}", "model=tests.small_cubes:Net", "model.size=[16,16,16]",
 @pytest.fixture(autouse=True)
 def somewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    datasets.register("balls")(small_cubes.balls)  # which every test's end takes back
 
 
 def train(*words: str, code: int = 0) -> None:
@@ -39,7 +42,7 @@ def test_folds_are_trained_and_summarised_together(capsys):
     out = capsys.readouterr()
     assert "balls, not LUNA16; 2 of 4 folds" in out.out
     assert f"Written to {FOLDER}/" in out.out
-    assert sorted(path.name for path in FOLDER.iterdir() if path.is_dir()) == ["fold0", "fold2"]
+    assert sorted(path.name for path in FOLDER.glob("fold*")) == ["fold0", "fold2"]
     train("training.fold=null")
     assert set(pd.read_csv(FOLDER / "classification.csv")["fold"]) == {"0", "1", "2", "3", "mean", "pooled"}
     assert {path.name for path in Path().iterdir()} == {"results"}  # nor logs of anybody's

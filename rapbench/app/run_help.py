@@ -46,7 +46,7 @@ examples:
   rapbench train -m training.fold=0,1,2 launch=joblib      (a sweep: three jobs)"""
 TRAIN_FLAGS = """\
 flags:
-  -m, --multirun    a sweep: a comma between values makes a job of each; the last to end writes the figures over all
+  -m, --multirun    a sweep: a comma between values makes a job of each; folds are summed up
   --cfg job         print the whole configuration, and train nothing
   --config-dir DIR  a folder with configuration files of your own, laid out as the groups above
   --hydra-help      Hydra's own flags"""
