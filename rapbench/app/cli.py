@@ -26,6 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="rapbench", description="Benchmark attribution methods as the RAP paper did.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="run an evaluation; takes Hydra overrides", add_help=False)
+    what = "train a network on cubes of CT, a fold at a time; takes Hydra overrides"
+    commands.add_parser("train", help=what, add_help=False)
     report = commands.add_parser("report", help="write a run's tables, plots and page again from its per-image results")
     what = "a run's folder, such as results/table1/resnet50_keras, or one with several below it"
     report.add_argument("folders", nargs="*", metavar="folder", help=what)
@@ -75,14 +77,14 @@ def main(arguments: list[str] | None = None) -> int:
 
     def action() -> str:
         check_words(arguments)
-        if arguments[:1] == ["run"]:
+        if arguments[:1] in (["run"], ["train"]):
             if {"--help", "-h"} & set(arguments):
-                from rapbench.app.run_help import run_help
+                from rapbench.app import run_help
 
-                return run_help()
+                return run_help.train_help() if arguments[0] == "train" else run_help.run_help()
             from rapbench.app.hydra_app import run_hydra
 
-            return run_hydra(arguments[1:])
+            return run_hydra(arguments[1:], arguments[0])
         if arguments[:1] == ["figure"]:
             from rapbench.app.figure_command import figure
 
@@ -94,24 +96,26 @@ def main(arguments: list[str] | None = None) -> int:
         if arguments[:1] in (["-sc"], ["--shell-completion"]):
             from rapbench.app.hydra_app import complete
 
-            complete(arguments, sorted(["run", "figure", *COMMANDS]))
+            complete(arguments, sorted(["run", "train", "figure", *COMMANDS]))
             return ""
         options = vars(parser.parse_args(arguments))
         return COMMANDS[options.pop("command")](**options)
 
-    return ended(action, anew=runs_drift or arguments[:1] == ["patterns"])
+    kept = "epochs" if arguments[:1] == ["train"] else "chunks"
+    return ended(action, anew=runs_drift or arguments[:1] == ["patterns"], kept=kept)
 
 
 @stoppable()
-def ended(action: Callable[[], str], *, anew: bool = False) -> int:
+def ended(action: Callable[[], str], *, anew: bool = False, kept: str = "chunks") -> int:
     """Print what an action returns; return the exit code, after one line on standard error where it failed.
 
-    anew: whether an action that was stopped, by Ctrl-C or SIGTERM, begins again from nothing.
+    anew: whether an action that was stopped, by Ctrl-C or SIGTERM, begins again from nothing. kept: what of it is, if
+    not.
     """
     printable()
     try:
         try:
-            return _code(action, anew)
+            return _code(action, anew, kept)
         finally:
             for stream in filter(None, (sys.stdout, sys.stderr)):
                 flush_or_discard(stream)
@@ -120,7 +124,7 @@ def ended(action: Callable[[], str], *, anew: bool = False) -> int:
         return 128 + signal.SIGPIPE
 
 
-def _code(action: Callable[[], str], anew: bool) -> int:
+def _code(action: Callable[[], str], anew: bool, kept: str) -> int:
     try:
         try:
             if text := action():
@@ -144,9 +148,8 @@ def _code(action: Callable[[], str], anew: bool) -> int:
         return RapbenchError.code
     except KeyboardInterrupt as stop:
         be_done()
-        again = (
-            "the same command begins anew" if anew else "finished chunks are kept, the same command goes on from there"
-        )
+        again = f"finished {kept} are kept, the same command goes on from there"
+        again = "the same command begins anew" if anew else again
         print(f"rapbench: stopped; {again}", file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
     return 0

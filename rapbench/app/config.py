@@ -10,6 +10,7 @@ from hydra.core.plugins import Plugins
 from rapbench.app.config_source import RegistrySource
 from rapbench.core.precision import Precision
 from rapbench.evaluation.run_spec import GALLERY, N
+from rapbench.training.settings import TrainingSettings
 
 
 class Number(Enum):
@@ -64,5 +65,14 @@ class RunConfig:
     output: str = "???"
 
 
+@dataclass
+class TrainConfig(RunConfig):
+    """A training. What of a run's settings it has no use for may come from an experiment, and is passed over."""
+
+    name: str = "train"
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+
+
 ConfigStore.instance().store(name="schema", node=RunConfig)
+ConfigStore.instance().store(name="train_schema", node=TrainConfig)
 Plugins.instance().register(RegistrySource)

@@ -77,7 +77,7 @@ def latex_blocks(
             rf"\caption{{{escape.latex(printed)}}}",
             rf"\begin{{tabular}}{{l{'r' * len(block.ks)}}}",
             r"\toprule",
-            " & ".join(["$K$", *block.ks]) + r" \\",
+            " & ".join(["$K$" if block.head == "K" else escape.latex(block.head), *block.ks]) + r" \\",
             r"\midrule",
             *rows,
             r"\bottomrule",
