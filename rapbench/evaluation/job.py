@@ -16,6 +16,7 @@ from rapbench.evaluation.choice import Choice, variants
 from rapbench.evaluation.chunk import Chunk, slices_of
 from rapbench.evaluation.expected_rows import expected_rows
 from rapbench.evaluation.identity import bf16_unit, code_of_choice, evaluation_key, identity_of, joined
+from rapbench.evaluation.masks import Masks
 from rapbench.evaluation.run_results import results_of
 from rapbench.evaluation.run_spec import Spec
 from rapbench.evaluation.shard import Shard
@@ -49,10 +50,11 @@ class Job:
         protocols: list[Choice],
         shard: Shard,
         size: Size,
+        masks: Masks | None = None,
     ):
         self.spec, self.model, self.dataset, self.subset, self.device = spec, model, dataset, subset, device
         self.methods, self.protocols = {method.label: method for method in methods}, protocols
-        self.shard, self.size = shard, size
+        self.shard, self.size, self.masks = shard, size, masks
         rows = len(subset.rows)
         self.slices = slices_of(rows, size.chunk)
         common = evaluation_key(model, device) | {
@@ -124,7 +126,7 @@ class Job:
     def chunk(self, number: int, pixels: torch.Tensor, forward: Forward) -> Chunk:
         """Return a chunk, or its first images, on the device. pixels: (N, C, *space), preprocessed."""
         model, rows, seed, size = self.model, self.subset.rows, self.spec.seed, self.size
-        return Chunk.of(model, forward, number, size.chunk, rows, pixels, self.device, seed, size.batch)
+        return Chunk.of(model, forward, number, size.chunk, rows, pixels, self.device, seed, size.batch, self.masks)
 
     def _expected(self, method: Choice, protocol: Choice, number: int) -> Expected:
         return expected_rows(method, protocol, self.slices[number].start, self.count(number))

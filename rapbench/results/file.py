@@ -130,7 +130,8 @@ def _check(path: Path, frame: pd.DataFrame, methods: dict[str, MethodInfo], prot
         if found is None:
             raise _wrong(path, f"protocol {protocol!r} has no metric {metric!r:.60}")
         whole = np.isfinite(values) & (values == np.round(values)) & (values.abs() < 2**53)
-        fits = {"count": whole, "share": values.isin([0, 1])}.get(found.kind)
+        share = values.isin([0, 1]) | (values.isna() & found.undefined)
+        fits = {"count": whole, "share": share}.get(found.kind)
         if fits is not None and not fits.all():
             raise _wrong(path, f"metric {metric!r} of {protocol!r} is a {found.kind}, and has {values[~fits].iloc[0]}")
 

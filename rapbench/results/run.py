@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 KEYS = ["input", "label", "method", "variant", "k"]  # of a protocol's table, before its metrics
 COLUMNS = ["model", "data", "input", "label", "method", "options", "protocol", "variant", "k", "metric", "value"]
-TYPES = {"count": "int64", "share": "bool", "mean": "float64"}  # of a metric's kind
 
 
 @dataclass(frozen=True)
@@ -119,5 +118,5 @@ def _wide(part: pd.DataFrame, metrics: Sequence[Metric]) -> pd.DataFrame:
 
 def typed(table: pd.DataFrame, metrics: Sequence[Metric]) -> pd.DataFrame:
     """Return a table with its columns in order, and of the types that the metrics say."""
-    types = {metric.name: TYPES[metric.kind] for metric in metrics}
+    types = {metric.name: metric.type for metric in metrics}
     return table[[*KEYS, *types]].astype(types | {"label": "int64"}).reset_index(drop=True)
