@@ -376,7 +376,7 @@ BAD = {
     "two D_K": ({"protocols": {"distance": "distance", "b": ("distance", {"norm": "squared"})}}, "both measure D_K"),
     "regions": ({"protocols": ["regions"]}, "steps=100 is more than there are regions"),
     "normalisation": ({"protocols": [("removal", {"fill": "pixel_space_min"})]}, "needs the mean and std"),
-    "K": ({"protocols": [("removal", {"k": {"positive": [-1]}})]}, "whole numbers of pixels or all"),
+    "K": ({"protocols": [("removal", {"k": {"positive": [-1]}})]}, "whole numbers of pixels, shares of all"),
     "K beyond": ({"protocols": [("removal", {"k": {"positive": [241]}})]}, "12 x 20 = 240 pixels"),
     "too few labels": ({"labels": [0]}, "labels must be 2 class indices"),
     "labels beyond": ({"labels": [0, 9]}, "input 1 has label 9, but Sequential has 4 classes, 0 to 3"),

@@ -19,7 +19,7 @@ from rapbench.report.paper_figures.look import Look
 from rapbench.report.paper_figures.masks import Example, Mask, fewer_sentence, mask_sheets, selected_pixels
 from rapbench.report.paper_figures.sheet import DPI, WIDTH, Sheet
 from rapbench.report.plots import distance_curves
-from rapbench.results.display import titled
+from rapbench.results.display import sized, titled
 from rapbench.results.layouts import DISTANCE, PERTURBATION, distance_metric
 
 CURVES = 2.6  # inches, the height of Figure 7b
@@ -48,7 +48,7 @@ def draw_heatmaps(folders: Sequence[Path], look: Look) -> str:
 def draw_figure7(folder: Path, ks: dict[Sign, str], count: int) -> str:
     """Draw a run's masks of up to `count` images at a K for each sign, and its D_K; return where that was written."""
     run = FinishedRun(folder)
-    with titled(titles(run.job.methods.values())):
+    with titled(titles(run.job.methods.values())), sized(run.run.pixels):
         return _figure7(run, ks, count)
 
 

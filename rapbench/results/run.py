@@ -43,6 +43,8 @@ class Run:
         The inputs, as a manifest names them.
     shown : Gallery, or path of the folder that it is in, or None
         A few inputs with every method's heatmaps; `gallery` reads it.
+    pixels : int
+        How many an input has, of which K may be a share; 0 where it is not known.
     """
 
     model: str
@@ -55,6 +57,7 @@ class Run:
     about: Mapping[str, Any] = field(default_factory=dict, repr=False)
     subset: "Subset | None" = field(default=None, repr=False)
     shown: Gallery | Path | None = field(default=None, repr=False)
+    pixels: int = 0
 
     @property
     def gallery(self) -> Gallery | None:

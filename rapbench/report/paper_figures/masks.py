@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from rapbench.core.signs import Sign
+from rapbench.protocols.base.ks import number_of
 from rapbench.protocols.base.ranking import rank_pixels
 from rapbench.report.paper_figures import sheet
 from rapbench.report.paper_figures.columns import Columns
@@ -66,7 +67,7 @@ def fewer_sentence(masks: Sequence[dict[Sign, dict[str, Mask]]], ks: dict[Sign, 
     said = []
     for sign, k in ks.items():
         names = {name: None for shown in masks for name, mask in shown[sign].items()
-                 if k != "all" and mask.selected.sum() < int(k)}  # fmt: skip
+                 if k != "all" and mask.selected.sum() < number_of(k, mask.selected.size)}  # fmt: skip
         if names:
             have = f" Some maps have fewer than {k} {sign} pixels, and all of these are removed"
             said.append(f"{have}: {names_of(ordered('method', names))}.")
