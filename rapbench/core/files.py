@@ -29,7 +29,7 @@ HINTS = {
 NOT_THE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 HELD = (errno.EAGAIN, errno.EWOULDBLOCK)
 # As write_whole makes them: a dot, the file's name, a dot, mkstemp's eight characters.
-TEMPORARY = re.compile(r"\..+\.(csv|html|json|md|parquet|pdf|png|pt|safetensors|tex|yaml)\.[a-z0-9_]{8}")
+TEMPORARY = re.compile(r"\..+\.(csv|html|json|md|npy|parquet|pdf|png|pt|safetensors|tex|yaml)\.[a-z0-9_]{8}")
 ABANDONED_AFTER = 3600.0  # seconds, where the disk has no locks
 
 

@@ -51,7 +51,7 @@ class Dataset:
     name : str
     root : Path
         Below which the image files are.
-    samples : list of Sample
+    samples : sequence of Sample
         Of image files, sorted by name.
     description : str
         For the reports.
@@ -71,7 +71,7 @@ class Dataset:
 
     name: str
     root: Path
-    samples: list[Sample] = field(repr=False)
+    samples: Sequence[Sample] = field(repr=False)
     description: str
     embedded: bool = False
     upright: bool = False

@@ -1,6 +1,7 @@
 """What a model says of images in the order of a draw: the part of the subset's choice that computes."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ class Verdict:
         return not self.error and self.label in (self.predicted, UNLABELLED)
 
 
-def draw_order(samples: list[Sample], seed: int) -> list[Sample]:
+def draw_order(samples: Sequence[Sample], seed: int) -> list[Sample]:
     """Return the samples in the order of the draw: a seeded shuffle over the sorted file names."""
     drawn = sorted(samples, key=lambda sample: sample.file)
     random.Random(seed).shuffle(drawn)

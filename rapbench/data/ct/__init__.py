@@ -1,0 +1,1 @@
+"""Computed tomography: cubes around candidates for lung nodules, of real scans and of phantoms."""
