@@ -16,7 +16,7 @@ def intervals_markdown(table: pd.DataFrame, header: list[str]) -> str:
 
 def intervals_latex(table: pd.DataFrame, header: list[str], caption: list[str]) -> str:
     """Lay out `table1`'s result, each interval below its value, one table environment a block, to be included."""
-    return latex_blocks(_blocks(table), header, caption, _stacked)
+    return latex_blocks(_blocks(table), header, caption, stacked)
 
 
 def _blocks(table: pd.DataFrame) -> list[Block]:
@@ -47,6 +47,7 @@ def _cell(row: pd.Series, metric: str) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _stacked(cell: str) -> str:
+def stacked(cell: str) -> str:
+    """Return a cell in LaTeX, its interval below its value."""
     value, _, interval = latex_cell(cell).partition(" ")
     return rf"\shortstack[r]{{{value}\\\scriptsize {interval}}}" if interval else value

@@ -181,3 +181,25 @@ def holm(p: Array) -> Array:
     corrected = np.empty(len(p))
     corrected[order] = np.minimum(np.maximum.accumulate(p[order] * weights), 1)
     return corrected
+
+
+def t_interval(values: Array) -> tuple[float, float]:
+    """Return Student's t interval of a mean [student1908probable].
+
+    Parameters
+    ----------
+    values : array, (n,)
+        Taken as independent. NaN for fewer than two, and where all are the same: there is no spread to go by.
+
+    Returns
+    -------
+    tuple of float
+        Lower and upper end.
+    """
+    from scipy import stats
+
+    if len(values) < 2 or (np.round(values - values[0], DIGITS) == 0).all():
+        return float("nan"), float("nan")
+    mean, error = values.mean(), values.std(ddof=1) / np.sqrt(len(values))
+    reach = float(stats.t.ppf(1 - ALPHA / 2, len(values) - 1)) * error
+    return round(float(mean - reach), DIGITS), round(float(mean + reach), DIGITS)

@@ -16,3 +16,10 @@ def published_table1() -> pd.DataFrame:
     """
     path = resource("baselines", "published", "table1.csv")
     return pd.read_csv(path, dtype={"k": str, "note": str}, keep_default_na=False)
+
+
+@functools.cache
+def published_luna16() -> dict[str, float]:
+    """Return the paper's five figures of its 3-D network on LUNA16, means over ten folds in per cent, as printed."""
+    table = pd.read_csv(resource("baselines", "published", "luna16.csv"))
+    return dict(zip(table["figure"], table["value"], strict=True))
