@@ -42,7 +42,7 @@ class Example:
 
 def mask_sheets(examples: Sequence[Example], ks: dict[Sign, str], sentence: str) -> list[Sheet]:
     """Draw examples, a row a sign and a column a method, on as few sheets as hold them. ks: how many pixels by sign."""
-    columns = Columns(name for example in examples for masks in example.masks.values() for name in masks)
+    columns = Columns.of(name for example in examples for masks in example.masks.values() for name in masks)
     caption = sheet.fitted(sentence, WIDTH, 9)
     foot = LINE * (caption.count("\n") + 1) + 2 * GAP
     tall = len(ks) * _row(columns) + GAP
