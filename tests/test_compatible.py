@@ -174,6 +174,23 @@ def test_ones_own_k_beyond_the_image_is_refused_and_one_beyond_a_sign_is_not(nam
     assert within([own], (33, 33)) == [own]
 
 
+@pytest.mark.parametrize("name", ["removal", "shuffling", "distance"])
+@pytest.mark.parametrize(("ks", "says"), [
+    ([0, 9, "1%", 11, "5%", "all"], None),
+    ([0, 51, "5%"], r"has 51 \(51 pixels\) before 5% \(51 pixels\), but must ascend, no number twice; an image has 32"),
+    (["5%", 50], r"has 5% \(51 pixels\) before 50 \(50 pixels\)"),
+    (["1%", "1.01%"], r"has 1% \(10 pixels\) before 1\.01% \(10 pixels\)"),
+    (["0.01%"], r"has 0\.01%, which is no pixel: an image has 32 x 32 = 1,024 pixels"),
+])  # fmt: skip
+def test_shares_ascend_with_counts_once_the_size_is_known(name, ks, says):
+    (own,) = chosen(protocols, mine={"name": name, "k": {"positive": ks}})
+    if says is None:
+        assert within([own], (32, 32)) == [own]
+        return
+    with pytest.raises(RapbenchError, match=f"^protocol 'mine': k.positive {says}"):
+        within([own], (32, 32))
+
+
 # Labels in the tables
 
 

@@ -125,7 +125,7 @@ def test_a_text_is_broken_to_the_width(text):
 
 @pytest.mark.parametrize("count", range(1, len(METHODS) + 1))
 def test_columns_fill_the_width_in_the_tables_order_on_whole_dots(count):
-    columns = Columns(METHODS[:count][::-1])
+    columns = Columns.of(METHODS[:count][::-1])
     lefts = [sheet.LABELS, *columns.x.values()]
     assert set(columns.x) == set(METHODS[:count])
     assert lefts[-1] + columns.side <= sheet.WIDTH
@@ -138,7 +138,7 @@ def test_columns_fill_the_width_in_the_tables_order_on_whole_dots(count):
 
 
 def test_method_names_stand_in_the_tables_order():
-    assert list(Columns(["random", "edge", "rap", "sensitivity"]).x) == ["sensitivity", "rap", "edge", "random"]
+    assert list(Columns.of(["random", "edge", "rap", "sensitivity"]).x) == ["sensitivity", "rap", "edge", "random"]
 
 
 def overlaps(figure) -> list:
@@ -190,7 +190,7 @@ def test_sheets_are_as_few_as_hold_the_images_and_about_as_full():
 def test_a_picture_stands_in_its_row_and_column_and_a_missing_method_leaves_a_gap():
     blocks = [block(2, ["rap", "random"]), block(2, ["random"])]
     (page,) = heatmap_sheets(blocks, Look(percentile=100))
-    columns = Columns(["rap", "random"])
+    columns = Columns.of(["rap", "random"])
     found = {}
     for axes in page.figure.axes[:-1]:
         left, top = axes.get_position().x0 * sheet.WIDTH, (1 - axes.get_position().y1) * page.height
@@ -529,6 +529,13 @@ BAD = {
         (["--images", "two"], "argument --images: invalid int value: 'two'"),
         (["--positive"], "argument --positive: expected one argument"),
     ],
+    "figure8": [
+        (["--images", "0"], "--images must be at least 1, got 0"),
+        (["--planes", "4"], "argument --planes: invalid choice: 4"),
+        (["--colours", "jet"], "unknown colours 'jet'; known: seismic"),
+        (["nowhere"], "'nowhere' is neither a folder"),
+        (["shard=1/2"], "figures are of whole runs"),
+    ],
     "aopc": [
         (["nowhere"], "'nowhere' is neither a folder"),
         (["."], ". is a folder of finished runs, which take no settings, got model=efficientnet_lite0"),
@@ -557,8 +564,8 @@ def test_a_folder_without_results_is_one_line(name, somewhere, capsys):
 
 def test_a_figure_that_there_is_not_is_one_line(capsys):
     for words, said in {
-        (): "name a figure: heatmaps, figure7, aopc",
-        ("figure6",): "unknown figure 'figure6' (did you mean 'figure7'?); known: heatmaps, figure7, aopc",
+        (): "name a figure: heatmaps, figure7, figure8, aopc",
+        ("figure6",): "unknown figure 'figure6' (did you mean 'figure7'?); known: heatmaps, figure7, figure8, aopc",
         ("--colours", "seismic"): "unknown figure '--colours'; known: ",
     }.items():
         assert main(["figure", *words]) == 2

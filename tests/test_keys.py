@@ -109,7 +109,9 @@ def test_what_runs_while_a_chunk_is_computed_is_in_its_key(name, tmp_path, monke
     hashes = {sample.file: hashlib.sha256(dataset.read(sample.file)).hexdigest() for sample in dataset.samples[:2]}
     rows = [Row(file, 3, sha256, 0.0, "", "") for file, sha256 in hashes.items()]
     ks = {sign: [0, 5, "all"] for sign in ("positive", "negative")}
-    wanted = [Choice(p, protocols[p], {"steps": 2} if p == "regions" else {"k": ks}) for p in protocols]
+    options = {"regions": {"steps": 2}}
+    wanted = [Choice(p, protocols[p], options.get(p, {"k": ks} if "k" in protocols[p].options else {}))
+              for p in protocols]  # fmt: skip
 
     def compute() -> None:
         (pixels,) = load_images(Subset(rows), dataset, model.transform, [slice(0, 2)])

@@ -266,7 +266,7 @@ COMMANDS = {
     "figure: unknown": ["figure", "folder"],
     **{
         f"figure {name}: {what}": ["figure", name, *words]
-        for name in ("heatmaps", "figure7", "aopc")
+        for name in ("heatmaps", "figure7", "figure8", "aopc")
         for what, words in {
             "missing": ["nowhere"],
             "a file": ["file"],

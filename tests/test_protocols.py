@@ -1,6 +1,7 @@
 """Rankings, perturbations and D_K against naive references and by hand."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from rapbench.model import Facts, Model
 from rapbench.model.preprocessing import Preprocess
 from rapbench.protocols import protocols
 from rapbench.protocols.base.batch import Batch
-from rapbench.protocols.base.ks import check_ks
+from rapbench.protocols.base.ks import check_ks, number_of
 from rapbench.protocols.base.perturbation import Perturbation
 from rapbench.protocols.base.ranking import rank_pixels
 from rapbench.protocols.distance import Distance, distance
@@ -90,10 +91,52 @@ def test_k_takes_what_there_is():
     ([0, 250], "lists for positive and/or negative"),
     ({"positive": "all"}, "must be a list"),
     ({"positive": [0, True]}, "whole numbers"),
+    ({"positive": ["5%", "1%"]}, "must ascend"),
+    ({"positive": ["5%", "5%"]}, "must ascend"),
+    ({"positive": [9, "1%", 8]}, "must ascend"),
+    ({"positive": ["all", "5%"]}, "must ascend, with all last"),
+    *(({"positive": [0, wrong]}, rf"shares of all pixels such as 0\.5% or 20%, or all, got {re.escape(repr(wrong))} in")
+      for wrong in ("0%", "0.0%", "101%", "100.1%", "-5%", "5", "5 %", "05%", "5.0%", "5.%", ".5%", "1e1%", "%", "5%%",
+                    "0.05", "\u0665%", "nan%", "5%\n", "0.123456789%")),
 ])  # fmt: skip
 def test_k_lists_that_do_not_ascend_are_refused(ks, says):
     with pytest.raises(rapbench.RapbenchError, match=says):
         check_ks(ks)
+
+
+@pytest.mark.parametrize(("k", "pixels", "number"), [
+    ("5%", 32768, 1638), ("5%", 50176, 2509), ("0.1%", 32768, 33), ("100%", 7, 7), ("50%", 7, 4), ("50%", 5, 2),
+    ("0.0001%", 10**6, 1), ("33.3%", 1000, 333), ("all", 9, 9), (250, 9, 250), ("250", 9, 250), ("29%", 100, 29),
+])  # fmt: skip
+def test_a_share_is_of_all_pixels_rounded(k, pixels, number):
+    """Half to even, in exact fractions: 29 % of 100 is no 28.999."""
+    assert number_of(k, pixels) == number
+
+
+def test_a_share_selects_what_its_number_does():
+    _, heatmaps = case()
+    for sign in ("positive", "negative"):
+        ranking = rank_pixels(heatmaps, sign)
+        for share, number in (("0.7%", 1), ("5%", 7), ("25%", 36), ("90%", 130), ("100%", 144)):
+            assert torch.equal(ranking.selected(share), ranking.selected(number))
+        assert torch.equal(ranking.selected("100%"), ranking.count)  # at most the sign's
+
+
+@pytest.mark.parametrize("name", [*PERTURBATIONS, "distance"])
+def test_a_protocol_at_a_share_has_the_numbers_of_the_count(name):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(432, 7))
+    images, heatmaps = case()
+    with torch.no_grad():
+        clean = net(images)
+    labels = torch.tensor([0, 6, 3, 2, 5])
+    found = []
+    for ks in (["0.7%", "5%", "90%", "all"], [1, 7, 130, "all"]):
+        given = Batch(images, labels, heatmaps, net, lambda: clean, list("abcde"), size=3)
+        found.append(table_of(given, protocols[name].function(), {"negative": ks}))
+        assert found[-1].pop("k").tolist() == [str(k) for k in ks] * 5
+    assert all(np.array_equal(found[0][column], found[1][column], equal_nan=True) for column in found[0] if column
+               not in ("variant",))  # fmt: skip
 
 
 def test_removal_fills_whole_pixels_with_the_images_minimum():

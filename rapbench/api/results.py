@@ -9,6 +9,7 @@ import pandas as pd
 
 from rapbench.core.errors import RapbenchError, did_you_mean
 from rapbench.core.extras import check_installed
+from rapbench.results.display import sized, titled
 from rapbench.results.merged import Place, called, joined, places
 from rapbench.results.run import Run
 from rapbench.results.told_apart import told_apart
@@ -48,9 +49,9 @@ class Results:
         """One row per number: model, data, input, label, method, options, protocol, variant, k, metric and value.
 
         `options` names the options that are not the default. `variant` is the sign or the order. `k` is a number of
-        pixels, a share or `all`, and empty for a metric without steps. `value` is 0 or 1 for a share. If several runs
-        have the same method, `options` also names the settings in which these runs differ, such as the seed, and
-        `protocol` the options of a protocol in which they differ.
+        pixels, a share such as `5%` or 0.25, or `all`, and empty for a metric without steps. `value` is 0 or 1 for a
+        share. If several runs have the same method, `options` also names the settings in which these runs differ, such
+        as the seed, and `protocol` the options of a protocol in which they differ.
         """
         frames = [run.frame for run in told_apart(self.runs)]
         if len(frames) == 1:
@@ -90,8 +91,9 @@ class Results:
         """The means of each place by protocol."""
         from rapbench.report.means import means
 
-        found = [{label: means(place.run, label) for label in place.run.protocols if label in place.run.tables}
-                 for place in self.places]  # fmt: skip
+        with sized(self.pixels):
+            found = [{label: means(place.run, label) for label in place.run.protocols if label in place.run.tables}
+                     for place in self.places]  # fmt: skip
         return [{label: table for label, table in each.items() if len(table)} for each in found]
 
     def measured(self) -> "list[Measured]":
@@ -99,15 +101,16 @@ class Results:
         from rapbench.report.means import Measured, in_order, means
 
         whole = self._merged()
-        if len(self.runs) == 1:
-            tables = {label: means(whole, label) for label in whole.tables}
-        else:
-            parts: dict[str, list[pd.DataFrame]] = {label: [] for label in whole.tables}
-            for names, averaged in zip(called(self.places), self._means, strict=True):
-                for label, table in averaged.items():
-                    parts[label].append(table.assign(method=table["method"].map(names)))
-            tables = {label: in_order(pd.concat(found, ignore_index=True), whole.protocols[label])
-                      for label, found in parts.items() if found}  # fmt: skip
+        parts: dict[str, list[pd.DataFrame]] = {label: [] for label in whole.tables}
+        with sized(self.pixels):
+            if len(self.runs) == 1:
+                tables = {label: means(whole, label) for label in whole.tables}
+            else:
+                for names, averaged in zip(called(self.places), self._means, strict=True):
+                    for label, table in averaged.items():
+                        parts[label].append(table.assign(method=table["method"].map(names)))
+                tables = {label: in_order(pd.concat(found, ignore_index=True), whole.protocols[label])
+                          for label, found in parts.items() if found}  # fmt: skip
         return [Measured(label, whole.protocols[label], table) for label, table in tables.items() if len(table)]
 
     def compare(self) -> pd.DataFrame:
@@ -132,7 +135,8 @@ class Results:
                 raise RapbenchError(f"no paired tests of {place.run.model}: {place.unpaired}")
         from rapbench.report.metric_files import paired_tests
 
-        return paired_tests(self.places)
+        with sized(self.pixels):
+            return paired_tests(self.places)
 
     def verdict(self) -> pd.DataFrame:
         """Compare each method with the controls: `random`, `edge`, and others that do not use the model.
@@ -147,8 +151,9 @@ class Results:
         check_installed("report", "a verdict")
         from rapbench.report.metric_files import judged
 
-        parts = [judged(run, label).assign(model=run.model, data=run.data)
-                 for place in self.places for run in place.comparable for label in run.tables]  # fmt: skip
+        with sized(self.pixels):
+            parts = [judged(run, label).assign(model=run.model, data=run.data)
+                     for place in self.places for run in place.comparable for label in run.tables]  # fmt: skip
         found = pd.concat(parts, ignore_index=True)
         return found.rename(columns={"sign": "variant", "perturbation": "protocol"})
 
@@ -178,7 +183,6 @@ class Results:
         """
         check_installed("report", "a figure")
         from rapbench.report.metric_plots import metrics_figure
-        from rapbench.results.display import titled
 
         whole = self._merged()
         known = list(whole.tables)
@@ -186,7 +190,7 @@ class Results:
         if protocol not in known:
             hint = did_you_mean(protocol, known)
             raise RapbenchError(f"there are no results of protocol {protocol!r}{hint}; known: {', '.join(known)}")
-        with titled(whole.titles):
+        with titled(whole.titles), sized(self.pixels):
             shown = [one for one in self.measured() if one.protocol == protocol]
             return metrics_figure(shown, f"{whole.model}: {protocol}")
 
@@ -222,6 +226,11 @@ class Results:
             return self.report(place)
         write_run(place, self.runs[0])
         return place
+
+    @property
+    def pixels(self) -> int:
+        """How many an input has, the largest of several runs'; 0 where it is not known."""
+        return max(run.pixels for run in self.runs)
 
     def _merged(self) -> Run:
         return self.runs[0] if len(self.runs) == 1 else joined(self.places)

@@ -18,8 +18,9 @@ from rapbench.report.paper_figures.heatmaps import Block, heatmap_sheets
 from rapbench.report.paper_figures.look import Look
 from rapbench.report.paper_figures.masks import Example, Mask, fewer_sentence, mask_sheets, selected_pixels
 from rapbench.report.paper_figures.sheet import DPI, WIDTH, Sheet
+from rapbench.report.paper_figures.slices import Volume, slice_sheets
 from rapbench.report.plots import distance_curves
-from rapbench.results.display import titled
+from rapbench.results.display import sized, titled
 from rapbench.results.layouts import DISTANCE, PERTURBATION, distance_metric
 
 CURVES = 2.6  # inches, the height of Figure 7b
@@ -48,8 +49,34 @@ def draw_heatmaps(folders: Sequence[Path], look: Look) -> str:
 def draw_figure7(folder: Path, ks: dict[Sign, str], count: int) -> str:
     """Draw a run's masks of up to `count` images at a K for each sign, and its D_K; return where that was written."""
     run = FinishedRun(folder)
-    with titled(titles(run.job.methods.values())):
+    with titled(titles(run.job.methods.values())), sized(run.run.pixels):
         return _figure7(run, ks, count)
+
+
+def draw_figure8(folder: Path, look: Look, count: int, planes: int) -> str:
+    """Draw central slices of up to `count` of a run's inputs of each class; return where that was written.
+
+    planes: how many of the three dimensions the slices are across. The class of the highest index comes first.
+    """
+    run = FinishedRun(folder)
+    labels = [row.label for row in run.rows]
+    places = [at for label in sorted(set(labels), reverse=True)
+              for at in [at for at, other in enumerate(labels) if other == label][:count]]  # fmt: skip
+    predicted, images, maps = run.predicted(), run.pictures(places, 3), run.heatmaps(places)
+    volumes = []
+    for number, at in enumerate(places):
+        row = run.rows[at]
+        seen = run.class_name(predicted[row.file]) if row.file in predicted else None
+        mine = {method: values[number] for method, values in maps.items()}
+        volumes.append(Volume(row.file, run.class_name(row.label), seen, images[number], mine))
+    dataset, model = run.job.dataset, run.job.model.facts
+    first = "input" if count == 1 else f"{count} inputs"
+    sentence = (
+        f"{dataset.name}: central slices of the first {first} of each class, of {dataset.description}, as "
+        f"{model.name} sees them, and the relevance there. Colours are relative to each whole volume."
+    )
+    with titled(titles(run.job.methods.values())):
+        return _written(folder, "figure8", slice_sheets(volumes, planes, look, sentence))
 
 
 def _figure7(run: FinishedRun, ks: dict[Sign, str], count: int) -> str:

@@ -1,6 +1,7 @@
 """`rapbench figure`: the paper's figures, of finished runs, or of runs that are made for them first."""
 
 import os
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -52,14 +53,10 @@ def heatmaps(words: list[str]) -> str:
         "  rapbench figure heatmaps model=efficientnet_lite0 'method=[sensitivity,rap]' subset.n=4\n"
         "  rapbench figure heatmaps results/heatmaps/efficientnet_lite0 --colours PuOr_r --overlay",
     )  # fmt: skip
-    parser.add_argument("--colours", default=Look.colours, help=f"{', '.join(COLOURS)}; default: %(default)s")
-    parser.add_argument("--percentile", type=float, default=Look.percentile,
-                        help="of a map's absolute values: what has the full colour; default: %(default)s")  # fmt: skip
-    parser.add_argument("--overlay", action="store_true", help="on the grey picture")
-    options = vars(parser.parse_intermixed_args(words))
-    words = options.pop("words")
-    look = Look(**options)
-    folders = _runs("heatmaps", words, same_images=True)
+    _add_look(parser)
+    options = parser.parse_intermixed_args(words)
+    look = _look(options)
+    folders = _runs("heatmaps", options.words, same_images=True)
     from rapbench.app.draw_figures import draw_heatmaps
 
     return draw_heatmaps(folders, look)
@@ -77,13 +74,32 @@ def figure7(words: list[str]) -> str:
         help = f"how many {sign} pixels are masked, one of the run's K; default: %(default)s"
         parser.add_argument(f"--{sign}", default=K[sign], metavar="K", help=help)
     options = parser.parse_intermixed_args(words)
-    if options.images < 1:
-        raise RapbenchError(f"--images must be at least 1, got {options.images}")
+    _check_images(options.images)
     folders = _runs("figure7", options.words)
     from rapbench.app.draw_figures import draw_figure7
 
     ks: dict[Sign, str] = {"positive": options.positive, "negative": options.negative}
     return "".join(draw_figure7(folder, ks, options.images) for folder in folders)
+
+
+def figure8(words: list[str]) -> str:
+    """Draw central slices of volumes with RAP's flows, of each run."""
+    parser = _parser(
+        "figure8", "The volumes are the run's first ones of each class; the slices are the central ones.",
+        "  rapbench figure figure8 model.path=fold0.safetensors\n"
+        "  rapbench figure figure8 results/figure8/vgg16_3d --planes 3 --images 1",
+    )  # fmt: skip
+    parser.add_argument("--images", type=int, default=2, help="how many of each class, at most; default: %(default)s")
+    help = "1: axial slices; 2: coronal ones, too; 3: and sagittal ones; default: %(default)s"
+    parser.add_argument("--planes", type=int, choices=(1, 2, 3), default=1, help=help)
+    _add_look(parser)
+    options = parser.parse_intermixed_args(words)
+    _check_images(options.images)
+    look = _look(options)
+    folders = _runs("figure8", options.words)
+    from rapbench.app.draw_figures import draw_figure8
+
+    return "".join(draw_figure8(folder, look, options.images, options.planes) for folder in folders)
 
 
 def aopc(words: list[str]) -> str:
@@ -111,6 +127,7 @@ def aopc(words: list[str]) -> str:
 FIGURES: dict[str, tuple[Callable[[list[str]], str], str]] = {
     "heatmaps": (heatmaps, "Figures 1, 4, 5, 6 and 9: images by methods by models"),
     "figure7": (figure7, "Figure 7: the pixels that are removed, and D_K"),
+    "figure8": (figure8, "Figure 8: central slices of volumes, with RAP's two flows and their sum"),
     "aopc": (aopc, "AOPC of Table I's methods, by region perturbation (Samek et al. 2017)"),
 }
 
@@ -120,6 +137,22 @@ def _parser(name: str, more: str, examples: str) -> Parser:
                     allow_abbrev=False)  # fmt: skip
     parser.add_argument("words", nargs="*", metavar="FOLDER or SETTING=VALUE", help=WORDS)
     return parser
+
+
+def _add_look(parser: Parser) -> None:
+    parser.add_argument("--colours", default=Look.colours, help=f"{', '.join(COLOURS)}; default: %(default)s")
+    parser.add_argument("--percentile", type=float, default=Look.percentile,
+                        help="of a map's absolute values: what has the full colour; default: %(default)s")  # fmt: skip
+    parser.add_argument("--overlay", action="store_true", help="on the grey picture")
+
+
+def _look(options: Namespace) -> Look:
+    return Look(options.colours, options.percentile, options.overlay)
+
+
+def _check_images(count: int) -> None:
+    if count < 1:
+        raise RapbenchError(f"--images must be at least 1, got {count}")
 
 
 def _runs(experiment: str, words: list[str], *, same_images: bool = False) -> list[Path]:

@@ -55,14 +55,15 @@ class FinishedRun:
         """Return what a class is called, its number where that is not known."""
         return self._classes[index] if 0 <= index < len(self._classes) else f"class {index}"
 
-    def pictures(self, places: Sequence[int]) -> NDArray[np.uint8]:
-        """Return (P, H, W, 3) pictures, as the network sees them, of the images at some places of the subset.
+    def pictures(self, places: Sequence[int], dimensions: int = 2) -> NDArray[np.uint8]:
+        """Return (P, *space, 3) pictures or volumes, as the network sees them, of the inputs at places of the subset.
 
-        Raises RapbenchError for inputs of one or three spatial dimensions, which are no pictures.
+        Raises RapbenchError for inputs of another number of spatial dimensions.
         """
         job = self.job
-        if len(space := input_shape(job.model, job.dataset)[1:]) != 2:
-            raise RapbenchError(f"this figure is of pictures; the run's inputs have size {said(space)}")
+        if len(space := input_shape(job.model, job.dataset)[1:]) != dimensions:
+            what = "pictures" if dimensions == 2 else "volumes"
+            raise RapbenchError(f"this figure is of {what}; the run's inputs have size {said(space)}")
         singles = load_images(job.subset, job.dataset, job.model.transform, [slice(at, at + 1) for at in places])
         return np.concatenate([seen(job.model, pixels) for pixels in singles])
 

@@ -11,6 +11,7 @@ import pandas as pd
 from rapbench.core.errors import RapbenchError
 from rapbench.data.subset.manifest import load_manifest
 from rapbench.protocols.base.metric import Metric
+from rapbench.results.display import k_number
 from rapbench.results.file import NAME, read
 from rapbench.results.layouts import REGIONS, layout_of
 from rapbench.results.provenance import FILE, provenance_of
@@ -93,7 +94,7 @@ def read_run(folder: Path) -> ComparedRun:
 def in_order(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """Return columns of a frame that has KEYS too, indexed by KEYS in an order that depends on nothing else."""
     frame = frame.reset_index(drop=True).reindex(columns=[*KEYS, *columns])
-    ranks = frame["k"].map(lambda k: np.inf if k == "all" else float(k or 0))
+    ranks = frame["k"].map(k_number)
     frame = frame.assign(rank=ranks).sort_values([*CELL[:3], "rank", "image"]).drop(columns="rank").set_index(KEYS)
     return frame.astype(np.float32).astype(np.float64)
 

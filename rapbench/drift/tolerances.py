@@ -12,6 +12,7 @@ from rapbench.core.errors import RapbenchError
 from rapbench.drift.comparable import differences, other_platform
 from rapbench.drift.compared_run import CELL, ROUNDING, ComparedRun
 from rapbench.methods import methods
+from rapbench.protocols.base.ks import is_share
 
 # Times the largest deviation seen, as the next platform is not one of those tried.
 FACTOR = 5
@@ -37,7 +38,9 @@ def derive(run: ComparedRun, perturbed: list[ComparedRun]) -> pd.DataFrame:
     values = run.values.groupby(level=CELL, sort=False)
     looks = {label: _looks_at_model(run, label) for label in run.identity["methods"]}
     ranked = (cells["k"].ne("0") & cells["sign"].ne("random") & cells["method"].map(looks)).to_numpy()
-    full = values["selected"].min() == pd.to_numeric(cells["k"], errors="coerce").to_numpy()
+    fewest, share = values["selected"].min(), cells["k"].map(is_share).to_numpy(bool)
+    full = fewest == pd.to_numeric(cells["k"], errors="coerce").to_numpy()
+    full |= share & (fewest == values["selected"].max()).to_numpy()
     rows = seen[ranked].groupby(level=ROW, sort=False).max()
     found = rows.reindex(pd.MultiIndex.from_frame(cells[ROW])).set_axis(seen.index)
     typical = rows.groupby(level="protocol").median().reindex(cells["protocol"]).set_axis(seen.index)

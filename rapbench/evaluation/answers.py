@@ -48,8 +48,8 @@ def table_of(batch: Batch, protocol: "Protocol", variants: dict[str, list[Step]]
     are not those that its metrics promise, and NotFinite for a heatmap that has no ranking. All that is read from the
     device is read in one copy at the end, so that the host is far ahead of it until then.
     """
-    metric_kinds = {metric.name: metric.kind for metric in protocol.metrics}
-    names = list(metric_kinds)
+    metrics = {metric.name: metric for metric in protocol.metrics}
+    names = list(metrics)
     rows = len(batch.labels)
     parts: list[list[Tensor]] = []
     places: dict[str, list[np.ndarray]] = {"row": [], "variant": [], "k": []}
@@ -63,9 +63,9 @@ def table_of(batch: Batch, protocol: "Protocol", variants: dict[str, list[Step]]
                 if values.shape != (rows, len(steps)):
                     raise RapbenchError(f"{type(protocol).__name__}.evaluate must return {name} of shape "
                                         f"{(rows, len(steps))}, got {tuple(values.shape)}")  # fmt: skip
-                if metric_kinds[name] != "mean" and values.is_floating_point():
+                if metrics[name].type != "float64" and values.is_floating_point():
                     raise RapbenchError(f"{type(protocol).__name__}.evaluate must return {name} as whole numbers or "
-                                        f"truth values, as a {metric_kinds[name]} is; got {values.dtype}")  # fmt: skip
+                                        f"truth values, as a {metrics[name].kind} is; got {values.dtype}")  # fmt: skip
             parts.append([found[name] for name in names])
             places["row"].append(np.repeat(np.arange(rows, dtype=np.int32), len(steps)))
             places["variant"].append(np.full(rows * len(steps), variant))
@@ -77,7 +77,7 @@ def table_of(batch: Batch, protocol: "Protocol", variants: dict[str, list[Step]]
     values_of = copied[rows:].view(packed.shape).numpy()
     table = {name: np.concatenate(arrays) for name, arrays in places.items()}
     for name, values, double in zip(names, values_of, doubles, strict=True):
-        table[name] = values.astype(_TYPES.get(metric_kinds[name], np.float64 if double else np.float32))
+        table[name] = values.astype(_TYPES.get(metrics[name].type, np.float64 if double else np.float32))
     return table
 
 
@@ -88,4 +88,4 @@ def refuse_not_finite(finite: Tensor) -> None:
             raise NotFinite(row)
 
 
-_TYPES: dict[str, type] = {"count": np.int32, "share": np.bool_}  # of a metric's kind, where it is no mean
+_TYPES: dict[str, type] = {"int64": np.int32, "bool": np.bool_}  # of a metric's type, where it is no fraction

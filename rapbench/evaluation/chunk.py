@@ -19,6 +19,7 @@ from rapbench.core.memory_format import channels_last
 from rapbench.core.package import FOLDER
 from rapbench.evaluation.answers import NotFinite, refuse_not_finite, table_of
 from rapbench.evaluation.choice import Choice, variants
+from rapbench.evaluation.masks import Masks
 from rapbench.heatmaps.summed import heatmaps_of
 from rapbench.methods import attribute
 from rapbench.methods.heatmaps import ReadyMade
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 class Chunk:
     """Images with what every method and protocol shares. number: of the chunk. first: the place of its first row.
 
-    shared: what does not depend on the method, computed once: seeds, indices.
+    shared: what does not depend on the method, computed once: seeds, indices. known: masks of the run's inputs.
     """
 
     model: "Model"
@@ -47,6 +48,7 @@ class Chunk:
     seed: int
     batch: int
     shared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    known: Masks | None = field(default=None, repr=False)
 
     @classmethod
     def of(
@@ -60,16 +62,22 @@ class Chunk:
         device: torch.device,
         seed: int,
         batch: int,
+        known: Masks | None = None,
     ) -> "Chunk":
         """Return a chunk, or its first images, on the device. rows: all. pixels: (N, C, *space), preprocessed."""
         first = slices_of(len(rows), chunk)[number].start
         placed = channels_last(pixels.to(device))
-        return cls(model, forward, number, first, rows[first : first + len(pixels)], placed, seed, batch)
+        return cls(model, forward, number, first, rows[first : first + len(pixels)], placed, seed, batch, known=known)
 
     @functools.cached_property
     def labels(self) -> Tensor:
         """(N,) class indices."""
         return torch.tensor([row.label for row in self.rows], device=self.images.device)
+
+    @functools.cached_property
+    def masks(self) -> Tensor | None:
+        """(N, *space) bool: where in each image is what should be found; None where no protocol asks for it."""
+        return None if self.known is None else self.known.of(self.rows).to(self.images.device)
 
     @functools.cached_property
     def normalisation(self) -> Normalisation | None:
@@ -101,7 +109,7 @@ class Chunk:
         heatmaps = self.heatmaps(method, kept) if kept else self._attributed(method)
         batch = Batch(
             self.images, self.labels, heatmaps, self.forward, lambda: self.clean, [row.sha256 for row in self.rows],
-            self.seed, self.normalisation, self.batch, self.shared,
+            self.seed, self.normalisation, self.batch, self.shared, self.masks,
         )  # fmt: skip
         for protocol in wanted:
             try:

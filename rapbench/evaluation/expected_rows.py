@@ -6,8 +6,8 @@ import pyarrow as pa
 from rapbench.evaluation.choice import Choice, variants
 from rapbench.store.cell import Expected
 
-# Of a metric's kind; None is any floating-point type.
-TYPES = {"count": pa.int32(), "share": pa.bool_(), "mean": None}
+# Of a metric's type; that of any other may be any floating-point type.
+TYPES = {"int64": pa.int32(), "bool": pa.bool_()}
 
 
 def expected_rows(method: Choice, protocol: Choice, first: int, count: int) -> Expected:
@@ -18,4 +18,4 @@ def expected_rows(method: Choice, protocol: Choice, first: int, count: int) -> E
         places["variant"].append(np.full(count * len(steps), variant))
         places["k"].append(np.tile(np.array([str(step) for step in steps]), count))
     table = pa.table({name: np.concatenate(parts) for name, parts in places.items()})
-    return Expected(table, {metric.name: TYPES[metric.kind] for metric in protocol.protocol.metrics})
+    return Expected(table, {metric.name: TYPES.get(metric.type) for metric in protocol.protocol.metrics})

@@ -1,6 +1,7 @@
 """The cells of a run: what is in each, its key, and its place in the store; `fill_cells` computes them."""
 
 import functools
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from rapbench.evaluation.choice import Choice, variants
 from rapbench.evaluation.chunk import Chunk, slices_of
 from rapbench.evaluation.expected_rows import expected_rows
 from rapbench.evaluation.identity import bf16_unit, code_of_choice, evaluation_key, identity_of, joined
+from rapbench.evaluation.input_shape import input_shape
+from rapbench.evaluation.masks import Masks
 from rapbench.evaluation.run_results import results_of
 from rapbench.evaluation.run_spec import Spec
 from rapbench.evaluation.shard import Shard
@@ -49,10 +52,11 @@ class Job:
         protocols: list[Choice],
         shard: Shard,
         size: Size,
+        masks: Masks | None = None,
     ):
         self.spec, self.model, self.dataset, self.subset, self.device = spec, model, dataset, subset, device
         self.methods, self.protocols = {method.label: method for method in methods}, protocols
-        self.shard, self.size = shard, size
+        self.shard, self.size, self.masks = shard, size, masks
         rows = len(subset.rows)
         self.slices = slices_of(rows, size.chunk)
         common = evaluation_key(model, device) | {
@@ -118,13 +122,14 @@ class Job:
         for cell in self.cells.values():
             cell.refresh()
         tables = {place: cell.table for place, cell in self.cells.items() if cell.table is not None}
+        pixels = math.prod(input_shape(self.model, self.dataset)[1:])
         return results_of(self.model.facts.name, self.dataset.name, list(self.methods.values()), self.protocols,
-                          self.subset, tables)  # fmt: skip
+                          self.subset, tables, pixels)  # fmt: skip
 
     def chunk(self, number: int, pixels: torch.Tensor, forward: Forward) -> Chunk:
         """Return a chunk, or its first images, on the device. pixels: (N, C, *space), preprocessed."""
         model, rows, seed, size = self.model, self.subset.rows, self.spec.seed, self.size
-        return Chunk.of(model, forward, number, size.chunk, rows, pixels, self.device, seed, size.batch)
+        return Chunk.of(model, forward, number, size.chunk, rows, pixels, self.device, seed, size.batch, self.masks)
 
     def _expected(self, method: Choice, protocol: Choice, number: int) -> Expected:
         return expected_rows(method, protocol, self.slices[number].start, self.count(number))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from rapbench.core.errors import RapbenchError
 from rapbench.evaluation.choice import Choice
 from rapbench.evaluation.input_shape import pixels_said
+from rapbench.protocols.base.ks import is_share, number_of
 
 Ks = dict[str, list[int | str]]
 
@@ -20,7 +21,8 @@ def within(protocols: Sequence[Choice], space: Sequence[int]) -> list[Choice]:
     """Return the protocols with K lists that fit inputs of a spatial shape.
 
     Of a default list the K beyond all pixels are dropped. Raises RapbenchError where a user's own list has one. A K
-    beyond the pixels of one sign stays: a map that has fewer gives all it has, as in the paper.
+    beyond the pixels of one sign stays: a map that has fewer gives all it has, as in the paper. Shares stay shares;
+    RapbenchError where a list that has some does not ascend, or one is no pixel.
     """
     found = []
     for protocol in protocols:
@@ -32,11 +34,23 @@ def within(protocols: Sequence[Choice], space: Sequence[int]) -> list[Choice]:
 
 
 def _fitting(protocol: Choice, sign: str, ks: list[int | str], space: Sequence[int]) -> list[int | str]:
-    beyond = [k for k in ks if isinstance(k, int) and k > math.prod(space)]
+    pixels = math.prod(space)
+    beyond = [k for k in ks if isinstance(k, int) and k > pixels]
     fitting = [k for k in ks if k not in beyond]
     if beyond and (not fitting or ks != list(protocol.entry.options["k"].get(sign, ()))):
         raise RapbenchError(
             f"protocol {protocol.label!r}: k.{sign} has {beyond[0]}, but an image has {pixels_said(space)}; "
             "take fewer, or all"
         )
+    where = f"protocol {protocol.label!r}: k.{sign} has"
+    numbers = [number_of(k, pixels) for k in fitting if k != "all"]
+    for k, number in zip(fitting, numbers, strict=False):
+        if is_share(k) and number == 0:
+            raise RapbenchError(f"{where} {k}, which is no pixel: an image has {pixels_said(space)}; take more")
+    for place in range(1, len(numbers)):
+        if numbers[place] <= numbers[place - 1]:
+            first, second = (f"{fitting[at]} ({numbers[at]:,} pixels)" for at in (place - 1, place))
+            raise RapbenchError(
+                f"{where} {first} before {second}, but must ascend, no number twice; an image has {pixels_said(space)}"
+            )
     return fitting

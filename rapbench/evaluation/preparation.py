@@ -15,6 +15,7 @@ from rapbench.evaluation.input_shape import input_shape
 from rapbench.evaluation.job import Job, Size
 from rapbench.evaluation.k_limits import within
 from rapbench.evaluation.labels import check_labels, check_measures
+from rapbench.evaluation.masks import Masks, check_masks, needing_masks, with_masks
 from rapbench.evaluation.run_spec import N, RunSpec
 from rapbench.evaluation.selection import check_ready, check_space, matched, with_files
 from rapbench.methods import methods as METHODS
@@ -34,6 +35,7 @@ def prepared(spec: RunSpec) -> tuple[Callable[[Size], Job], Size]:
     device = device_called(spec.device)
     size = Size(spec.chunk or default_chunk(device), spec.batch or default_batch(device))
     dataset = spec.data()
+    check_masks(spec.protocols, dataset)
     model = spec.model(device)
     space = input_shape(model, dataset)[1:]
     protocols = within(spec.protocols, space)
@@ -42,9 +44,11 @@ def prepared(spec: RunSpec) -> tuple[Callable[[Size], Job], Size]:
     subset = _subset(spec, model, dataset, device)
     order = _order(dataset)
     methods = [matched(choice, subset.rows, space, order) for choice in methods]
+    masks = Masks(dataset, tuple(space), subset.rows) if needing_masks(protocols) else None
+    protocols = with_masks(protocols, masks) if masks else protocols
 
     def job_of(size: Size) -> Job:
-        return Job(spec, model, dataset, subset, device, spec.store, methods, protocols, spec.shard, size)
+        return Job(spec, model, dataset, subset, device, spec.store, methods, protocols, spec.shard, size, masks)
 
     return job_of, size
 

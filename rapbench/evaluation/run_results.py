@@ -23,8 +23,9 @@ def results_of(
     protocols: Sequence[Choice],
     subset: Subset,
     cells: Mapping[tuple[str, str], pa.Table],
+    pixels: int,
 ) -> Run:
-    """Return a run's results. cells: by the labels of method and protocol."""
+    """Return a run's results. cells: by the labels of method and protocol. pixels: that an input has."""
     infos = {choice.label: ProtocolInfo.of(choice.protocol, _changed(choice)) for choice in protocols}
     names = titles(methods)
     known = {
@@ -43,7 +44,7 @@ def results_of(
         tables[protocol.label] = typed(_table(found, protocol, subset.rows), info.metrics)
         if info.summaries:
             numbers[protocol.label] = typed(_summarised(tables[protocol.label], protocol), info.summaries)
-    return Run(model, data, known, infos, tables, numbers, subset.identity, subset=subset)
+    return Run(model, data, known, infos, tables, numbers, subset.identity, subset=subset, pixels=pixels)
 
 
 def _table(found: Sequence[tuple[Choice, pa.Table]], protocol: Choice, rows: Sequence[Row]) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from rapbench.report.page.build import page
 from rapbench.report.rank_tables import rank_paragraphs, rank_tables, ranks_explained
 from rapbench.report.table_text import latex_blocks, markdown_blocks, terminal_blocks
 from rapbench.report.verdict import markdown_verdict, no_verdict, terminal_verdict
-from rapbench.results.display import titled
+from rapbench.results.display import sized, titled
 from rapbench.results.merged import Place, called, unpaired
 from rapbench.results.published import published_table1
 from rapbench.results.ranks import agreement
@@ -39,7 +39,7 @@ def write_comparison(folder: Path, results: "Results", missing: Sequence[str] = 
     missing: runs that should be there.
     """
     titles = {label: title for place in results.places for label, title in place.run.titles.items()}
-    with titled(titles):
+    with titled(titles), sized(results.pixels):
         return _written(folder, results, missing)
 
 

@@ -64,10 +64,11 @@ def judged(run: Run, label: str) -> pd.DataFrame:
     """Return the verdict on the methods by a protocol, of its curves and of its single numbers."""
     controls = [name for name, method in run.methods.items() if method.control]
     parts = []
-    for metrics, frame in _frames(run, label):
+    for metrics, frame, stepped in _frames(run, label):
         found = verdicts(frame, controls, {metric.name: _judged(metric) for metric in metrics})
         if metrics[0] in run.protocols[label].summaries:
             found["perturbation"] = f"{label} ({', '.join(metric.name for metric in metrics)})"
+        if not stepped:
             found["ks"] = ""
         parts.append(found)
     return pd.concat(parts, ignore_index=True) if parts else verdicts(EMPTY)
@@ -76,26 +77,30 @@ def judged(run: Run, label: str) -> pd.DataFrame:
 def tested(run: Run, label: str) -> pd.DataFrame:
     """Return the paired tests of all methods by a protocol; of a long curve at some of its steps."""
     parts = []
-    for metrics, frame in _frames(run, label):
+    for metrics, frame, stepped in _frames(run, label):
         few = frame[frame["k"].isin(shown_steps(ordered("k", frame["k"])))]
         found = pair_tests(few, {metric.name: metric.name for metric in metrics})
-        parts.append(found.assign(k="") if metrics[0] in run.protocols[label].summaries else found)
+        parts.append(found if stepped else found.assign(k=""))
     return pd.concat(parts, ignore_index=True) if parts else pair_tests(EMPTY)
 
 
 EMPTY = pd.DataFrame(columns=["image", "method", "sign", "perturbation", "k", "correct", "logit"])
 
 
-def _frames(run: Run, label: str) -> Iterator[tuple[list[Metric], pd.DataFrame]]:
-    """Yield the metrics of the curves and those of the single numbers, with the results that are defined."""
+def _frames(run: Run, label: str) -> Iterator[tuple[list[Metric], pd.DataFrame, bool]]:
+    """Yield the metrics of the curves and those of the single numbers, with the results that are defined.
+
+    Third: whether these have steps.
+    """
     info = run.protocols[label]
     for metrics, tables in ((info.metrics, run.tables), (info.summaries, run.numbers)):
         shown = [metric for metric in metrics if not metric.detail]
         if shown and label in tables:
             frame = tables[label].rename(columns={"input": "image", "variant": "sign"}).assign(perturbation=label)
             frame = frame.dropna(subset=[metric.name for metric in shown])
+            types = {metric.name: bool for metric in shown if metric.kind == "share"}
             # pandas gives an empty name in columns another meaning
-            yield shown, frame.assign(k=frame["k"].replace("", "all"))
+            yield shown, frame.astype(types).assign(k=frame["k"].replace("", "all")), bool((frame["k"] != "").any())
 
 
 def _judged(metric: Metric) -> Judged:

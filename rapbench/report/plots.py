@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from rapbench.report import escape
 from rapbench.report.canvas import Shown
-from rapbench.results.display import FIRST, METRIC_NAMES, NAMES, ordered
+from rapbench.results.display import FIRST, METRIC_NAMES, NAMES, k_number, ordered
 
 # Paul Tol's "muted" scheme: nine hues that colour-blind readers tell apart, one for each method known here; then black.
 COLOURS = ["#88CCEE", "#999933", "#44AA99", "#DDCC77", "#117733", "#AA4499", "#CC6677", "#882255", "#332288", "#000000"]
@@ -106,7 +106,7 @@ def panel_grid(rows: int, columns: int, title: str) -> tuple[Figure, np.ndarray]
 
 def k_axis(panel: Axes, ks: list[str]) -> dict[str, float]:
     """Set up the axis of K and return each K's place: numbers to scale, 'all' behind a gap after the largest."""
-    places = {k: float(k) for k in ks if k != "all"}
+    places = {k: k_number(k) for k in ks if k != "all"}
     span = max(places.values(), default=0.0) or 1.0
     if "all" in ks:
         places["all"] = 1.15 * span

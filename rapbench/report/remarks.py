@@ -4,7 +4,7 @@ import pandas as pd
 
 from rapbench.report.table_text import Notes
 from rapbench.report.verdict import names_of
-from rapbench.results.display import ordered
+from rapbench.results.display import ordered, pixels_of
 
 
 def clean_remark(images: pd.DataFrame) -> str:
@@ -35,7 +35,7 @@ def exhausted_remarks(results: pd.DataFrame) -> Notes:
 def _beyond(part: pd.DataFrame) -> tuple[str, ...]:
     """Return the K that are more than any map of a method has pixels of a sign."""
     most = part.groupby("k")["selected"].max()
-    return tuple(k for k in ordered("k", most.index) if most[k] < int(k))
+    return tuple(k for k in ordered("k", most.index) if most[k] < (pixels_of(k) or 0))
 
 
 def _exhausted(sign: str, ks: tuple[str, ...], methods: list[str], of: int) -> str:

@@ -18,7 +18,7 @@ from rapbench.report.part import Done, Head, Part
 from rapbench.report.regions import by_cell
 from rapbench.report.remarks import clean_remark
 from rapbench.report.verdict import no_verdict, terminal_verdict
-from rapbench.results.display import titled
+from rapbench.results.display import sized, titled
 from rapbench.results.layouts import DISTANCE, PERTURBATION, REGIONS, distance_metric, laid_out
 from rapbench.results.published import published_table1
 from rapbench.results.run import Run
@@ -30,7 +30,7 @@ ABSENT: dict[str, Any] = dict.fromkeys(("table", "paper", "pairs", "verdict", "d
 
 def write_files(folder: Path, run: Run, header: list[str], about: About | None) -> str:
     """Write a run's report, as `write_report` says."""
-    with titled(run.titles):
+    with titled(run.titles), sized(run.pixels):
         return _write(folder, run, header, about or About.of(run.about))
 
 

@@ -66,6 +66,7 @@ def latex_blocks(
     lines = [r"% Needs \usepackage{booktabs}.", *(f"% {' '.join(line.split())}" for line in header)]
     for block in blocks:
         printed = " ".join([*caption, f"{block.title}.", block.caption, *block.notes])
+        head = "$K$" if block.head == "K" else escape.latex(block.head)
         rows = []
         for name, cells in block.rows:
             label = LATEX_NAMES.get(name) or escape.latex(NAMES.get(name, name))
@@ -77,7 +78,7 @@ def latex_blocks(
             rf"\caption{{{escape.latex(printed)}}}",
             rf"\begin{{tabular}}{{l{'r' * len(block.ks)}}}",
             r"\toprule",
-            " & ".join(["$K$" if block.head == "K" else escape.latex(block.head), *block.ks]) + r" \\",
+            " & ".join([head, *map(escape.latex, block.ks)]) + r" \\",
             r"\midrule",
             *rows,
             r"\bottomrule",

@@ -2,7 +2,7 @@
 
 Format 1. Columns: as `run.COLUMNS`; text, but `label` (int64) and `value` (float64: a share is 0 or 1, a count a whole
 number, NaN is no number). The schema's metadata holds, under `rapbench`, JSON: `format`, `model`, `data`, `inputs`,
-`methods` and `protocols` with their metrics (title, unit, kind, which direction is better, ...).
+`pixels` (of an input), `methods` and `protocols` with their metrics (title, unit, kind, which direction is better).
 """
 
 import io
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import TypeAdapter, ValidationError
+from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
 from rapbench.core.errors import RapbenchError
 from rapbench.core.reading import is_text
@@ -26,8 +26,8 @@ from rapbench.results.run import COLUMNS, Run, tables_of
 NAME = "results.parquet"
 FORMAT = 1
 LABEL = b"rapbench"
-# A step: a number of pixels or a share, `all`, or nothing for a number without steps.
-STEP = r"[0-9]{1,10}(?:\.[0-9]{1,10})?|all|"
+# A step: a number of pixels, a share such as 0.25 or 5%, `all`, or nothing for a number without steps.
+STEP = r"[0-9]{1,10}(?:\.[0-9]{1,10})?%?|all|"
 # No two logits are alike, so some bytes a row; and bytes grow this many times at most when they are unpacked.
 FREE_ROWS, ROWS_A_BYTE, FREE_BYTES, GROWTH = 1_000_000, 4, 64 << 20, 100
 AGAIN = "the same run writes it again from the store"
@@ -40,6 +40,7 @@ def to_bytes(run: Run) -> bytes:
         "model": run.model,
         "data": run.data,
         "inputs": run.inputs,
+        "pixels": run.pixels,
         "methods": {label: asdict(method) for label, method in run.methods.items()},
         "protocols": {label: asdict(protocol) for label, protocol in run.protocols.items()},
     }
@@ -71,6 +72,7 @@ def read(path: Path, about: dict[str, Any] | None = None) -> Run:
         methods = TypeAdapter(dict[str, MethodInfo]).validate_python(facts["methods"])
         protocols = TypeAdapter(dict[str, ProtocolInfo]).validate_python(facts["protocols"])
         model, data, inputs = (TypeAdapter(str).validate_python(facts[name]) for name in ("model", "data", "inputs"))
+        pixels = TypeAdapter(NonNegativeInt).validate_python(facts.get("pixels", 0), strict=True)
         if not all(map(is_text, (model, data, inputs, *methods, *protocols))):
             raise _wrong(path, "it names something that is no text")
         frame = _frame(path, table)
@@ -82,7 +84,7 @@ def read(path: Path, about: dict[str, Any] | None = None) -> Run:
         raise _wrong(path, f"what it says of its metrics ({where:.60}: {first['msg']})") from error
     except (OSError, pa.ArrowException, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         raise RapbenchError(f"{path} cannot be read ({' '.join(str(error).split()):.200}); {AGAIN}") from error
-    return Run(model, data, methods, protocols, tables, numbers, inputs, about or {})
+    return Run(model, data, methods, protocols, tables, numbers, inputs, about or {}, pixels=pixels)
 
 
 def _check_size(path: Path) -> None:
@@ -130,7 +132,8 @@ def _check(path: Path, frame: pd.DataFrame, methods: dict[str, MethodInfo], prot
         if found is None:
             raise _wrong(path, f"protocol {protocol!r} has no metric {metric!r:.60}")
         whole = np.isfinite(values) & (values == np.round(values)) & (values.abs() < 2**53)
-        fits = {"count": whole, "share": values.isin([0, 1])}.get(found.kind)
+        share = values.isin([0, 1]) | (values.isna() & found.undefined)
+        fits = {"count": whole, "share": share}.get(found.kind)
         if fits is not None and not fits.all():
             raise _wrong(path, f"metric {metric!r} of {protocol!r} is a {found.kind}, and has {values[~fits].iloc[0]}")
 

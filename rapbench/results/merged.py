@@ -126,4 +126,5 @@ def _one(parts: Sequence[tuple[Run, Mapping[str, str]]]) -> Run:
                     "the two apart; name different runs"
                 )
     model, data = (", ".join(dict.fromkeys(getattr(run, name) for run, _ in parts)) for name in ("model", "data"))
-    return Run(model, data, methods, protocols, joined[0], joined[1])
+    pixels = max(run.pixels for run, _ in parts)  # of inputs of several sizes a share stands at the largest's number
+    return Run(model, data, methods, protocols, joined[0], joined[1], pixels=pixels)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 KEYS = ["input", "label", "method", "variant", "k"]  # of a protocol's table, before its metrics
 COLUMNS = ["model", "data", "input", "label", "method", "options", "protocol", "variant", "k", "metric", "value"]
-TYPES = {"count": "int64", "share": "bool", "mean": "float64"}  # of a metric's kind
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,8 @@ class Run:
         The inputs, as a manifest names them.
     shown : Gallery, or path of the folder that it is in, or None
         A few inputs with every method's heatmaps; `gallery` reads it.
+    pixels : int
+        How many an input has, of which K may be a share; 0 where it is not known.
     """
 
     model: str
@@ -56,6 +57,7 @@ class Run:
     about: Mapping[str, Any] = field(default_factory=dict, repr=False)
     subset: "Subset | None" = field(default=None, repr=False)
     shown: Gallery | Path | None = field(default=None, repr=False)
+    pixels: int = 0
 
     @property
     def gallery(self) -> Gallery | None:
@@ -119,5 +121,5 @@ def _wide(part: pd.DataFrame, metrics: Sequence[Metric]) -> pd.DataFrame:
 
 def typed(table: pd.DataFrame, metrics: Sequence[Metric]) -> pd.DataFrame:
     """Return a table with its columns in order, and of the types that the metrics say."""
-    types = {metric.name: TYPES[metric.kind] for metric in metrics}
+    types = {metric.name: metric.type for metric in metrics}
     return table[[*KEYS, *types]].astype(types | {"label": "int64"}).reset_index(drop=True)

@@ -93,6 +93,7 @@ class Dataset:
         *,
         name: str = "tensors",
         class_names: Sequence[str] | str | Path = (),
+        masks: Any = None,
     ) -> "Dataset":
         """Return a data set of preprocessed inputs in memory.
 
@@ -108,11 +109,14 @@ class Dataset:
             Of the data set, in tables.
         class_names : sequence of str, or the path of a text file with one a line
             In the order of the class indices.
+        masks : Tensor, array, or list of them, (N, *space), or None
+            Where in each input is what should be found: truth values, or 0 and 1. In a list, None stands for an input
+            of which that is not known.
 
         Raises
         ------
         RapbenchError
-            For what is no batch of preprocessed inputs, and for labels or names that are not one for each.
+            For what is no batch of preprocessed inputs, and for labels, names or masks that are not one for each.
 
         Examples
         --------
@@ -123,7 +127,7 @@ class Dataset:
         """
         from rapbench.data.labelled.memory import from_tensors
 
-        return from_tensors(inputs, labels, names, name=name, class_names=class_names)
+        return from_tensors(inputs, labels, names, name=name, class_names=class_names, masks=masks)
 
     @staticmethod
     def from_torch(

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,17 @@ Item = Callable[[int], Tensor]
 
 @dataclass(frozen=True)
 class MemoryDataset(Dataset):
-    """Inputs by their index. item: returns one, (C, *space) float32. hashes: the SHA-256 of each, when first read."""
+    """Inputs by their index.
+
+    item: returns one, (C, *space) float32. hashes: the SHA-256 of each, when first read. masks: (*space,) bool by name,
+    as far as they are known.
+    """
 
     item: Item = field(kw_only=True, repr=False)
     hashes: tuple[str, ...] = field(kw_only=True, repr=False)
     of: tuple[int, ...] = field(kw_only=True)
     places: dict[str, int] = field(kw_only=True, repr=False)
+    masks: dict[str, Tensor] = field(kw_only=True, repr=False, default_factory=dict)
 
     @property
     def where(self) -> str:
@@ -54,6 +59,10 @@ class MemoryDataset(Dataset):
             )
         return found
 
+    def mask(self, file: str) -> Tensor | None:
+        """Return where in an input is what should be found, (*space,) bool; None where that is not known."""
+        return self.masks.get(file)
+
     def sha256(self, file: str) -> str:
         """Return the SHA-256 of an input, over its type, shape and bytes."""
         return self.hashes[self._index(file)]
@@ -68,7 +77,9 @@ class MemoryDataset(Dataset):
         return self.places[file]
 
 
-def from_tensors(inputs: Any, labels: Any, names: Sequence[str] | None, *, name: str, class_names: Any) -> Dataset:
+def from_tensors(
+    inputs: Any, labels: Any, names: Sequence[str] | None, *, name: str, class_names: Any, masks: Any = None
+) -> Dataset:
     """Return what `Dataset.from_tensors` does."""
     tensor = as_tensor(inputs)
     if tensor is None or tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
@@ -82,7 +93,8 @@ def from_tensors(inputs: Any, labels: Any, names: Sequence[str] | None, *, name:
         return _checked(batch[index], index)
 
     hashes, shape = _seen_once(map(item, range(len(batch))))
-    return _dataset(item, hashes, shape, indices, names, name, class_names)
+    found = _dataset(item, hashes, shape, indices, names, name, class_names)
+    return found if masks is None else replace(found, masks=_masks(masks, found))
 
 
 def from_torch(dataset: Any, names: Sequence[str] | None, *, name: str, class_names: Any) -> Dataset:
@@ -160,6 +172,27 @@ def _checked(value: Any, index: int) -> Tensor:
     if not tensor.isfinite().all():
         raise RapbenchError(f"input {index} holds NaN or infinite values")
     return tensor
+
+
+def _masks(given: Any, dataset: MemoryDataset) -> dict[str, Tensor]:
+    """Return (*space,) masks by the inputs' names; RapbenchError where they are not one for each, of truth values."""
+    space, count = dataset.of[1:], len(dataset.samples)
+    listed = isinstance(given, (list, tuple)) and any(one is None for one in given)
+    values = list(given) if listed else as_tensor(given)
+    if values is None or (isinstance(values, Tensor) and not values.dim()) or len(values) != count:
+        raise RapbenchError(f"masks must be {count}, one for each input, got {what_is(given)}")
+    found = {}
+    for index, (sample, value) in enumerate(zip(dataset.samples, values, strict=True)):
+        if value is None:
+            continue
+        mask = as_tensor(value)
+        if mask is None or mask.shape != space:
+            raise RapbenchError(f"mask {index} must be of the shape of the inputs, {space}, got "
+                                f"{what_is(value if mask is None else mask)}")  # fmt: skip
+        if not ((mask == 0) | (mask == 1)).all():
+            raise RapbenchError(f"mask {index} must hold truth values, or 0 and 1")
+        found[sample.file] = mask.detach().to("cpu", torch.bool, copy=True)
+    return found
 
 
 def _labels(given: Any, count: int, what: str = "labels") -> list[int]:

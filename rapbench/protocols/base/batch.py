@@ -60,6 +60,8 @@ class Batch:
         Inputs in one forward pass.
     shared : dict
         What `for_every_method` keeps; one for the batches of all methods on the same inputs.
+    known_masks : Tensor, (N, *space) bool, or None
+        What `masks` returns; None where a run has no protocol that needs them.
     """
 
     inputs: Tensor
@@ -72,6 +74,7 @@ class Batch:
     normalisation: Normalisation | None = None
     size: int = 8
     shared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    known_masks: Tensor | None = field(default=None, repr=False)
     _known: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def once(self, name: Hashable, compute: Callable[[], T]) -> T:
@@ -87,6 +90,13 @@ class Batch:
             self.shared[name] = compute()
         found: T = self.shared[name]
         return found
+
+    @property
+    def masks(self) -> Tensor:
+        """(N, *space) bool: where in each input is what should be found; False throughout where that is not known."""
+        if self.known_masks is not None:
+            return self.known_masks
+        return self.for_every_method(("masks",), lambda: torch.zeros_like(self.heatmaps, dtype=torch.bool))
 
     @property
     def finite(self) -> Tensor:

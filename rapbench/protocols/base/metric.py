@@ -31,6 +31,8 @@ class Metric:
         Of the mean in a table.
     detail : bool
         Whether it is kept with the others and never shown as a result of its own.
+    undefined : bool
+        Of a share: whether some inputs may have none (NaN). A mean may always lack a value.
     """
 
     name: str
@@ -41,6 +43,12 @@ class Metric:
     axis: Literal["linear", "log", "share"] | None = "linear"
     decimals: int = 2
     detail: bool = False
+    undefined: bool = False
+
+    @property
+    def type(self) -> str:
+        """NumPy's name of the type of its values in a table."""
+        return {"count": "int64", "share": "float64" if self.undefined else "bool", "mean": "float64"}[self.kind]
 
     @property
     def heading(self) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rapbench.protocols.base.batch import Batch, Step
 from rapbench.protocols.base.fills import Normalisation
-from rapbench.protocols.base.ks import Ks, check_ks
+from rapbench.protocols.base.ks import Ks, check_ks, number_of
 from rapbench.protocols.base.metric import Metric
 from rapbench.protocols.base.protocol import Protocol
 
@@ -83,7 +83,8 @@ class Perturbation(Ranked):
             return self.perturbed(batch.inputs[rows], order, selected[rows, columns], seeds[rows], batch.normalisation)
 
         pixels = ranking.order.shape[1]
-        answers = batch.ask(changed, steps, bounds=[pixels if k == "all" else min(int(k), pixels) for k in steps])
+        bounds = [min(number_of(k, pixels), pixels) for k in steps]  # type: ignore[arg-type]
+        answers = batch.ask(changed, steps, bounds=bounds)
         return {
             "selected": selected,
             "predicted": answers.predicted,

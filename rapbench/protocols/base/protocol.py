@@ -35,12 +35,15 @@ class Protocol(ABC):
         Protocols of one name stand in one table, the first one's value before the others' in brackets.
     step_name : str
         What the steps of a curve count.
+    needs_masks : bool
+        Whether it needs to know where in the inputs is what should be found.
     """
 
     metrics: ClassVar[Sequence[Metric]] = ()
     summaries: ClassVar[Sequence[Metric]] = ()
     table: ClassVar[str] = ""
     step_name: ClassVar[str] = "K"
+    needs_masks: ClassVar[bool] = False
 
     @abstractmethod
     def variants(self, signs: Sequence[str]) -> dict[str, list[Step]]:

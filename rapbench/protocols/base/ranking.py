@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rapbench.core.signs import Sign
+from rapbench.protocols.base.ks import number_of
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Ranking:
 
     def selected(self, k: int | str) -> Tensor:
         """Return the number of pixels that K selects in each image, (N,): at most all that have the sign."""
-        return self.count if k == "all" else self.count.clamp(max=int(k))
+        return self.count.clamp(max=number_of(k, self.order.shape[1]))
 
 
 def rank_pixels(heatmaps: Tensor, sign: Sign) -> Ranking:

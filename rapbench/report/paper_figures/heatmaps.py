@@ -40,7 +40,7 @@ def heatmap_sheets(blocks: Sequence[Block], look: Look) -> list[Sheet]:
 
     A sheet shows some of the images in every block. A method that a block lacks leaves its places empty there.
     """
-    columns = Columns(method for block in blocks for method in block.maps)
+    columns = Columns.of(method for block in blocks for method in block.maps)
     row, count = columns.side + GAP, len(blocks[0].files)
     room = sheet.HEIGHT - columns.top - SCALE - TITLE * len(blocks)
     most = max(1, int(room / (len(blocks) * row)))
@@ -58,7 +58,7 @@ def heatmap_sheets(blocks: Sequence[Block], look: Look) -> list[Sheet]:
             for place in places:
                 _row(page, y, columns, block, place, look)
                 y += row
-        _scale(page, y + GAP, look)
+        scale(page, y + GAP, look)
         sheets.append(page)
     return sheets
 
@@ -77,7 +77,7 @@ def _row(page: Sheet, y: float, columns: Columns, block: Block, place: int, look
         page.picture(columns.x[method], y, side, coloured(maps[place], image, look, side))
 
 
-def _scale(page: Sheet, y: float, look: Look) -> None:
+def scale(page: Sheet, y: float, look: Look) -> None:
     """Draw what the colours mean."""
     page.strip(LABELS, y, BAR, 0.08, palette(look.colours)[None, 1:])
     of = f"the {look.percentile:g}th percentile of each map's |relevance|"
@@ -86,7 +86,12 @@ def _scale(page: Sheet, y: float, look: Look) -> None:
 
 def coloured(heatmap: NDArray[np.float32], image: NDArray[np.uint8], look: Look, side: float) -> NDArray[np.uint8]:
     """Return an (H, W) map as a picture with the dots of `side` inches; overlaid, it tints the grey (H, W, 3) image."""
-    values = sheet.dots(quantised(heatmap[None], look.percentile / 100)[0], side)
+    return tinted(quantised(heatmap[None], look.percentile / 100)[0], image, look, side)
+
+
+def tinted(relative: NDArray[np.int8], image: NDArray[np.uint8], look: Look, side: float) -> NDArray[np.uint8]:
+    """Return what `coloured` does of an (H, W) map in -127..127."""
+    values = sheet.dots(relative.astype(np.float32), side)
     colours = palette(look.colours)[np.rint(values).astype(np.int16) + 128]
     if not look.overlay:
         return colours

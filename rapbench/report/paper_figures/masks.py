@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from rapbench.core.signs import Sign
+from rapbench.protocols.base.ks import number_of
 from rapbench.protocols.base.ranking import rank_pixels
 from rapbench.report.paper_figures import sheet
 from rapbench.report.paper_figures.columns import Columns
@@ -41,7 +42,7 @@ class Example:
 
 def mask_sheets(examples: Sequence[Example], ks: dict[Sign, str], sentence: str) -> list[Sheet]:
     """Draw examples, a row a sign and a column a method, on as few sheets as hold them. ks: how many pixels by sign."""
-    columns = Columns(name for example in examples for masks in example.masks.values() for name in masks)
+    columns = Columns.of(name for example in examples for masks in example.masks.values() for name in masks)
     caption = sheet.fitted(sentence, WIDTH, 9)
     foot = LINE * (caption.count("\n") + 1) + 2 * GAP
     tall = len(ks) * _row(columns) + GAP
@@ -66,7 +67,7 @@ def fewer_sentence(masks: Sequence[dict[Sign, dict[str, Mask]]], ks: dict[Sign, 
     said = []
     for sign, k in ks.items():
         names = {name: None for shown in masks for name, mask in shown[sign].items()
-                 if k != "all" and mask.selected.sum() < int(k)}  # fmt: skip
+                 if k != "all" and mask.selected.sum() < number_of(k, mask.selected.size)}  # fmt: skip
         if names:
             have = f" Some maps have fewer than {k} {sign} pixels, and all of these are removed"
             said.append(f"{have}: {names_of(ordered('method', names))}.")
