@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import rapbench
+from rapbench.app.cli import main
 from rapbench.data.ct.folds import balanced, split
 from rapbench.store.claim import Claim
 from rapbench.store.contents import digest_of
@@ -224,6 +225,38 @@ def test_two_trainings_give_the_same_bytes_and_workers_change_none(tmp_path):
     data = {name: [(tmp_path / name / file).read_bytes() for file in (WEIGHTS, PREDICTIONS)]
             for name in ("one", "two", "workers", "sgd")}  # fmt: skip
     assert data["one"] == data["two"] == data["workers"] != data["sgd"]
+
+
+SPAWNED = """
+import sys
+from pathlib import Path
+from tests.test_training import study, train_fold
+
+if __name__ == "__main__":
+    train_fold(study(devices=2, epochs=6), 0, Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_several_processes_train_one_fold(tmp_path):
+    (tmp_path / "spawned.py").write_text(SPAWNED)
+    words = [sys.executable, str(tmp_path / "spawned.py"), str(tmp_path / "fold0")]
+    done = subprocess.run(words, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert figures(pd.read_csv(tmp_path / "fold0" / PREDICTIONS))["f1"] >= 90
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("labels", Labels)
+def test_the_network_tells_phantoms_and_one_trained_on_shuffled_labels_does_not(labels, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "training.fold=0", f"training.labels={labels.name}", "output=out"]) == 0
+    frame = pd.read_csv("out/classification.csv").query("ratio == 'balanced' and fold == '0'").set_index("figure")
+    assert (frame["value"]["f1"] >= 90) == (labels is Labels.given)
+    if labels is Labels.shuffled:
+        share = frame["nodules"]["f1"] / frame["n"]["f1"]
+        assert not frame["value"]["f1"] > 200 * share / (1 + share) + 5  # of calling all nodules
+        assert 35 < frame["value"]["auc"] < 65
 
 
 KILLED = """

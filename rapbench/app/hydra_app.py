@@ -25,6 +25,7 @@ from rapbench.app.registries import REGISTRIES
 from rapbench.app.training_values import check_used
 from rapbench.core.console import tell
 from rapbench.core.errors import RapbenchError, Refused
+from rapbench.core.extras import check_installed
 from rapbench.core.paths import resource
 from rapbench.core.reading import MOST, parse_yaml, read_text
 
@@ -59,6 +60,8 @@ def _run(config: DictConfig, note: sweep.Note) -> None:
     check_config(config)
     if of_training(config):
         print(f"{config.model.name} on {config.data.name}: loading libraries and data ...", file=sys.stderr)
+        for extra in ("luna16", "report"):
+            check_installed(extra, "rapbench train")
         from rapbench.app.train import train
 
         tell(train(config))

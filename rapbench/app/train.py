@@ -14,7 +14,6 @@ from rapbench.core.allocator import keep_memory
 from rapbench.core.console import say
 from rapbench.core.device import device_called
 from rapbench.core.errors import RapbenchError
-from rapbench.core.extras import check_installed
 from rapbench.store.contents import digest_of
 from rapbench.training.fold import CrossValidation, Study, train_fold
 from rapbench.training.settings import TrainingSettings
@@ -27,8 +26,6 @@ def train(config: DictConfig) -> str:
 
     Raises RapbenchError for anything that the user can mend.
     """
-    for extra in ("luna16", "report"):
-        check_installed(extra, "rapbench train")
     keep_memory()
     study = study_of(config)
     output = Path(os.path.relpath(config.output))

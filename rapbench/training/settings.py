@@ -38,10 +38,10 @@ class TrainingSettings:
     """The section `training` of configs/train.yaml, which says what each means."""
 
     fold: Any = None
-    epochs: int = 10
-    batch: int = 32
-    share: float = 0.5
-    augmentations: int = 4
+    epochs: int = 7
+    batch: int = 16
+    share: float = 0.35
+    augmentations: int = 2
     augment: Augment = Augment.nodules
     flips: bool = True
     rotation: float = 30.0
@@ -49,7 +49,7 @@ class TrainingSettings:
     scaling: float = 0.1
     shift: int = 4
     optimizer: Optimizer = Optimizer.adamw
-    learning_rate: float = 0.003
+    learning_rate: float = 0.004
     weight_decay: float = 0.01
     schedule: Schedule = Schedule.cosine
     patience: int | None = None

@@ -45,7 +45,8 @@ def network(shape: Shape, dropout: float = 0.0) -> nn.Sequential:
     before = 1
     for depth, channels in zip(DEPTHS, shape.channels, strict=True):
         for _ in range(depth):
-            layers += [nn.Conv3d(before, channels, 3, padding=1, bias=False), nn.BatchNorm3d(channels), nn.ReLU()]
+            layers += [nn.Conv3d(before, channels, 3, padding=1, bias=False), nn.BatchNorm3d(channels)]
+            layers.append(nn.ReLU(inplace=True))
             before = channels
         layers.append(nn.MaxPool3d(2))
     dense: list[nn.Module] = []
@@ -53,7 +54,7 @@ def network(shape: Shape, dropout: float = 0.0) -> nn.Sequential:
         dense += [
             nn.Linear(before, shape.dense, bias=False),
             nn.BatchNorm1d(shape.dense),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Dropout(dropout),
         ]
         before = shape.dense
