@@ -14,8 +14,19 @@ from torch import nn
 
 import rapbench
 from rapbench.evaluation.gallery import seen
-from rapbench.report.pictures import GAP, LINE_SIZE, heatmap_of, palette, picture_of
+from rapbench.report.pictures import (
+    GAP,
+    LINE_SIZE,
+    SLICES,
+    heatmap_of,
+    heatmap_slices_of,
+    palette,
+    picture_of,
+    shown_slices,
+    slices_of,
+)
 from rapbench.results.gallery import FILE, QUANTILE, load_gallery
+from tests.browser import USABLE
 from tests.test_evaluate import CHANNELS, evaluated, inputs, network
 
 SPACES = [(7,), (60,), (12, 20), (1, 9), (6, 5, 7), (4, 4, 4)]
@@ -146,3 +157,80 @@ def test_colours_of_three_channels_stay_colours():
     model = rapbench.Model(nn.Identity(), mean=(0.0,) * 3, std=(1.0,) * 3)
     x = torch.rand(2, 3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
     assert np.array_equal(seen(model, x), (255 * x).round().byte().permute(0, 2, 3, 4, 1).numpy())
+
+
+# Scrolling through volumes
+
+
+@pytest.mark.parametrize(("depth", "wanted"), [(1, [0]), (32, list(range(32))), (64, list(range(64))),
+                                               (65, list(range(0, 65, 2))), (200, list(range(0, 200, 4)))])  # fmt: skip
+def test_the_slices_of_a_strip_are_those_across_the_first_dimension(depth, wanted):
+    draw = np.random.default_rng(depth)
+    image = draw.integers(0, 255, (depth, 3, 4, 3), dtype=np.uint8)
+    values = draw.integers(-127, 128, (depth, 3, 4)).astype(np.int8)
+    assert shown_slices(depth) == wanted
+    assert len(wanted) <= SLICES
+    strip, coloured = np.asarray(slices_of(image)), np.asarray(heatmap_slices_of(values).convert("RGB"))
+    assert strip.shape == coloured.shape == (3 * len(wanted), 4, 3)
+    for place, number in enumerate(wanted):
+        rows = slice(3 * place, 3 * place + 3)
+        assert (strip[rows] == image[number]).all()
+        assert (coloured[rows] == palette()[values[number].astype(int) + 128]).all()
+
+
+@pytest.mark.parametrize("space", [(12, 20), (6, 5, 7)], ids=str)
+def test_a_page_has_a_slider_and_strips_for_volumes_alone(space):
+    results = evaluated(methods={"ramp": ramp, "random": "random"}, protocols=DISTANCE, model=network(len(space)),
+                        x=inputs(space), gallery=2)  # fmt: skip
+    results.report("out")
+    page = Path("out/report.html").read_text()
+    strips = re.findall(r'<figure[^>]* data-slices="data:image/png;base64,([^"]*)">', page)
+    sliders = re.findall(r'<label class="slider" data-numbers="([^"]*)" data-shape="([^"]*)" hidden>.*?</label>', page)
+    if len(space) == 2:
+        assert strips == sliders == []
+        return
+    assert sliders == [("0 1 2 3 4 5", "7 / 5")] * 2
+    assert page.count('<input type="range" min="0" max="5" value="3">') == 2
+    assert len(strips) == 2 * 3
+    assert all(Image.open(io.BytesIO(base64.b64decode(data))).size == (7, 6 * 5) for data in strips)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not USABLE, reason="needs Chromium and its driver")
+def test_a_volume_scrolls_in_a_browser(browser):
+    space = (6, 5, 7)
+    results = evaluated(methods={"ramp": ramp, "random": "random"}, protocols=DISTANCE, model=network(3),
+                        x=inputs(space), gallery=2)  # fmt: skip
+    results.report("out")
+    browser.get(Path("out/report.html").absolute().as_uri())
+    run = browser.execute_script
+    assert run("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    assert run("return document.querySelectorAll('.slice').length") == 2 * 3
+    assert run("return [...document.querySelectorAll('.slider output')].map(o => o.textContent)") == ["3", "3"]
+    # What the window shows of the strip: (top of the window - top of the strip) / height of a slice.
+    shown = ("const [pane, strip] = [document.querySelectorAll('.slice')[arguments[0]], null];"
+             "const inner = pane.querySelector('img').getBoundingClientRect(), outer = pane.getBoundingClientRect();"
+             "return [(outer.top - inner.top) / (inner.height / 6), outer.height / (inner.height / 6)]")  # fmt: skip
+    for pane in range(6):
+        assert run(shown, pane) == pytest.approx([3, 1], abs=0.15)
+    run("const range = document.querySelector('.slider input'); range.value = 5; "
+        "range.dispatchEvent(new Event('input', { bubbles: true }))")  # fmt: skip
+    assert [round(run(shown, pane)[0]) for pane in range(6)] == [5, 5, 5, 3, 3, 3]
+    assert run("return document.querySelector('.slider output').textContent") == "5"
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not USABLE, reason="needs Chromium and its driver")
+def test_without_scripts_the_central_slices_stand_there_and_no_slider(browser):
+    evaluated(methods={"ramp": ramp}, protocols=DISTANCE, model=network(3), x=inputs((6, 5, 7)), gallery=1).report(
+        "out"
+    )
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    browser.get(Path("out/report.html").absolute().as_uri())
+    from selenium.webdriver.common.by import By
+
+    pictures = browser.find_elements(By.CSS_SELECTOR, "#gallery img")
+    assert len(pictures) == 2
+    assert all(picture.is_displayed() for picture in pictures)
+    assert not browser.find_element(By.CSS_SELECTOR, ".slider").is_displayed()

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from functools import cache
 
 import matplotlib
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 WHITE = 255
+SLICES = 64  # of a volume, at most, to scroll through
 GAP = 2  # pixels between two slices
 LINE_SIZE = (480, 240)  # pixels, of a picture of one spatial dimension
 FINER = 2  # times, at which its line is drawn
@@ -30,9 +32,23 @@ def heatmap_of(values: NDArray[np.int8], image: NDArray[np.uint8], name: str = "
     places = values.astype(np.int16) + 128
     if values.ndim == 1:
         return _line(image, palette(name)[places])
-    picture = Image.fromarray(planar(places.astype(np.uint8), 128))
-    picture.putpalette(palette(name).tobytes())
-    return picture
+    return _in_colours(planar(places.astype(np.uint8), 128), name)
+
+
+def shown_slices(count: int) -> list[int]:
+    """Return which of a volume's slices across the first dimension a page scrolls through: up to SLICES, evenly."""
+    return list(range(0, count, math.ceil(count / SLICES)))
+
+
+def slices_of(image: NDArray[np.uint8]) -> Image.Image:
+    """Return the slices to scroll through of a (D, H, W, 3) input, one below the other."""
+    return Image.fromarray(np.concatenate(image[shown_slices(len(image))]))
+
+
+def heatmap_slices_of(values: NDArray[np.int8], name: str = "seismic") -> Image.Image:
+    """Return the slices to scroll through of a (D, H, W) map in -127..127, one below the other, coloured."""
+    places = (values[shown_slices(len(values))].astype(np.int16) + 128).astype(np.uint8)
+    return _in_colours(np.concatenate(places), name)
 
 
 def planar(values: NDArray[np.uint8], fill: int, *, colours: bool = False) -> NDArray[np.uint8]:
@@ -67,6 +83,12 @@ def address_of(picture: Image.Image) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _in_colours(places: NDArray[np.uint8], name: str) -> Image.Image:
+    picture = Image.fromarray(places)
+    picture.putpalette(palette(name).tobytes())
+    return picture
 
 
 def _line(signal: NDArray[np.uint8], ground: NDArray[np.uint8]) -> Image.Image:

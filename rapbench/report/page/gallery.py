@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from rapbench.report.page.words import middle, number, options, records
-from rapbench.report.pictures import address_of, heatmap_of, picture_of
+from rapbench.report.pictures import address_of, heatmap_of, heatmap_slices_of, picture_of, shown_slices, slices_of
 from rapbench.results.display import NAMES, ordered
 from rapbench.results.gallery import Gallery
 
@@ -13,7 +13,7 @@ from rapbench.results.gallery import Gallery
 SHOWN = {
     1: "each as a line, the mean of its channels from the least to the greatest value, with the heatmap behind it",
     2: "as the network sees them",
-    3: "as the network sees them, the central slices across each of their dimensions",
+    3: "as the network sees them: the central slices across each of their dimensions, and all across the first one",
 }
 SMALL = 128  # pixels; below, a page shows each pixel as a square
 
@@ -44,17 +44,33 @@ def gallery_section(
         if known.empty:
             return None, None
         before, controls, data = _measured(gallery, known)
-    pictures = []
-    for place, (file, label, image) in enumerate(zip(gallery.files, gallery.labels, gallery.images, strict=True)):
-        picture = picture_of(image)
-        maps = [{"src": address_of(heatmap_of(gallery.maps[method][place], image)), "name": NAMES.get(method, method),
-                 "method": method} for method in ordered("method", gallery.maps)]  # fmt: skip
-        pictures.append({"src": address_of(picture), "file": file, "name": _class(gallery, label), "number": place,
-                         "before": before.get(place, "not measured") if data else "", "maps": maps,
-                         "width": picture.width, "height": picture.height})  # fmt: skip
+    pictures = [_pictures(gallery, place) for place in range(len(gallery.files))]
+    for place, picture in enumerate(pictures):
+        picture["before"] = before.get(place, "not measured") if data else ""
     small = dimensions > 1 and max(picture_of(gallery.images[0]).size) < SMALL
     return {"images": pictures, "controls": controls, "shown": SHOWN[dimensions], "small": small,
-            "wide": dimensions != 2}, data  # fmt: skip
+            "wide": dimensions != 2, "scroll": _scroll(gallery) if dimensions == 3 else None}, data  # fmt: skip
+
+
+def _pictures(gallery: Gallery, place: int) -> dict[str, Any]:
+    """Return one input's pictures for the template: its own, and one of each method's heatmap."""
+    image, label = gallery.images[place], gallery.labels[place]
+    methods = {method: gallery.maps[method][place] for method in ordered("method", gallery.maps)}
+    picture, volume = picture_of(image), image.ndim == 4
+    maps = [{"src": address_of(heatmap_of(values, image)), "name": NAMES.get(method, method), "method": method,
+             "slices": address_of(heatmap_slices_of(values)) if volume else ""}
+            for method, values in methods.items()]  # fmt: skip
+    return {"src": address_of(picture), "slices": address_of(slices_of(image)) if volume else "",
+            "file": gallery.files[place], "name": _class(gallery, label), "number": place, "maps": maps,
+            "width": picture.width, "height": picture.height}  # fmt: skip
+
+
+def _scroll(gallery: Gallery) -> dict[str, Any]:
+    """Return what scrolling through volumes takes: the slices' numbers, the first one's place, and their shape."""
+    depth, height, width = gallery.images.shape[1:4]
+    numbers = shown_slices(depth)
+    first = min(range(len(numbers)), key=lambda place: abs(numbers[place] - depth // 2))
+    return {"numbers": numbers, "first": first, "of": depth, "width": width, "height": height}
 
 
 def _measured(gallery: Gallery, known: pd.DataFrame) -> tuple[dict[int, str], dict[str, Any], dict[str, Any] | None]:

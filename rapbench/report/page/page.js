@@ -128,3 +128,25 @@ if (data.gallery) {
   document.querySelector("[data-gallery]").addEventListener("change", caption);
   caption();
 }
+
+// Volumes: the slices of an input and of its heatmaps, one below the other in a picture each, move behind a window.
+for (const slider of document.querySelectorAll(".slider")) {
+  const range = slider.querySelector("input"), numbers = slider.dataset.numbers.split(" ");
+  const strips = [...slider.nextElementSibling.querySelectorAll("[data-slices]")].map(figure => {
+    const whole = figure.querySelector("img"), pane = document.createElement("div"), strip = new Image();
+    pane.className = "slice";
+    pane.style.aspectRatio = slider.dataset.shape;
+    strip.src = figure.dataset.slices;
+    strip.alt = `${whole.alt}, one slice`;
+    pane.append(strip);
+    whole.after(pane);
+    return strip;
+  });
+  const move = () => {
+    for (const strip of strips) strip.style.transform = `translateY(${-100 * range.value / numbers.length}%)`;
+    slider.querySelector("output").textContent = numbers[range.value];
+  };
+  range.addEventListener("input", move);
+  slider.hidden = false;
+  move();
+}
