@@ -23,6 +23,7 @@ from rapbench.training.augmentation import Augmentation
 from rapbench.training.epoch import Item, epoch_items, item_seed, training_labels
 from rapbench.training.figures import FIGURES, MEAN, POOLED, confusion, figures, intervals, roc, table
 from rapbench.training.fold import CHECKPOINT, PREDICTIONS, RECORD, WEIGHTS, CrossValidation, Study, train_fold
+from rapbench.training.module import cosine
 from rapbench.training.samples import EpochSamples
 from rapbench.training.settings import Augment, Labels, Optimizer, Schedule, TrainingSettings
 from rapbench.training.summary import fold_folder, summarise
@@ -170,6 +171,17 @@ def test_an_input_is_the_same_whichever_process_makes_it_and_in_whatever_order()
     for workers in (0, 2):
         batches = torch.utils.data.DataLoader(samples, 7, num_workers=workers)
         assert torch.equal(torch.cat([x for x, _ in batches]), torch.stack(forward))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 1000])
+def test_the_learning_rate_rises_once_to_its_highest_and_falls(steps):
+    found = [cosine(step, steps) for step in range(steps)]
+    top = found.index(max(found))
+    assert found[top] == 1
+    assert found[: top + 1] == sorted(found[: top + 1])
+    assert found[top:] == sorted(found[top:], reverse=True)
+    assert min(found) > 0
+    assert top <= max(0, steps / 10)
 
 
 # A fold

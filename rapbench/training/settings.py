@@ -13,7 +13,7 @@ class Labels(Enum):
 
 
 class Augment(Enum):
-    """Which candidates are turned, sheared, scaled and moved: the nodules, as in the paper, or all."""
+    """Which candidates are changed by chance: the nodules, as in the paper, or all."""
 
     nodules = "nodules"
     all = "all"
@@ -40,9 +40,9 @@ class TrainingSettings:
     fold: Any = None
     epochs: int = 7
     batch: int = 16
-    share: float = 0.35
+    share: float = 0.4
     augmentations: int = 2
-    augment: Augment = Augment.nodules
+    augment: Augment = Augment.all
     flips: bool = True
     rotation: float = 30.0
     shear: float = 0.1
