@@ -54,10 +54,11 @@ def luna16(environment: Mapping[str, str] = os.environ) -> list[list[str]]:
     data = [f"data={name}"] + ([f"data.root={quoted(root)}"] if root else [])
     common = [*data, *([f"device={quoted(device)}"] if device else [])]
     training = list(PAPER_TRAINING) if root else []
-    training += [f"training.fold={quoted(folds)}" if not folds.isdecimal() else f"training.fold=[{_first(folds)}]"] if (
-        folds) else []  # fmt: skip
-    training += [f"training.epochs={quoted(epochs)}"] if epochs else []
-    training += [f"model.width={quoted(width)}"] if width else []
+    if folds:  # the first so many
+        first = ",".join(map(str, range(int(folds)))) if folds.isdecimal() else quoted(folds)
+        training.append(f"training.fold=[{first}]")
+    training += [f"{setting}={_number(value)}" for setting, value in
+                 (("training.epochs", epochs), ("model.width", width)) if value]  # fmt: skip
     trained = f"model.path=results/luna16/{name}/fold0/model.safetensors"
     return [
         ["train", "experiment=luna16", *common, *training],
@@ -66,8 +67,9 @@ def luna16(environment: Mapping[str, str] = os.environ) -> list[list[str]]:
     ]
 
 
-def _first(count: str) -> str:
-    return ",".join(map(str, range(int(count))))
+def _number(value: str) -> str:
+    """Return a number as it was typed, and what is none as a text, which its setting refuses by name."""
+    return value if re.fullmatch(r"\d+(\.\d*)?", value) else quoted(value)
 
 
 def quoted(value: str) -> str:

@@ -27,9 +27,9 @@ ODD = [
 CHARACTERS = st.sampled_from("\\${}a:\n'\"?=, []()#é\t漢;|&*~`%")
 
 
-def composed(overrides: list[str]) -> dict:
+def composed(overrides: list[str], command: str = "run", experiment: str = "table1") -> dict:
     with initialize_config_dir(str(resource("configs")), version_base="1.3"):
-        return OmegaConf.to_container(compose("run", ["experiment=table1", *overrides]), resolve=False)
+        return OmegaConf.to_container(compose(command, [f"experiment={experiment}", *overrides]), resolve=False)
 
 
 def root_of(override: str) -> str:
@@ -79,6 +79,23 @@ def test_every_setting_reaches_its_place():
     assert _make.overrides({}) == []
     assert _make.drift("freeze", environment(["make", "freeze-drift", "EXPERIMENT=aopc", "BASELINE=x y"])) == [
         "baselines/drift/x y.csv", "experiment='aopc'"]  # fmt: skip
+
+
+def test_the_3d_application_is_three_commands_that_compose():
+    for words in ([], ["LUNA16=/x y", "FOLDS=2", "EPOCHS=3", "WIDTH=0.5", "DEVICE=cuda:1"]):
+        train, run, figure = _make.luna16(environment(["make", "reproduce-luna16", *words]))
+        assert (train[0], run[0], figure[:2]) == ("train", "run", ["figure", "figure8"])
+        configs = [composed(train[2:], "train", "luna16"), composed(run[2:], "run", "luna16"),
+                   composed(figure[2:], "run", "figure8")]  # fmt: skip
+        assert {config["data"]["name"] for config in configs} == {"luna16" if words else "nodule_phantoms"}
+        name = configs[0]["data"]["name"]
+        assert {config["model"]["path"] for config in configs[1:]} == {
+            f"results/luna16/{name}/fold0/model.safetensors"}  # fmt: skip
+        if words:
+            assert {config["data"]["root"] for config in configs} == {"/x y"}
+            assert {config["device"] for config in configs} == {"cuda:1"}
+            training = configs[0]["training"]
+            assert (training["fold"], training["epochs"], configs[0]["model"]["width"]) == ([0, 1], 3, 0.5)
 
 
 def test_the_command_itself_names_the_folder_that_was_typed():
