@@ -20,16 +20,22 @@ METHODS ?=
 DEVICE ?=
 PRECISION ?=
 
+# Settings of `make reproduce-luna16`, beside DEVICE: LUNA16's folder, how many folds, epochs, VGG-16's width times this.
+LUNA16 ?=
+FOLDS ?=
+EPOCHS ?=
+WIDTH ?=
+
 # The programs take them from the environment, as they were typed: value expands nothing, and no shell sees them.
-SETTINGS := EXPERIMENT BASELINE MODEL IMAGENET LABELS N REQUIRE METHODS DEVICE PRECISION
-PROGRAMS := reproduce-table1 check-drift freeze-drift
+SETTINGS := EXPERIMENT BASELINE MODEL IMAGENET LABELS N REQUIRE METHODS DEVICE PRECISION LUNA16 FOLDS EPOCHS WIDTH
+PROGRAMS := reproduce-table1 reproduce-luna16 check-drift freeze-drift
 $(foreach name,$(SETTINGS),$(eval $(PROGRAMS): export RAPBENCH_MAKE_$(name) := $$(value $(name))))
 unexport $(SETTINGS)
 
 # Without bytecode, every process compiles its libraries anew: seven seconds each, and the tests start many.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup reproduce-table1 test tests test-slow test-cluster check-drift freeze-drift docs lint benchmark dist lock clean
+.PHONY: setup reproduce-table1 reproduce-luna16 test tests test-slow test-cluster check-drift freeze-drift docs lint benchmark dist lock clean
 
 setup: .venv/.ready
 
@@ -63,6 +69,9 @@ endif
 	@$(UV) pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements-luna16.txt || \
 		{ echo "Set-up failed: is the Python package registry reachable from here? Then run make again." >&2; exit 2; }
 	@touch $@
+
+reproduce-luna16: setup .venv/.luna16
+	@$(BIN)/python experiments/luna16.py
 
 reproduce-table1: setup
 	@$(BIN)/python experiments/table1.py

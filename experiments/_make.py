@@ -9,6 +9,10 @@ from hydra.core.override_parser.types import Quote, QuotedString
 PREFIX = "RAPBENCH_MAKE_"  # what the Makefile calls its settings in the environment
 SETTINGS = {"MODEL": "model", "IMAGENET": "data.root", "LABELS": "data.labels", "N": "subset.n", "DEVICE": "device",
             "PRECISION": "precision"}  # fmt: skip
+# VGG-16's own width, all folds, and what 4,000 cubes an epoch take; see docs/luna16.md.
+PAPER_TRAINING = ("model.width=1", "model.dropout=0.5", "training.fold=null", "training.epochs=30", "training.batch=64",
+                  "training.share=0.28", "training.augmentations=8", "training.learning_rate=0.001",
+                  "training.patience=5", "training.workers=4")  # fmt: skip
 LISTS = {"REQUIRE": "subset.require", "METHODS": "method"}  # with commas between
 
 
@@ -36,6 +40,34 @@ def drift(verb: str, environment: Mapping[str, str] = os.environ) -> list[str]:
     experiment = f"experiment={quoted(made('EXPERIMENT', environment) or 'drift')}"
     given = [experiment] if verb == "freeze" else []  # a check is of the baseline's
     return [f"baselines/drift/{name}.csv", *given, *overrides(environment)]
+
+
+def luna16(environment: Mapping[str, str] = os.environ) -> list[list[str]]:
+    """Return the commands of the 3-D application: train, evaluate, draw.
+
+    Without LUNA16= they are of phantoms, small enough for two cores; with it of the paper's protocol.
+    """
+    root, folds, epochs, device, width = (
+        made(name, environment) for name in ("LUNA16", "FOLDS", "EPOCHS", "DEVICE", "WIDTH")
+    )
+    name = "luna16" if root else "nodule_phantoms"
+    data = [f"data={name}"] + ([f"data.root={quoted(root)}"] if root else [])
+    common = [*data, *([f"device={quoted(device)}"] if device else [])]
+    training = list(PAPER_TRAINING) if root else []
+    training += [f"training.fold={quoted(folds)}" if not folds.isdecimal() else f"training.fold=[{_first(folds)}]"] if (
+        folds) else []  # fmt: skip
+    training += [f"training.epochs={quoted(epochs)}"] if epochs else []
+    training += [f"model.width={quoted(width)}"] if width else []
+    trained = f"model.path=results/luna16/{name}/fold0/model.safetensors"
+    return [
+        ["train", "experiment=luna16", *common, *training],
+        ["run", "experiment=luna16", *common, trained],
+        ["figure", "figure8", *common, trained],
+    ]
+
+
+def _first(count: str) -> str:
+    return ",".join(map(str, range(int(count))))
 
 
 def quoted(value: str) -> str:

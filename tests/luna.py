@@ -2,6 +2,7 @@
 
 import zipfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ class Small:
     def signs(self) -> np.ndarray:
         return np.array((-1, -1, 1) if self.turned else (1, 1, 1))
 
+    @cache  # noqa: B019  a handful of small scans
     def voxels(self) -> np.ndarray:
         rng = np.random.default_rng([int(part) for part in self.uid.split(".")])
         return rng.integers(-1024, 1500, SIDES[::-1]).astype(np.int16)
@@ -92,6 +94,11 @@ def write_tree(root: Path, layout: str = "subsets") -> Path:
 
 def by_hand(scan: Small, world: np.ndarray, side: int) -> np.ndarray:
     """A cube, voxel by voxel: the nearest voxel's place by the scan's own geometry, and air beyond."""
+    return _by_hand(scan, tuple(world), side)
+
+
+@cache
+def _by_hand(scan: Small, world: tuple[float, ...], side: int) -> np.ndarray:
     index = (np.asarray(world) - np.array(scan.origin)) * scan.signs / np.array(scan.spacing)
     middle = [int(np.floor(value + 0.5)) for value in index[::-1]]
     voxels = scan.voxels()

@@ -1,6 +1,6 @@
 """A network of two layers on 48 x 48 pixels that knows the embedded images: whole runs in little time.
 
-For what does not hang on a real network: the store, sweeps, the report's files and the words of the command line.
+For what does not need a real network: the store, sweeps, the report's files and the words of the command line.
 """
 
 import torch

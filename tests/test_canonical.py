@@ -190,10 +190,10 @@ def test_every_operation_balances_and_computes_the_same(way, images, targets):
     with torch.no_grad():
         for rules in (RULES, LRP):  # LRP's folds the batch norms
             torch.testing.assert_close(Network(net, images, rules).forward(images).logits, net(images))
-    books: list[rapbench.relevance.Balance] = []
-    relevance = rapbench.attribute(net, images, targets % 5, balance=books)
+    balances: list[rapbench.relevance.Balance] = []
+    relevance = rapbench.attribute(net, images, targets % 5, balance=balances)
     assert relevance.abs().sum() > 0
-    for entry in books:
+    for entry in balances:
         error = (entry.relevance_in + entry.dropped - entry.relevance_out).abs()
         assert (error <= 1e-9 * (1 + entry.total)).all(), entry.place
 
@@ -307,10 +307,10 @@ def test_explicit_padding_is_no_pixel():
     """A network that pads by hand gets what one gets whose convolution pads, at the input layer too."""
     net = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(1, 4, 2), nn.Flatten(), nn.Linear(64, 3)).double()
     x = torch.rand(2, 1, 4, 4).double() + 1  # no pixel is 0, as padding is
-    books: list[rapbench.relevance.Balance] = []
-    relevance = rapbench.attribute(net, x, 1, balance=books)
+    balances: list[rapbench.relevance.Balance] = []
+    relevance = rapbench.attribute(net, x, 1, balance=balances)
     assert relevance.abs().min() > 0
-    assert sum(entry.dropped.abs().sum() for entry in books) < 1e-12
+    assert sum(entry.dropped.abs().sum() for entry in balances) < 1e-12
 
 
 CALLS = {

@@ -210,7 +210,7 @@ def test_smoothgrad_without_noise_is_the_sensitivity(tangle, small):
     torch.testing.assert_close(smooth, rapbench.attribute(tangle, small, 1, "sensitivity"))
 
 
-def test_smoothgrad_draws_hang_on_the_image_alone(tangle, small):
+def test_smoothgrad_draws_depend_on_the_image_alone(tangle, small):
     state = torch.get_rng_state()
     given = rapbench.attribute(tangle, small, 1, "smoothgrad", samples=10)
     assert torch.equal(torch.get_rng_state(), state)

@@ -103,11 +103,11 @@ def test_a_chain_equals_the_dense_formulas(name, method):
 @pytest.mark.parametrize("name", CHAINS)
 def test_every_step_of_a_chain_balances(name, method):
     network, x = chain(name)
-    books: list[rapbench.relevance.Balance] = []
-    relevance = rapbench.attribute(network, x, 1, method, balance=books)
-    for entry in books:
+    balances: list[rapbench.relevance.Balance] = []
+    relevance = rapbench.attribute(network, x, 1, method, balance=balances)
+    for entry in balances:
         error = (entry.relevance_in + entry.dropped - entry.relevance_out).abs()
         assert (error <= 1e-9 * (1 + entry.total)).all(), f"{entry.place}, {entry.flow}"
-    dropped = sum(entry.dropped for entry in books)
+    dropped = sum(entry.dropped for entry in balances)
     whole = torch.zeros(2).double() if method == "rap" else network(x)[:, 1].detach()
     assert ((relevance.flatten(1).sum(1) + dropped - whole).abs() < 1e-9 * (1 + relevance.abs().sum())).all()

@@ -213,7 +213,7 @@ def same(found: list[Decoded], want: list[Decoded]) -> bool:
 
 @pytest.mark.parametrize("workers", [0, 1, 3, None])
 @pytest.mark.parametrize("ahead", [1, 2, 32])
-def test_the_pixels_and_the_order_do_not_hang_on_the_processes(mixed, workers, ahead):
+def test_the_pixels_and_the_order_do_not_depend_on_the_processes(mixed, workers, ahead):
     want = [decode(mixed, sample, SMALL) for sample in mixed.samples]
     assert sum(image.pixels is None for image in want) == 2
     state = torch.get_rng_state()

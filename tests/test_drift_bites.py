@@ -14,6 +14,7 @@ import yaml
 
 from rapbench.app.cli import main
 from rapbench.app.drift_runs import PERTURBED
+from tests.mutations import mutated
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = {
@@ -24,112 +25,102 @@ METHODS = {
     "relu": "[guided_backprop,deeplift]",
     "controls": "[random,edge]",
 }
-PER_CHANNEL = (
-    "pixels.rows[pixels.places] = torch.stack([pixels.rows[pixels.places.gather(1, keys_at(seeds + channel, "
-    "ascending).masked_fill(pixels.beyond, torch.iinfo(torch.int64).max).argsort(dim=1, stable=True))]"
-    "[..., channel] for channel in range(images.shape[1])], -1)"
-)
-# what -> (file, line's part, what it becomes, on which methods, exit code)
+# what -> (file, the code, what it becomes, on which methods, exit code); `_1`, `_2` stand for any expression
 MUTATIONS = {
     "RAP: the flows exchanged": (
-        "relevance/rap.py", "ours = weight_magnitude(step, flow.kappa)", "ours = weight_magnitude(step, -flow.kappa)",
-        "rap", 1),
+        "relevance/rap.py", "_1 = weight_magnitude(_2, _3.kappa)", "_1 = weight_magnitude(_2, -_3.kappa)", "rap", 1),
     "RAP: a sign in the first propagation": (
-        "relevance/rap.py", "(-1, flow.relevance.neg_())", "(-1, flow.relevance)", "rap", 1),
+        "relevance/rap.py", "(-1, _1.relevance.neg_())", "(-1, _1.relevance)", "rap", 1),
     "RAP: a bound of z^B": (
-        "relevance/rap.py", "(high - x, weight_magnitude(step, -1))", "(x - low, weight_magnitude(step, -1))",
-        "rap", 1),
+        "relevance/rap.py", "[(_1 - _2, weight_magnitude(_3, 1)), (_4 - _1, weight_magnitude(_3, -1))]",
+        "[(_1 - _2, weight_magnitude(_3, 1)), (_1 - _2, weight_magnitude(_3, -1))]", "rap", 1),
     "RAP: the correction for batch norms dropped": (
-        "relevance/norm.py", "if not step.options.batchnorm_correction:", "if True:", "rap", 1),
+        "relevance/norm.py", "not _1.options.batchnorm_correction", "True", "rap", 1),
     "RAP: the correction's sign": (
-        "relevance/norm.py", "relevance.sub_(shift, alpha=share)", "relevance.add_(shift, alpha=share)", "rap", 1),
+        "relevance/norm.py", "_1.sub_(_2, alpha=share)", "_1.add_(_2, alpha=share)", "rap", 1),
     "RAP: the first of two summands gets all": (
-        "relevance/wiring.py", "yield (a * shared).sum_to_size(a.shape),",
-        "yield ((a + b) * shared).sum_to_size(a.shape),",
-        "rap", 1),
+        "relevance/wiring.py", "(_1 * _2).sum_to_size(_3.shape), _2.mul_(_4).sum_to_size(_5.shape)",
+        "((_1 + _4) * _2).sum_to_size(_3.shape), _2.mul_(_4).sum_to_size(_5.shape)", "rap", 1),
     "RAP: average pooling without the activations": (
-        "relevance/pooling.py", "yield (back(step.share(flow, flow.relevance, total)) * m,)",
-        "yield (back(step.share(flow, flow.relevance, total)),)", "rap", 1),
+        "relevance/pooling.py", "back(_1.share(_2, _2.relevance, total)) * _3",
+        "back(_1.share(_2, _2.relevance, total))", "rap", 1),
     "RAP (AAAI): the surplus added": (
-        "relevance/aaai.py", "handed - touched * surplus", "handed + touched * surplus", "aaai", 1),
-    "LRP: beta's sign": (
-        "relevance/lrp.py", "(-1, 1 - self.alpha)", "(-1, self.alpha - 1)", "lrp", 1),
+        "relevance/aaai.py", "handed - touched * _1", "handed + touched * _1", "aaai", 1),
+    "LRP: beta's sign": ("relevance/lrp.py", "(-1, 1 - self.alpha)", "(-1, self.alpha - 1)", "lrp", 1),
     "LRP: norms folded with twice their eps": (
-        "relevance/linear.py", "(norm.running_var + norm.eps)", "(norm.running_var + 2 * norm.eps)", "lrp", 2),
+        "relevance/linear.py", "_1.running_var + _1.eps", "_1.running_var + 2 * _1.eps", "lrp", 2),
     "LRP: preset B's rule for dense layers": (
-        "methods/lrp_preset_b.py", "dense=dense, balance", "dense=AlphaBeta(2, bias), balance", "lrp", 1),
+        "methods/lrp_preset_b.py", "dense = dense", "dense=AlphaBeta(2, bias)", "lrp", 1),
     "integrated gradients: another quadrature": (
-        "methods/integrated_gradients.py", "method=quadrature,", 'method="riemann_left",', "gradients", 1),
+        "methods/integrated_gradients.py", "method = quadrature", 'method="riemann_left"', "gradients", 1),
     "SmoothGrad: a tenth more noise": (
-        "methods/smoothgrad.py", "deviation = self.noise", "deviation = 1.1 * self.noise", "gradients", 1),
+        "methods/smoothgrad.py", "_1 = self.noise * _2", "_1 = 1.1 * self.noise * _2", "gradients", 1),
     "guided backprop: ReLU6 without its bound": (
-        "methods/adapters/rectified.py", "return rectified.clamp(max=6)", "return rectified", "relu", 2),
+        "methods/adapters/rectified.py", "_1.clamp(max=6)", "_1", "relu", 2),
     "DeepLIFT: the gradient in place of the rescale rule": (
-        "methods/deeplift.py", "SUPPORTED_NON_LINEAR[Elementwise] = nonlinear",
+        "methods/deeplift.py", "SUPPORTED_NON_LINEAR[Elementwise] = _1",
         "SUPPORTED_NON_LINEAR[Elementwise] = lambda module, inputs, outputs, grad_input, grad_output, eps: grad_input",
         "relu", 1),
-    "edge: one channel": (
-        "methods/edge.py", "inputs.double().mean(1)", "inputs.double()[:, 0]", "controls", 1),
+    "edge: one channel": ("methods/edge.py", "_1.double().mean(1)", "_1.double()[:, 0]", "controls", 1),
     "random: a seed that ignores the image": (
-        "methods/__init__.py", "seed_of(seed, image_id, method)", "seed_of(seed, method)", "controls", 1),
-    "draws: a shift by one bit less": (
-        "core/random.py", "(z ^ _shift(z, 27))", "(z ^ _shift(z, 26))", "controls", 1),
+        "methods/__init__.py", "seed_of(_1, image_id, _2)", "seed_of(_1, _2)", "controls", 1),
+    "draws: a shift by one bit less": ("core/random.py", "_1 ^ _shift(_1, 27)", "_1 ^ _shift(_1, 26)", "controls", 1),
     "ranking: K off by one": (
-        "protocols/base/ranking.py", "self.count.clamp(max=int(k))", "self.count.clamp(max=int(k) + 1)", "controls", 1),
+        "protocols/base/ranking.py", "self.count.clamp(max=_1)", "self.count.clamp(max=_1 + 1)", "controls", 1),
     "ranking: MoRF and LeRF exchanged": (
-        "protocols/base/ranking.py", "argsort(dim=1, descending=True", "argsort(dim=1, descending=False",
-        "controls", 1),
+        "protocols/base/ranking.py", "descending = True", "descending=False", "controls", 1),
     "ranking: the signs exchanged": (
-        "protocols/base/ranking.py", 'if sign == "positive" else', 'if sign == "negative" else', "controls", 1),
+        "protocols/base/ranking.py", '_1 if sign == "positive" else -_1', '-_1 if sign == "positive" else _1',
+        "controls", 1),
     "ranking: one channel's relevance": (
-        "heatmaps/summed.py", "return torch.sum(relevance, dim=1)", "return relevance[:, 0]", "rap", 1),
+        "heatmaps/summed.py", "torch.sum(_1, dim=1)", "_1[:, 0]", "rap", 1),
     "removal: another fill": (
-        "protocols/base/fills.py", "return images.amin(image, keepdim=True)",
-        "return images.mean(channel, keepdim=True)", "controls", 1),
+        "protocols/base/fills.py", "images.amin(image, keepdim=True)", "images.mean(channel, keepdim=True)",
+        "controls", 1),
     "shuffling: each channel for itself": (
-        "protocols/shuffling.py", "pixels.rows[pixels.places] = pixels.rows[source]", PER_CHANNEL, "controls", 1),
+        "protocols/shuffling.py", "pixels.rows[pixels.places] = pixels.rows[_1]",
+        "pixels.rows[pixels.places] = torch.stack([pixels.rows[pixels.places.gather(1, keys_at(seeds + channel, "
+        "ascending).masked_fill(pixels.beyond, torch.iinfo(torch.int64).max).argsort(dim=1, stable=True))]"
+        "[..., channel] for channel in range(images.shape[1])], -1)", "controls", 1),
     "shuffling: a seed that ignores the image": (
-        "protocols/base/perturbation.py", "seeds = batch.seeds()", "seeds = torch.zeros_like(batch.seeds())",
-        "controls", 1),
+        "protocols/base/perturbation.py", "_1 = batch.seeds()", "_1 = torch.zeros_like(batch.seeds())", "controls", 1),
     "shuffling: keys by rank": (
-        "protocols/shuffling.py", "keys_at(seeds, ascending)",
-        "keys_at(seeds, torch.arange(ascending.shape[1], device=seeds.device)[None])", "controls", 1),
+        "protocols/shuffling.py", "keys_at(_1, _2)", "keys_at(_1, torch.arange(_2.shape[1], device=_1.device)[None])",
+        "controls", 1),
     "D_K: from the second pixel": (
-        "protocols/distance.py", "(places - places[..., :1])", "(places - places[..., 1:2])", "controls", 1),
+        "protocols/distance.py", "_1 - _1[..., :1]", "_1 - _1[..., 1:2]", "controls", 1),
     "D_K: divided by K + 1": (
-        "protocols/distance.py", "sums.gather(1, counts) / counts", "sums.gather(1, counts) / (counts + 1)",
-        "controls", 1),
+        "protocols/distance.py", "_1.gather(1, _2) / _2", "_1.gather(1, _2) / (_2 + 1)", "controls", 1),
     "evaluation: no pixel is perturbed": (
-        "protocols/base/perturbation.py",
-        "selected[rows, columns], seeds[rows]", "0 * selected[rows, columns], seeds[rows]",
-        "controls", 1),
+        "protocols/base/perturbation.py", "selected[rows, columns]", "0 * selected[rows, columns]", "controls", 1),
     "evaluation: the best logit instead of the label's": (
-        "protocols/base/batch.py", "return logits.gather(1, places)[:, 0],", "return logits.amax(1),", "controls", 1),
+        "protocols/base/batch.py", "_1.gather(1, _2)[:, 0], _1.softmax(1).gather(1, _2)[:, 0]",
+        "_1.amax(1), _1.softmax(1).gather(1, _2)[:, 0]", "controls", 1),
     "regions: MoRF and LeRF exchanged": (
-        "protocols/regions.py", "(-relevance, relevance, drawn)", "(relevance, -relevance, drawn)", "rap", 1),
+        "protocols/regions.py", "(-_1, _1, _2)", "(_1, -_1, _2)", "rap", 1),
     "regions: a step behind": (
-        "protocols/regions.py", "self.turns[order][rows] <= steps", "self.turns[order][rows] < steps", "controls", 1),
-    "regions: drawn beyond the range of pixel values": (
-        "protocols/regions.py", "((drawn + 1) / 2)", "drawn", "controls", 1),
+        "protocols/regions.py", "self.turns[_1][_2] <= _3", "self.turns[_1][_2] < _3", "controls", 1),
+    "regions: drawn beyond the range of pixel values": ("protocols/regions.py", "(_1 + 1) / 2", "_1", "controls", 1),
     "regions: a seed that ignores the image": (
-        "protocols/regions.py", 'seeds = batch.seeds("regions")', 'seeds = torch.zeros_like(batch.seeds("regions"))',
+        "protocols/regions.py", '_1 = batch.seeds("regions")', '_1 = torch.zeros_like(batch.seeds("regions"))',
         "controls", 1),
     "chunks: every chunk begins at the first image": (
-        "evaluation/chunk.py", 'columns["row"] + self.first', 'columns["row"]', "controls", 2),
+        "evaluation/chunk.py", '_1["row"] + self.first', '_1["row"]', "controls", 2),
     "preprocessing: another filter, in the code": (
         "model/preprocessing.py", "InterpolationMode(self.interpolation)", 'InterpolationMode("bilinear")',
         "controls", 1),
     "preprocessing: a deviation 1 % too large, in the code": (
-        "model/preprocessing.py", "view(3, 1, 1) for values in (self.mean, self.std))",
-        "view(3, 1, 1) for values in (self.mean, [1.01 * value for value in self.std]))", "controls", 1),
+        "model/preprocessing.py", "(torch.tensor(_1).view(3, 1, 1) for _1 in (self.mean, self.std))",
+        "(torch.tensor(_1).view(3, 1, 1) for _1 in (self.mean, [1.01 * value for value in self.std]))",
+        "controls", 1),
     "preprocessing: the crop a pixel aside": (
-        "model/preprocessing.py", "vision.center_crop(resized, [self.crop])",
-        "vision.crop(resized, (resized.height - self.crop) // 2 + 1, (resized.width - self.crop) // 2, self.crop, "
-        "self.crop)", "controls", 1),
+        "model/preprocessing.py", "vision.center_crop(_1, [self.crop])",
+        "vision.crop(_1, (_1.height - self.crop) // 2 + 1, (_1.width - self.crop) // 2, self.crop, self.crop)",
+        "controls", 1),
     "preprocessing: another filter, as the model states it": (
-        "zoo/efficientnet_lite0.py", 'interpolation="bicubic"', 'interpolation="bilinear"', "controls", 2),
+        "zoo/efficientnet_lite0.py", 'interpolation = "bicubic"', 'interpolation="bilinear"', "controls", 2),
     "preprocessing: another deviation, as the model states it": (
-        "zoo/efficientnet_lite0.py", "std=(128.0, 128.0, 128.0)", "std=(127.0, 127.0, 127.0)", "controls", 2),
+        "zoo/efficientnet_lite0.py", "std = (128.0, 128.0, 128.0)", "std=(127.0, 127.0, 127.0)", "controls", 2),
     "a default: residual connections": (
         "../configs/method/rap.yaml", "residual: proportional", "residual: absolute", "rap", 2),
 }  # fmt: skip
@@ -200,20 +191,27 @@ def frozen(tmp_path_factory):
     return freeze
 
 
-@pytest.mark.parametrize("what", MUTATIONS)
-def test_the_line_is_there_once(what):
+def changed(what: str) -> str:
+    """Return a file's text with a mutation; AssertionError unless it applies in exactly one place."""
     file, before, after, _, _ = MUTATIONS[what]
-    assert (ROOT / "rapbench" / file).read_text().count(before) == 1
-    assert before != after
+    text = (ROOT / "rapbench" / file).read_text()
+    if file.endswith(".py"):
+        return mutated(text, before, after)
+    assert text.splitlines().count(before) == 1
+    return text.replace(before, after)
+
+
+@pytest.mark.parametrize("what", MUTATIONS)
+def test_a_mutation_applies_in_one_place(what):
+    changed(what)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", MUTATIONS)
 def test_a_mutation_is_noticed(what, frozen, tmp_path, capsys):
-    file, before, after, methods, expected = MUTATIONS[what]
+    file, _, _, methods, expected = MUTATIONS[what]
     here, elsewhere = frozen(methods)
-    path = copy_to(tmp_path) / "rapbench" / file
-    path.write_text(path.read_text().replace(before, after))
+    (copy_to(tmp_path) / "rapbench" / file).write_text(changed(what))
     results = run_in(tmp_path, methods, refused=REFUSED.get(what, ""))
     capsys.readouterr()
     assert drift(results, here) == expected

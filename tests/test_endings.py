@@ -60,15 +60,15 @@ def test_networks_that_end_in_a_convolution(name):
     network = calibrated(build(), size)
     x = torch.randn(2, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for method in ("rap", "rap_aaai", "lrp_a1b0", "lrp_preset_b"):
-        books: list[Balance] = []
-        relevance = rapbench.attribute(network, x, 3, method, balance=books)
+        balances: list[Balance] = []
+        relevance = rapbench.attribute(network, x, 3, method, balance=balances)
         assert (relevance.abs().flatten(1).sum(1) > 0).all()
-        for entry in books:
+        for entry in balances:
             error = (entry.relevance_in + entry.dropped - entry.relevance_out).abs()
             assert (error <= 1e-9 * (1 + entry.total)).all(), f"{method}: {entry.place}"
         whole = torch.zeros(2).double() if method == "rap" else network(x)[:, 3].detach()
-        dropped = sum(entry.dropped for entry in books)
-        scale = sum(entry.total for entry in books) / len(books) + relevance.abs().flatten(1).sum(1)
+        dropped = sum(entry.dropped for entry in balances)
+        scale = sum(entry.total for entry in balances) / len(balances) + relevance.abs().flatten(1).sum(1)
         assert ((relevance.flatten(1).sum(1) + dropped - whole).abs() <= 1e-9 * scale).all()
         alone = rapbench.attribute(network, x[1:], 3, method)
         assert (alone[0] - relevance[1]).abs().max() < 1e-9 * relevance[1].abs().max()
@@ -143,11 +143,11 @@ def test_two_last_layers_each_take_the_first_propagation(x):
         x = n.features(x)
         return (n.head(x) + n.other(x)) / 2
 
-    books: list[Balance] = []
+    balances: list[Balance] = []
     network = written(two)
-    relevance = rapbench.attribute(network, x, 1, balance=books)
-    assert {entry.place for entry in books if (entry.relevance_out == 0).all()} >= {"head", "other"}
-    dropped = sum(entry.dropped for entry in books)
+    relevance = rapbench.attribute(network, x, 1, balance=balances)
+    assert {entry.place for entry in balances if (entry.relevance_out == 0).all()} >= {"head", "other"}
+    dropped = sum(entry.dropped for entry in balances)
     torch.testing.assert_close(relevance.flatten(1).sum(1), -dropped)
 
 

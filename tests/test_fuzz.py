@@ -35,7 +35,7 @@ from rapbench.drift.comparable import differences, other_platform
 from rapbench.drift.compare import compare
 from rapbench.drift.compared_run import read_run
 from rapbench.report.distance import distance_table
-from rapbench.report.page.pictures import gallery_section
+from rapbench.report.page.gallery import gallery_section
 from rapbench.report.regions import aopc, by_cell, drop_curve
 from rapbench.report.table1 import table1
 from rapbench.results.file import NAME, read, to_bytes

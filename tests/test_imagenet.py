@@ -116,7 +116,7 @@ def test_what_is_hidden_is_no_image(tmp_path):
     assert hashes(opened(options)) == WANT
 
 
-def test_labels_given_hang_on_all_synsets_not_on_those_there(tmp_path):
+def test_labels_given_depend_on_all_synsets_not_on_those_there(tmp_path):
     """The first of two folders is class 1, not 0."""
     for label in (1, 3):
         folder = tmp_path / layouts.SYNSETS[label]

@@ -170,7 +170,7 @@ def test_integrated_gradients_do_not_depend_on_how_many_points_share_a_pass(imag
     torch.testing.assert_close(one, other)
 
 
-def test_random_draws_hang_on_the_image_and_the_seed():
+def test_random_draws_depend_on_the_image_and_the_seed():
     x = torch.rand(4, 3, 16, 16)
     net = nn.Identity()
     ids = ["a", "b", "c", "d"]

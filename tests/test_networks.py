@@ -1,4 +1,4 @@
-"""RAP and LRP on the networks that people use: every layer's books balance, and they agree with what is known."""
+"""RAP and LRP on the networks that people use: every layer conserves relevance, and they agree with what is known."""
 
 import pytest
 import timm
@@ -29,16 +29,16 @@ def _images(shape: tuple[int, ...], count: int = 2) -> torch.Tensor:
 
 
 def _assert_balanced(network: nn.Module, x: torch.Tensor, method: str) -> torch.Tensor:
-    books: list[Balance] = []
-    relevance = rapbench.attribute(network, x, 3, method, balance=books)
+    balances: list[Balance] = []
+    relevance = rapbench.attribute(network, x, 3, method, balance=balances)
     assert relevance.isfinite().all()
     assert (relevance.abs().flatten(1).sum(1) > 0).all()
-    for entry in books:
+    for entry in balances:
         error = (entry.relevance_in + entry.dropped - entry.relevance_out).abs()
         assert (error <= 1e-9 * (1 + entry.total)).all(), f"{entry.place}, {entry.flow}: {error}"
-    dropped = sum(entry.dropped for entry in books)
+    dropped = sum(entry.dropped for entry in balances)
     whole = torch.zeros(len(x)).double() if method == "rap" else network(x)[:, 3].detach()
-    scale = sum(entry.total for entry in books) / len(books) + relevance.abs().flatten(1).sum(1)
+    scale = sum(entry.total for entry in balances) / len(balances) + relevance.abs().flatten(1).sum(1)
     assert ((relevance.flatten(1).sum(1) + dropped - whole).abs() <= 1e-9 * scale).all()
     return relevance
 

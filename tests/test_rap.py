@@ -67,9 +67,9 @@ def test_the_first_propagation_gives_the_logit_to_each_sign():
 def test_a_target_row_of_one_sign_drops_half_and_the_record_says_so(sign):
     net, x = two_layer_net(), torch.tensor([[1.0, 2.0, 1.0]]).double()
     net[2].weight.data[0] = sign * torch.tensor([1.0, 2.0]).double()  # z = sign (4, 2): R = 6 sign, twice down
-    books: list[Balance] = []
-    relevance = rapbench.attribute(net, x, [0], input_rule="same_as_hidden", balance=books)
-    head = [entry for entry in books if entry.place == "2"]
+    balances: list[Balance] = []
+    relevance = rapbench.attribute(net, x, [0], input_rule="same_as_hidden", balance=balances)
+    head = [entry for entry in balances if entry.place == "2"]
     assert [entry.flow for entry in head] == ["normal", "inversion"]
     for entry in head:
         assert entry.relevance_out.tolist() == [0.0]
@@ -77,16 +77,16 @@ def test_a_target_row_of_one_sign_drops_half_and_the_record_says_so(sign):
         assert entry.relevance_in.tolist() == [6.0]
         assert entry.dropped.tolist() == [-6.0]
         assert entry.total.tolist() == [6.0]
-    assert abs(relevance.sum() + sum(entry.dropped.sum() for entry in books)) < 1e-12
+    assert abs(relevance.sum() + sum(entry.dropped.sum() for entry in balances)) < 1e-12
     assert relevance.sum() > 6
 
 
 @pytest.mark.parametrize("flow", ["both", "normal", "inversion"])
 @pytest.mark.parametrize("corrections", [{}, OFF], ids=["corrected", "uncorrected"])
 def test_relevance_sums_to_zero_but_for_what_is_dropped(network, images, targets, flow, corrections):
-    books: list[Balance] = []
-    relevance = rapbench.attribute(network, images, targets, flow=flow, balance=books, **corrections)
-    dropped = sum(entry.dropped for entry in books)
+    balances: list[Balance] = []
+    relevance = rapbench.attribute(network, images, targets, flow=flow, balance=balances, **corrections)
+    dropped = sum(entry.dropped for entry in balances)
     scale = relevance.abs().flatten(1).sum(1)
     assert (relevance.flatten(1).sum(1) + dropped).abs().le(1e-9 * scale).all()
     assert relevance.shape == images.shape
@@ -94,10 +94,10 @@ def test_relevance_sums_to_zero_but_for_what_is_dropped(network, images, targets
 
 
 def test_every_layer_balances(network, images, targets):
-    books: list[Balance] = []
-    rapbench.attribute(network, images, targets, balance=books)
-    assert {entry.flow for entry in books} == {"normal", "inversion"}
-    for entry in books:
+    balances: list[Balance] = []
+    rapbench.attribute(network, images, targets, balance=balances)
+    assert {entry.flow for entry in balances} == {"normal", "inversion"}
+    for entry in balances:
         error = (entry.relevance_in + entry.dropped - entry.relevance_out).abs()
         assert error.max() < 1e-9, entry.place
 

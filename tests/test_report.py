@@ -296,7 +296,7 @@ def ink(path: Path):
     return {f"#{colour:06X}" for colour in np.unique(red * 65536 + green * 256 + blue)}
 
 
-def test_a_methods_style_does_not_hang_on_who_else_is_drawn():
+def test_a_methods_style_does_not_depend_on_who_else_is_drawn():
     alone = plots.method_styles(pd.Series(["rap", "random"]))
     among = plots.method_styles(pd.Series(["random", "zebra", "rap", "mine", "sensitivity"]))
     assert {name: among[name] for name in alone} == alone

@@ -30,7 +30,7 @@ from tests.small import small
 CPU = torch.device("cpu")
 
 
-def test_the_draw_hangs_on_the_seed_and_the_names_alone():
+def test_the_draw_depends_on_the_seed_and_the_names_alone():
     files = [Sample(f"{i:03d}.jpg", i) for i in range(50)]
     drawn = draw_order(files, 0)
     assert sorted(drawn, key=lambda sample: sample.file) == files

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import struct
 import subprocess
 import sys
@@ -42,6 +43,7 @@ from rapbench.data.subset.manifest import Row, Subset, load_manifest
 from rapbench.zoo.checkpoint import read_tensors
 from rapbench.zoo.weights.keras import read_layers
 from tests import layouts
+from tests.conftest import lay_out_imagenet
 from tests.pages import ROOT
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -495,14 +497,25 @@ def net():
 """
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """The folder above the results of a run on ImageNet's layout."""
+    place = tmp_path_factory.mktemp("finished")
+    lay_out_imagenet(place / "imagenet")
+    run = ["run", "model=efficientnet_lite0", "data=imagenet", f"data.root={place}/imagenet", "method=[random]"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        assert main([*run, "protocol=[removal]", "k.positive=[0]", "k.negative=[0]", "subset.n=1"]) == 0
+    return place
+
+
 @pytest.fixture
-def verified(tmp_path, monkeypatch, imagenet_root) -> Path:
+def verified(finished, tmp_path, monkeypatch) -> Path:
     """A downloaded run that names a module, which lies where it would be found."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(registry, "_named", set())
-    run = ["run", "model=efficientnet_lite0", "data=imagenet", f"data.root={imagenet_root}", "method=[random]"]
-    assert main([*run, "protocol=[removal]", "k.positive=[0]", "k.negative=[0]", "subset.n=1"]) == 0
+    shutil.copytree(finished / "results", "results")
     (tmp_path / "evil_nets.py").write_text(OWN)
     yield Path("results/run/efficientnet_lite0")
     sys.modules.pop("evil_nets", None)
@@ -550,10 +563,10 @@ def test_a_module_that_the_command_line_names_is(verified, capsys):
     assert "--allow-module" not in capsys.readouterr().err
 
 
-def test_what_is_read_because_a_file_names_it_is_said(verified, imagenet_root, capsys):
+def test_what_is_read_because_a_file_names_it_is_said(verified, finished, capsys):
     assert main(["subset", "verify", str(verified / "manifest.csv")]) == 0
-    assert f"provenance.json names what is read: data.root={imagenet_root}" in capsys.readouterr().err
-    assert main(["subset", "verify", str(verified / "manifest.csv"), "--root", str(imagenet_root)]) == 0
+    assert f"provenance.json names what is read: data.root={finished}/imagenet" in capsys.readouterr().err
+    assert main(["subset", "verify", str(verified / "manifest.csv"), "--root", str(finished / "imagenet")]) == 0
     assert "names what is read" not in capsys.readouterr().err
 
 

@@ -78,6 +78,7 @@ def test_a_file_tells_its_widths(width, wrap, tmp_path):
     ({"width": 0.5}, r"has \(4, 8, 16, 32, 32\) channels, by model.width=0.5 they would be \(32, "),
     ({"dense": 9}, "has dense layers of width 24, not 9"),
     ({"width": 0.0}, "model.width=0.0 must be above 0"),
+    ({"dropout": 1.0}, "model.dropout=1.0 must be at least 0 and below 1"),
     ({"dense": 0}, "model.dense=0 must be in 1"),
     ({"path": "none.safetensors"}, "none.safetensors is not a file"),
     ({"path": "other.safetensors"}, "there is no 3.weight of 5 dimensions; is it a file of vgg16_3d"),

@@ -21,16 +21,15 @@ from rapbench.core.paths import check_folder
 from rapbench.core.precision import Precision
 from rapbench.core.tensors import what_is
 from rapbench.data import load_data
-from rapbench.data.labelled.dataset import UNLABELLED, Dataset
+from rapbench.data.labelled.dataset import Dataset
 from rapbench.evaluation.arguments import given_methods, given_protocols
 from rapbench.evaluation.choice import Choice
-from rapbench.evaluation.description import for_print, remarks, which_inputs
+from rapbench.evaluation.description import described
 from rapbench.evaluation.gallery import gallery_of
-from rapbench.evaluation.job import Job
 from rapbench.evaluation.memory import compute
-from rapbench.evaluation.preparation import is_whole, prepared
+from rapbench.evaluation.preparation import prepared
 from rapbench.evaluation.provenance import provenance_of_job
-from rapbench.evaluation.run_spec import MOST, RunSpec, SubsetSpec
+from rapbench.evaluation.run_spec import GALLERY, MOST, RunSpec, SubsetSpec
 from rapbench.heatmaps import Heatmaps
 from rapbench.model import Model
 from rapbench.zoo import load_model
@@ -50,7 +49,7 @@ def evaluate(
     batch: int | None = None,
     device: str = "auto",
     precision: str = "fp32",
-    gallery: int = 4,
+    gallery: int = GALLERY,
     store: str | Path | None = None,
 ) -> Results:
     """Evaluate attribution methods by protocols.
@@ -134,21 +133,8 @@ def evaluate(
         )
         job, refused = compute(*prepared(spec))
         run = replace(job.results(), shown=gallery_of(job, refused))
-    about = _described(job, spec, refused) | provenance_of_job(job, refused, started, time.monotonic() - clock)
+    about = described(job, spec, refused)._asdict() | provenance_of_job(job, refused, started, time.monotonic() - clock)
     return Results([replace(run, about=about)])
-
-
-def _described(job: Job, spec: RunSpec, refused: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the header of the reports, and the caption of its sentences that are for print."""
-    facts, dataset, subset = job.model.facts, job.dataset, job.subset
-    which = f"drawn with seed {spec.subset.seed}: {which_inputs(dataset, subset)}"
-    if is_whole(spec, dataset):
-        unlabelled = dataset.samples[0].label == UNLABELLED
-        which = "all of them" + ", labelled with the model's predictions" * unlabelled
-    named = [f"{facts.name}: {facts.architecture}, weights from {facts.source}.",
-             f"n = {len(subset.rows)} of {dataset.description}, {which}."]  # fmt: skip
-    more, left_out = remarks(job, spec.protocols, refused)
-    return {"header": [*named, *more, *left_out], "caption": for_print([*named, *more])}
 
 
 def _model(given: Any, device: torch.device) -> Model:

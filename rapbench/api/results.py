@@ -10,8 +10,9 @@ import pandas as pd
 from rapbench.core.errors import RapbenchError, did_you_mean
 from rapbench.core.extras import check_installed
 from rapbench.results.display import sized, titled
-from rapbench.results.merged import Place, called, joined, places, told_apart
+from rapbench.results.merged import Place, called, joined, places
 from rapbench.results.run import Run
+from rapbench.results.told_apart import told_apart
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -25,8 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = Parser(prog="rapbench", description="Benchmark attribution methods as the RAP paper did.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run", help="run what the configuration asks for; takes Hydra overrides", add_help=False)
-    report = commands.add_parser("report", help="write a run's tables, plots and page again from per-image results")
+    commands.add_parser("run", help="run an evaluation; takes Hydra overrides", add_help=False)
+    what = "train a network on cubes of CT, a fold at a time; takes Hydra overrides"
+    commands.add_parser("train", help=what, add_help=False)
+    report = commands.add_parser("report", help="write a run's tables, plots and page again from its per-image results")
     what = "a run's folder, such as results/table1/resnet50_keras, or one with several below it"
     report.add_argument("folders", nargs="*", metavar="folder", help=what)
     compare = commands.add_parser("compare", help="compare runs: one table, figure and page, ranks, paired tests")
@@ -36,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     listing = commands.add_parser("list", help="show the models, data sets, methods and protocols, or one of them")
     listing.add_argument("kind", nargs="?", choices=[plural(group) for group in GROUPS])
     listing.add_argument("name", nargs="?", help=NAME)
-    patterns = commands.add_parser("patterns", help="estimate what pattern_net and pattern_attribution need")
+    patterns = commands.add_parser("patterns", help="estimate the patterns of pattern_net and pattern_attribution")
     patterns.add_argument("--model", required=True, help="a zoo model of VGG type, such as vgg16")
     patterns.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", type=_pair,
                           help="an option of the model, such as weights=IMAGENET1K_V1; may be given again")  # fmt: skip
@@ -54,14 +56,14 @@ def main(arguments: list[str] | None = None) -> int:
     verify.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1; default: %(default)s")
     verify.add_argument("--allow-module", action="append", default=[], metavar="MODULE", help=ALLOW)
     commands.add_parser("figure", help="draw the paper's figures", add_help=False)
-    what = "whether a run's results are those of a frozen baseline; exit code 1 if not"
+    what = "compare a run's results with a frozen baseline; exit code 1 if they differ"
     drift = commands.add_parser("drift", help=what, usage=DRIFT_USAGE, examples=DRIFT_EXAMPLES, description=DRIFT)
     drift.add_argument("results", type=Path, help="a run's folder, such as results/table1/resnet50_keras")
     drift.add_argument("--baseline", type=Path, required=True, help=BASELINE)
     drift.add_argument("--update", action="store_true", help="freeze the run as the baseline, and print what changed")
     drift.add_argument("--perturbed", type=Path, nargs="+", default=[], metavar="RUN",
                        help="with --update: runs from which tolerances for other platforms are derived")  # fmt: skip
-    store = commands.add_parser("store", help="look after the results store")
+    store = commands.add_parser("store", help="maintain the results store")
     verbs = store.add_subparsers(dest="verb", required=True)
     for verb, what in STORE_VERBS.items():
         command = verbs.add_parser(verb, help=what)
@@ -75,14 +77,14 @@ def main(arguments: list[str] | None = None) -> int:
 
     def action() -> str:
         check_words(arguments)
-        if arguments[:1] == ["run"]:
+        if arguments[:1] in (["run"], ["train"]):
             if {"--help", "-h"} & set(arguments):
-                from rapbench.app.run_help import run_help
+                from rapbench.app import run_help
 
-                return run_help()
+                return run_help.train_help() if arguments[0] == "train" else run_help.run_help()
             from rapbench.app.hydra_app import run_hydra
 
-            return run_hydra(arguments[1:])
+            return run_hydra(arguments[1:], arguments[0])
         if arguments[:1] == ["figure"]:
             from rapbench.app.figure_command import figure
 
@@ -94,24 +96,26 @@ def main(arguments: list[str] | None = None) -> int:
         if arguments[:1] in (["-sc"], ["--shell-completion"]):
             from rapbench.app.hydra_app import complete
 
-            complete(arguments, sorted(["run", "figure", *COMMANDS]))
+            complete(arguments, sorted(["run", "train", "figure", *COMMANDS]))
             return ""
         options = vars(parser.parse_args(arguments))
         return COMMANDS[options.pop("command")](**options)
 
-    return ended(action, anew=runs_drift or arguments[:1] == ["patterns"])
+    kept = "epochs" if arguments[:1] == ["train"] else "chunks"
+    return ended(action, anew=runs_drift or arguments[:1] == ["patterns"], kept=kept)
 
 
 @stoppable()
-def ended(action: Callable[[], str], *, anew: bool = False) -> int:
+def ended(action: Callable[[], str], *, anew: bool = False, kept: str = "chunks") -> int:
     """Print what an action returns; return the exit code, after one line on standard error where it failed.
 
-    anew: whether an action that was stopped, by Ctrl-C or SIGTERM, begins again from nothing.
+    anew: whether an action that was stopped, by Ctrl-C or SIGTERM, begins again from nothing. kept: what of it is, if
+    not.
     """
     printable()
     try:
         try:
-            return _code(action, anew)
+            return _code(action, anew, kept)
         finally:
             for stream in filter(None, (sys.stdout, sys.stderr)):
                 flush_or_discard(stream)
@@ -120,7 +124,7 @@ def ended(action: Callable[[], str], *, anew: bool = False) -> int:
         return 128 + signal.SIGPIPE
 
 
-def _code(action: Callable[[], str], anew: bool) -> int:
+def _code(action: Callable[[], str], anew: bool, kept: str) -> int:
     try:
         try:
             if text := action():
@@ -144,9 +148,8 @@ def _code(action: Callable[[], str], anew: bool) -> int:
         return RapbenchError.code
     except KeyboardInterrupt as stop:
         be_done()
-        again = (
-            "the same command begins anew" if anew else "finished chunks are kept, the same command goes on from there"
-        )
+        again = f"finished {kept} are kept, the same command goes on from there"
+        again = "the same command begins anew" if anew else again
         print(f"rapbench: stopped; {again}", file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
     return 0
@@ -250,9 +253,9 @@ DRIFT_EXAMPLES = """\
   rapbench drift check --help"""
 BASELINE = "its CSV file; or, to compare, the name of one that comes with rapbench, such as resnet50_keras"
 STORE_VERBS = {
-    "ls": "what is in it: finished cells, and those in progress",
-    "verify": "whether every file is as it was written; exit code 1 when not",
-    "gc": "remove what no run needs any more",
+    "ls": "list the finished cells, and those in progress",
+    "verify": "check every file's checksum; exit code 1 if one is damaged",
+    "gc": "remove files that no run needs",
 }
 COMMANDS: dict[str, Callable[..., str]] = {
     "list": list_entries,

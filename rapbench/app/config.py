@@ -9,6 +9,8 @@ from hydra.core.plugins import Plugins
 
 from rapbench.app.config_source import RegistrySource
 from rapbench.core.precision import Precision
+from rapbench.evaluation.run_spec import GALLERY, N
+from rapbench.training.settings import TrainingSettings
 
 
 class Number(Enum):
@@ -33,7 +35,7 @@ class SubsetConfig:
     require: further models that have to classify each image correctly, by name or as a mapping with options.
     """
 
-    n: int = 500
+    n: int = N
     seed: int = 0
     manifest: str | None = None
     require: list[Any] = field(default_factory=list)
@@ -57,11 +59,20 @@ class RunConfig:
     batch: int | None = None
     shard: str | None = None
     heatmaps: Number | None = None
-    gallery: int = 4
+    gallery: int = GALLERY
     paper: Paper = Paper.auto
     results: str = "results"
     output: str = "???"
 
 
+@dataclass
+class TrainConfig(RunConfig):
+    """A training. What of a run's settings it has no use for may come from an experiment, and is passed over."""
+
+    name: str = "train"
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+
+
 ConfigStore.instance().store(name="schema", node=RunConfig)
+ConfigStore.instance().store(name="train_schema", node=TrainConfig)
 Plugins.instance().register(RegistrySource)

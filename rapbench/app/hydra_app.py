@@ -1,5 +1,6 @@
-"""`rapbench run`: Hydra composes the configuration, and launches one job or a multirun's."""
+"""`rapbench run` and `rapbench train`: Hydra composes the configuration, and launches one job or a multirun's."""
 
+import functools
 import os
 import sys
 from collections.abc import Iterator
@@ -18,11 +19,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 import rapbench.app.config  # noqa: F401  the schema registers itself, in whatever process a launcher runs a job
 from rapbench.app import job_folders, settings, sweep
+from rapbench.app.check_config import check_config, of_training
 from rapbench.app.config_source import check_choices, has_no_file
 from rapbench.app.registries import REGISTRIES
-from rapbench.app.values import check_values
+from rapbench.app.training_values import check_used
 from rapbench.core.console import tell
 from rapbench.core.errors import RapbenchError, Refused
+from rapbench.core.extras import check_installed
 from rapbench.core.paths import resource
 from rapbench.core.reading import MOST, parse_yaml, read_text
 
@@ -49,9 +52,20 @@ class Crashed(BaseException):
 
 
 def _run(config: DictConfig, note: sweep.Note) -> None:
-    check_choices(HydraConfig.get().overrides.task)
-    settings.check_names(config)
-    check_values(config)
+    overrides = HydraConfig.get().overrides.task
+    if of_training(config):
+        check_used(overrides)
+    else:
+        check_choices(overrides)
+    check_config(config)
+    if of_training(config):
+        print(f"{config.model.name} on {config.data.name}: loading libraries and data ...", file=sys.stderr)
+        for extra in ("luna16", "report"):
+            check_installed(extra, "rapbench train")
+        from rapbench.app.train import train
+
+        tell(train(config))
+        return
     what = f"{', '.join(config.method)} on {config.model.name} and {config.data.name}"
     print(f"{what}: loading libraries and weights ...", file=sys.stderr)
     from rapbench.app.run import run
@@ -63,10 +77,10 @@ def _run(config: DictConfig, note: sweep.Note) -> None:
         raise RapbenchError(ran.refused)
 
 
-def run_hydra(overrides: list[str]) -> str:
-    """Compose the configuration from `configs/run.yaml` and the overrides, and run it, or a multirun with -m.
+def run_hydra(overrides: list[str], command: str = "run") -> str:
+    """Compose the configuration from `configs/<command>.yaml` and the overrides, and run it, or a multirun with -m.
 
-    Returns what is to be said at the end. Raises RapbenchError.
+    command: run or train. Returns what is to be said at the end. Raises RapbenchError.
     """
     # Hydra would print a trace of its own and exit with 1; with this it raises, and the line is ours.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -74,17 +88,17 @@ def run_hydra(overrides: list[str]) -> str:
     if loaded := sys.modules.get("rapbench.app.loaded_models"):
         loaded.forget()
     parser = get_args_parser()
-    parser.error = _wrong_words  # type: ignore[method-assign]
+    parser.error = functools.partial(_wrong_words, command)  # type: ignore[method-assign]
     words = parser.parse_intermixed_args(overrides)
     for folder in filter(None, (words.config_dir, words.config_path)):
         _check_aliases(Path(folder))
     # Hydra wants flags and overrides apart; the flags last, where the value that one may lack is not an override.
     flags = [word for word in overrides if word not in words.overrides]
     told = job_folders.for_some(words.overrides) if words.multirun else words.overrides
-    given, sys.argv = sys.argv, ["rapbench run", *told, *flags]
+    given, sys.argv = sys.argv, [f"rapbench {command}", *told, *flags]
     try:
         with _in_one_line():
-            hydra.main(version_base="1.3", config_path=str(resource("configs")), config_name="run")(job)()
+            hydra.main(version_base="1.3", config_path=str(resource("configs")), config_name=command)(job)()
         return f"{sweep.summary()}\n" if sweep.begun() else ""
     except Refused as refused:
         with _in_one_line():
@@ -102,11 +116,11 @@ def run_hydra(overrides: list[str]) -> str:
         sweep.end()
 
 
-def composed(overrides: list[str]) -> DictConfig:
+def composed(overrides: list[str], command: str = "run") -> DictConfig:
     """Return the configuration that `run_hydra` would run, Hydra's own part with it. Raises RapbenchError."""
     where = str(resource("configs"))
     with _in_one_line(), hydra.initialize_config_dir(where, version_base="1.3"):
-        return hydra.compose("run", overrides, return_hydra_config=True)
+        return hydra.compose(command, overrides, return_hydra_config=True)
 
 
 def _check_aliases(folder: Path) -> None:
@@ -121,8 +135,8 @@ def _check_aliases(folder: Path) -> None:
             raise RapbenchError(f"{path} cannot be read as YAML ({error})") from error
 
 
-def _wrong_words(message: str) -> NoReturn:
-    raise RapbenchError(f"{message}; see rapbench run --help")
+def _wrong_words(command: str, message: str) -> NoReturn:
+    raise RapbenchError(f"{message}; see rapbench {command} --help")
 
 
 @contextmanager
@@ -159,9 +173,10 @@ def _in_one_line() -> Iterator[None]:
 def complete(arguments: list[str], commands: list[str]) -> None:
     """Print what Hydra's shell completion asks for: its script (install=bash), or the words that may come next."""
     name, _, line = os.environ.get("COMP_LINE", "").partition(" ")
-    if arguments[1:2] == ["query=bash"] and not line.startswith("run "):
+    command = line.partition(" ")[0] if line.startswith(("run ", "train ")) else ""
+    if arguments[1:2] == ["query=bash"] and not command:
         print(" ".join(commands))
         return
-    os.environ["COMP_LINE"] = f"{name} {line.removeprefix('run ')}"
+    os.environ["COMP_LINE"] = f"{name} {line.removeprefix(f'{command} ')}"
     sys.argv = ["rapbench", *arguments]
-    hydra.main(version_base="1.3", config_path=str(resource("configs")), config_name="run")(job)()
+    hydra.main(version_base="1.3", config_path=str(resource("configs")), config_name=command or "run")(job)()

@@ -23,15 +23,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from tqdm import tqdm
 
+from rapbench.app.check_config import check_config
 from rapbench.app.config_source import LABELLED
 from rapbench.app.settings import SETTINGS, unknown
-from rapbench.app.values import check_values
 from rapbench.core.errors import RapbenchError
 from rapbench.core.files import open_regular, write_whole
+from rapbench.training.settings import Labels
 
 FOLDER = "sweep"  # below the run's
 INDEX = "index.json"
-SHARD = "shard"  # jobs that differ in it alone are parts of one run
+PARTS = ("shard", "training.fold")  # jobs that differ in one alone are parts of one run, or of one training
 SWEPT = "RAPBENCH_SWEPT"
 LONGEST = 100
 HYDRAS = BasicSweeper.split_arguments
@@ -75,7 +76,7 @@ def split(overrides: list[Override], config: DictConfig, loader: ConfigLoader) -
     if unused := [key for key in owners if not any(key in job for job in jobs)]:
         raise unknown(unused[0])
     # As Hydra orders them, the last override varies fastest; but the shard faster still.
-    order = sorted(lines, key=lambda key: key == SHARD)
+    order = sorted(lines, key=lambda key: key in PARTS)
     jobs.sort(key=lambda job: [job.get(key, 0) for key in order])
     return [[lines[key][job[key]] for key in lines if key in job] for job in jobs]
 
@@ -157,9 +158,9 @@ def swept(overrides: list[Override], jobs: list[list[str]]) -> str:
     Jobs that differ in the shard alone stand one after another: "shards key key ...".
     """
     varied = [override for override in overrides if len(_lines(override)) > 1]
-    shards = {line for job in jobs for line in job if _key(line) == SHARD}
+    shards = {line for job in jobs for line in job if _key(line) in PARTS}
     keys = dict.fromkeys(override.get_key_element() for override in varied)
-    return " ".join([str(max(1, len(shards))), *(key for key in keys if key != SHARD)])
+    return " ".join([str(max(1, len(shards))), *(key for key in keys if key not in PARTS)])
 
 
 def job_folder(number: int, overrides: Sequence[str], varied: str | None, otherwise: str) -> str:
@@ -176,6 +177,18 @@ def job_folder(number: int, overrides: Sequence[str], varied: str | None, otherw
     return f"{UNFIT.sub('_', name)}-{digest}" if UNFIT.search(name) and lines else UNFIT.sub("_", name)
 
 
+def swept_folder(number: int, overrides: Sequence[str], varied: str | None, otherwise: str) -> str:
+    """Return `job_folder` among those of sweeps; where nothing but parts is swept, what is there without a sweep."""
+    name = job_folder(number, overrides, varied, otherwise)
+    return f"{FOLDER}/{name}" if " " in (varied or "") else otherwise
+
+
+def trained_folder(data: str, labels: Any) -> str:
+    """Return the name of a training's folder: the data's, of a control with shuffled labels marked as such."""
+    shuffled = Labels.shuffled.name in str(labels)
+    return UNFIT.sub("_", data) + (f"-{Labels.shuffled.name}" if shuffled else "")
+
+
 def check_folders(config: DictConfig, loader: ConfigLoader, jobs: list[list[str]]) -> dict[Path, list[str]]:
     """Return the folder of each job, with what it is run with. Raises RapbenchError where two would write to one.
 
@@ -185,11 +198,11 @@ def check_folders(config: DictConfig, loader: ConfigLoader, jobs: list[list[str]
     folders: dict[Path, list[str]] = {}
     for number, overrides in enumerate(tqdm(jobs, desc="checking the jobs", unit="job", delay=2, leave=False)):
         composed = loader.load_sweep_config(config, list(overrides))
-        check_values(composed)
+        check_config(composed)
         place = _output(composed, number)
-        others = [line for line in overrides if _key(line) != SHARD]
+        others = [line for line in overrides if _key(line) not in PARTS]
         before, same = taken.setdefault(os.path.realpath(place), (number, overrides))
-        if before != number and ([line for line in same if _key(line) != SHARD] != others or same == overrides):
+        if before != number and ([line for line in same if _key(line) not in PARTS] != others or same == overrides):
             raise RapbenchError(_refusal(place, before, number, same, overrides))
         folders[place] = others
     return folders
@@ -243,3 +256,5 @@ def _key(line: str) -> str:
 
 
 OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
+OmegaConf.register_new_resolver("swept_folder", swept_folder, replace=True)
+OmegaConf.register_new_resolver("trained", trained_folder, replace=True)

@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from rapbench.app import unchanged_output
 from rapbench.app.choices import checked
-from rapbench.app.description import described
 from rapbench.app.loaded_models import loaded_data, loaded_model
 from rapbench.app.paper_beside import paper_beside
 from rapbench.app.values import named, options_of
@@ -21,7 +20,7 @@ from rapbench.core.allocator import keep_memory
 from rapbench.core.extras import check_installed
 from rapbench.core.files import remove_leftovers
 from rapbench.core.paths import STORE
-from rapbench.evaluation.description import reasons
+from rapbench.evaluation.description import described, reasons
 from rapbench.evaluation.gallery import gallery_of
 from rapbench.evaluation.job import Job
 from rapbench.evaluation.memory import compute
@@ -59,14 +58,15 @@ def run(config: DictConfig) -> Ran:
     check_installed("report", "rapbench run")
     started, clock = datetime.now(UTC), time.monotonic()
     keep_memory()
-    job, refused = compute(*prepared(spec_of(config)))
+    spec = spec_of(config)
+    job, refused = compute(*prepared(spec))
     if unfinished := job.unfinished(refused):
         text = (
             f"Shard {config.shard} is done. Chunks that other shards still have to compute: {unfinished}; the last "
             "shard, or the same command without shard, writes the tables."
         )
     else:
-        text = _write(config, job, refused, started, time.monotonic() - clock)
+        text = _write(config, spec, job, refused, started, time.monotonic() - clock)
     of = f"{len(refused)} of {len(job.methods)} methods could not be used: {reasons(refused)}" if refused else ""
     return Ran(text, None if unfinished else Path(config.output), of)
 
@@ -96,15 +96,15 @@ def spec_of(config: DictConfig) -> RunSpec:
     )  # fmt: skip
 
 
-def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datetime, seconds: float) -> str:
+def _write(
+    config: DictConfig, spec: RunSpec, job: Job, refused: dict[str, str], started: datetime, seconds: float
+) -> str:
     """Write a whole job's results, tables and plots, and where they come from; return the text to show."""
     output = Path(os.path.relpath(config.output))  # a path of this machine says nothing to a reader of the results
     remove_leftovers(output)
-    header, caption, hints = described(config, job, refused)
     settings: Any = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     provenance = {
-        "header": header,
-        "caption": caption,
+        **described(job, spec, refused)._asdict(),
         **provenance_of_job(job, refused, started, seconds),
         "seeds": {"run": config.seed, "subset": config.subset.seed},
         "paper": paper_beside(config, job.model, job.dataset, job.methods.values(), job.protocols),
@@ -114,7 +114,8 @@ def _write(config: DictConfig, job: Job, refused: dict[str, str], started: datet
     if (text := unchanged_output.text_of(output, made_of)) is not None:
         return text
     text = write_run(output, replace(job.results(), about=provenance, shown=gallery_of(job, refused, output)))
-    text = "\n".join([text, *hints, f"Written to {output}/"])
+    hint = ["For ImageNet itself set data=imagenet data.root=/path (make: IMAGENET=/path)."] * job.dataset.embedded
+    text = "\n".join([text, *hint, f"Written to {output}/"])
     unchanged_output.record(output, made_of, text)
     return text
 

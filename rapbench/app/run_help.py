@@ -1,18 +1,21 @@
-"""`rapbench run --help`: examples, the groups with their choices, and every setting, from the shipped files."""
+"""`rapbench run --help`, `rapbench train --help`: examples, groups with their choices, settings, from the files."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import get_type_hints
+from typing import Literal, get_type_hints
 
-from rapbench.app.config import RunConfig, SubsetConfig
+from rapbench.app.config import SubsetConfig, TrainConfig
 from rapbench.app.config_comments import comments_of
 from rapbench.app.listing import FAMILIES, files_of
 from rapbench.app.option_help import Shown, allowed, in_yaml, wrapped
 from rapbench.app.registries import GROUPS, plural
 from rapbench.app.settings import PRESETS
+from rapbench.app.training_values import BOUNDS, PRECISIONS, USED
 from rapbench.app.values import LEAST, ROWS
 from rapbench.core.paths import resource
 from rapbench.core.reading import parse_yaml, read_text
+from rapbench.training.settings import TrainingSettings
 
 USAGE = "usage: rapbench run [GROUP=NAME ...] [SETTING=VALUE ...] [-m]"
 INTRODUCTION = (
@@ -28,6 +31,23 @@ FLAGS = """\
 flags:
   -m, --multirun    a sweep: a comma between values makes a job of each; ends with their comparison
   --cfg job         print the whole configuration, and run nothing
+  --config-dir DIR  a folder with configuration files of your own, laid out as the groups above
+  --hydra-help      Hydra's own flags"""
+TRAIN_USAGE = "usage: rapbench train [GROUP=NAME ...] [SETTING=VALUE ...] [-m]"
+TRAIN_INTRODUCTION = (
+    "Train a network to tell lung nodules from other candidates in cubes of CT, one fold of a cross-validation after "
+    "another, and write each fold's weights and predictions, and the figures over the folds, to results/. Finished "
+    "folds are not trained again; the same command goes on where it was stopped."
+)
+TRAIN_EXAMPLES = """\
+examples:
+  rapbench train training.fold=0 training.epochs=2
+  rapbench train model.width=0.25 training.labels=shuffled device=cuda
+  rapbench train -m training.fold=0,1,2 launch=joblib      (a sweep: three jobs)"""
+TRAIN_FLAGS = """\
+flags:
+  -m, --multirun    a sweep: a comma between values makes a job of each; folds are summed up
+  --cfg job         print the whole configuration, and train nothing
   --config-dir DIR  a folder with configuration files of your own, laid out as the groups above
   --hydra-help      Hydra's own flags"""
 WHAT = {
@@ -49,20 +69,40 @@ def run_help() -> str:
     return "\n".join(lines)
 
 
-def settings() -> list[Shown]:
-    """Return the settings of a run that belong to no group, as configs/run.yaml has them."""
-    text = read_text(resource("configs", "run.yaml"))
+def train_help() -> str:
+    """Return the help of `rapbench train`."""
+    groups = [line for group in (*GROUPS, *PRESETS) if group in USED for line in _group(group)]
+    options = "Models and data sets have options, as model.width or data.folds: 'rapbench list KIND NAME'."
+    lines = [
+        *(TRAIN_USAGE, "", *wrapped(TRAIN_INTRODUCTION, ""), "", TRAIN_EXAMPLES, ""),
+        *("groups, each with its choices; 'rapbench list' says what they are:", *groups, ""),
+        *("settings, with their defaults:", *(line for one in settings("train") for line in one.lines()), ""),
+        *(*wrapped(options, ""), "", TRAIN_FLAGS),
+    ]
+    return "\n".join(lines)
+
+
+def settings(command: str = "run") -> list[Shown]:
+    """Return the settings of a command that belong to no group, as configs/<command>.yaml has them."""
+    text = read_text(resource("configs", f"{command}.yaml"))
     meanings, defaults = comments_of(text), parse_yaml(text)
-    kinds = get_type_hints(RunConfig)
-    kinds |= {f"subset.{field}": kind for field, kind in get_type_hints(SubsetConfig).items()}
+    kinds = get_type_hints(TrainConfig)
+    for section, of in {"subset": SubsetConfig, "training": TrainingSettings}.items():
+        kinds |= {f"{section}.{field}": kind for field, kind in get_type_hints(of).items()}
+    kinds |= {"training.fold": int | list[int] | None, "training.precision": Literal[PRECISIONS]}
     shown = []
-    for name in (field.name for field in fields(RunConfig) if field.name not in GROUPS):
+    for name in (field.name for field in fields(TrainConfig) if field.name not in GROUPS and field.name in defaults):
         inside = defaults[name] if isinstance(defaults[name], dict) else {}
         for setting, value in {f"{name}.{key}": it for key, it in inside.items()}.items() or [(name, defaults[name])]:
             may = allowed(kinds.get(setting, list))  # the k of each sign is one
             if setting in LEAST:
                 may = may.replace("a whole number", f"a whole number, at least {LEAST[setting]}")
-            default = defaults["hydra"]["run"]["dir"] if setting == "output" else value  # which Hydra hands back
+            if setting.startswith("training.") and (bounds := BOUNDS.get(setting.partition(".")[2])):
+                kind, *null = may.split(", or ")
+                may = ", or ".join([f"{kind}, {bounds[0]:g} to {bounds[1]:g}", *null])
+            default = value
+            if setting == "output":  # which Hydra hands back
+                default = re.sub(r"\$\{trained:.*\}", "${data.name}", defaults["hydra"]["run"]["dir"])
             shown.append(Shown(setting, in_yaml(default), may, meanings.get(setting) or meanings.get(name, "")))
     return shown
 

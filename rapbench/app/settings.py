@@ -11,18 +11,21 @@ from rapbench.app.config import RunConfig, SubsetConfig
 from rapbench.app.registries import REGISTRIES, plural
 from rapbench.core.errors import RapbenchError, did_you_mean
 from rapbench.registry.declared import declared_options
+from rapbench.training.settings import TrainingSettings
 
 SETTINGS = {
     "": [field.name for field in fields(RunConfig)],
     "subset": [field.name for field in fields(SubsetConfig)],
     "k": ["positive", "negative"],
+    "training": [field.name for field in fields(TrainingSettings)],
 }
+OF_TRAINING = "training"  # the section that no run has
 PRESETS = ["experiment", "launch"]  # of configs/, no settings in themselves
 NOT_OVERRIDDEN = re.compile(r"Could not override '([^']+)'")
 
 
 def check_names(config: DictConfig) -> None:
-    """Raise RapbenchError for a setting that no run has (`+name=`), or that was taken away (`~name`).
+    """Raise RapbenchError for a setting that the command does not have (`+name=`), or that was taken away (`~name`).
 
     Options of models, data, methods and protocols are checked where they are used.
     """
@@ -30,10 +33,11 @@ def check_names(config: DictConfig) -> None:
         "": [name for name in config if name != "hydra"],
         "subset": config.get("subset") or (),
         "k": config.get("k") or (),
+        OF_TRAINING: config.get(OF_TRAINING) or (),
     }
     for place, names in given.items():
         for name in names:
-            if name not in SETTINGS[place]:
+            if name not in SETTINGS[place] and (place, name) != ("", OF_TRAINING):
                 raise unknown(f"{place}.{name}".lstrip("."))
     if missing := set(SETTINGS[""]) - set(config):
         raise RapbenchError(f"a run needs the setting {min(missing)!r}; do not remove it")
@@ -43,6 +47,8 @@ def unknown(setting: str) -> RapbenchError:
     """Return what to say of a setting that there is not; its name is the whole one, such as method.rap.flow."""
     place, _, name = setting.rpartition(".")
     group, _, label = place.partition(".")
+    if place == OF_TRAINING and name in SETTINGS[place]:
+        return RapbenchError(f"setting {setting!r} is one of rapbench train, not of rapbench run")
     if place in SETTINGS:
         known = SETTINGS[place] + ([] if place else PRESETS)
         where = f"the settings of {place}" if place else "the settings"

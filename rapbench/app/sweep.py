@@ -19,8 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from rapbench.app import job_folders
-from rapbench.app.settings import check_names
-from rapbench.app.values import check_values
+from rapbench.app.check_config import check_before_jobs, check_config
 from rapbench.core.console import say, tell
 from rapbench.core.errors import RapbenchError, Refused
 from rapbench.core.files import write_whole
@@ -42,8 +41,7 @@ class CountJobs(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check what one run's settings say, before a folder is made or a library loaded."""
         with _refusing():
-            check_names(config)
-            check_values(config)
+            check_config(config)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Count them as Hydra's own sweeper does; see to it that a lost job is noticed."""
@@ -56,12 +54,9 @@ class CountJobs(Callback):
         loader = GlobalHydra.instance().config_loader()
         words: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)  # ${...} is of each job
         given = OverridesParser.create(loader).parse_overrides(words)
-        check_names(config)
-        check_values(config)
+        check_config(config)
         jobs = job_folders.split(given, config, loader)
-        from rapbench.app.choices import checked
-
-        checked(config)  # now rather than in every job
+        check_before_jobs(config)
         told = {
             SWEEP: os.environ[SWEEP],
             RESULTS: config.results,

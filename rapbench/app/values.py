@@ -34,11 +34,8 @@ def check_values(config: DictConfig) -> None:
         if value is not None and not least <= value <= MOST:
             what = f"at least {least}" if value < least else "a number of 64 bits"
             raise RapbenchError(f"{setting} must be {what}, got {value}")
-    if abs(config.seed) > MOST:
-        raise RapbenchError(f"seed must be a number of 64 bits, got {config.seed}")
+    check_common(config)
     Shard.called(config.shard)
-    if not DEVICE.fullmatch(config.device):
-        raise RapbenchError(f"device={config.device!r} is not a device's name, such as auto, cpu, cuda or cuda:1")
     for group in REGISTRIES:
         section: Any = OmegaConf.to_container(config[group], resolve=True)
         parts = section if group in ROWS else {"": section}
@@ -51,6 +48,14 @@ def check_values(config: DictConfig) -> None:
         check_part("model", "subset.require", named(entry))
     if config.subset.manifest is not None:
         load_manifest(Path(config.subset.manifest))
+
+
+def check_common(config: DictConfig) -> None:
+    """Raise RapbenchError for what neither a run nor a training can have: seed, device, name and folders."""
+    if abs(config.seed) > MOST:
+        raise RapbenchError(f"seed must be a number of 64 bits, got {config.seed}")
+    if not DEVICE.fullmatch(config.device):
+        raise RapbenchError(f"device={config.device!r} is not a device's name, such as auto, cpu, cuda or cuda:1")
     check_name(config.name, "name")
     if config.name == STORE:
         raise RapbenchError(f"name={STORE} is taken: results/{STORE} keeps what is computed; give another name")

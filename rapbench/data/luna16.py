@@ -1,4 +1,4 @@
-"""LUNA16 [setio2017luna16]: cubes around candidates for lung nodules in CT, nodules and others (CC BY 4.0)."""
+"""LUNA16 [setio2017validation]: cubes around candidates for lung nodules in CT, nodules and others (CC BY 4.0)."""
 
 from rapbench.core.errors import RapbenchError
 from rapbench.core.extras import check_installed

@@ -16,13 +16,11 @@ from rapbench.evaluation.job import Job, Size
 from rapbench.evaluation.k_limits import within
 from rapbench.evaluation.labels import check_labels, check_measures
 from rapbench.evaluation.masks import Masks, check_masks, needing_masks, with_masks
-from rapbench.evaluation.run_spec import RunSpec
+from rapbench.evaluation.run_spec import N, RunSpec
 from rapbench.evaluation.selection import check_ready, check_space, matched, with_files
 from rapbench.methods import methods as METHODS
 from rapbench.model import Model
 from rapbench.protocols import protocols as PROTOCOLS
-
-N = 500  # inputs of a data set of files
 
 
 def prepared(spec: RunSpec) -> tuple[Callable[[Size], Job], Size]:
@@ -55,11 +53,6 @@ def prepared(spec: RunSpec) -> tuple[Callable[[Size], Job], Size]:
     return job_of, size
 
 
-def is_whole(spec: RunSpec, dataset: Dataset) -> bool:
-    """Whether all of a data set is evaluated, and nothing is drawn."""
-    return spec.subset.n is None and spec.subset.manifest is None and dataset.shape is not None
-
-
 def _subset(spec: RunSpec, model: Model, dataset: Dataset, device: torch.device) -> Subset:
     wanted = spec.subset
     manifest = load_manifest(wanted.manifest) if wanted.manifest else None
@@ -69,7 +62,7 @@ def _subset(spec: RunSpec, model: Model, dataset: Dataset, device: torch.device)
     check_classes(counts, dataset)
     if manifest:
         subset = manifest
-    elif is_whole(spec, dataset):
+    elif wanted.is_whole(dataset):
         subset = whole_subset(model, dataset, device)
     else:
         subset = drawn([model, *others], dataset, wanted.n or N, wanted.seed, device, spec.store)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rapbench.evaluation.choice import Choice
     from rapbench.model import Model
 
+N = 500  # inputs of a data set of files, as in the paper
+GALLERY = 4  # inputs that a report shows with their heatmaps
 MOST = 2**63 - 1  # of a setting that is a number: torch takes seeds of 64 bits
 Loader = Callable[["torch.device"], "Model"]
 
@@ -49,6 +51,10 @@ class SubsetSpec:
     seed: int = 0
     manifest: Path | None = None
     require: Sequence[Loader] = ()
+
+    def is_whole(self, dataset: "Dataset") -> bool:
+        """Whether all of a data set is evaluated, and nothing is drawn."""
+        return self.n is None and self.manifest is None and dataset.shape is not None
 
 
 @dataclass(frozen=True, kw_only=True)

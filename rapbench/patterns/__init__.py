@@ -1,7 +1,6 @@
 """Patterns: for each unit of a network the direction of its input that carries its signal, learned from images.
 
-Kindermans et al. 2017 (arXiv 1705.05598 v2), "Learning how to explain neural networks: PatternNet and
-PatternAttribution", equations (4) and (8). From the console: `rapbench patterns`. From Python::
+Equations (4) and (8) of [kindermans2017patternnet], version 2. From the console: `rapbench patterns`. From Python::
 
     from rapbench.patterns import estimate, save
 

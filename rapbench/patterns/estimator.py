@@ -1,4 +1,4 @@
-"""The signal estimators S_a and S_a+- (Kindermans et al. 2017, equations 4 and 8), in one pass over images.
+"""The signal estimators S_a and S_a+- (equations 4 and 8 of [kindermans2017patternnet]), in one pass over images.
 
 A unit's output is y = w^T x + b, where x is its patch: all of the input for a fully connected layer, the receptive
 field at each output position for a convolution. Its pattern is::
@@ -29,7 +29,7 @@ ROWS = 64  # units whose patterns are worked out together: few, so that the copi
 
 
 def estimate(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tensor]:
-    """Return the pattern of every unit, which PatternNet and PatternAttribution need (Kindermans et al. 2018).
+    """Return the pattern of every unit, which PatternNet and PatternAttribution need [kindermans2017patternnet].
 
     Parameters
     ----------

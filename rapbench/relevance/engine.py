@@ -31,14 +31,15 @@ class Balance:
     flow : str
         The flow's name.
     relevance_out : Tensor
-        (N,) what the rule hands out of what came from above: all of it once, but in RAP's last linear layer 0, as (5)
-        hands it out to either sign with opposite signs.
+        (N,) how much of the output's relevance the rule propagates: all of it, but in RAP's last linear layer 0, as (5)
+        propagates it to inputs of either sign with opposite signs.
     relevance_in : Tensor
-        (N,) what the inputs got.
+        (N,) the relevance of the inputs.
     dropped : Tensor
-        (N,) what nobody got: the shares of biases, constants and stabilizers, and those of vanishing denominators.
+        (N,) relevance that no input received: the shares of biases, constants and stabilizers, and all of it where a
+        denominator is 0.
     total : Tensor
-        (N,) the sum of |R| above.
+        (N,) the sum of |R| of the output.
     """
 
     place: str

@@ -1,4 +1,4 @@
-"""Layer-wise relevance propagation (Bach et al. 2015): the epsilon and the alpha-beta rule, one for each kind of layer.
+"""Layer-wise relevance propagation [bach2015lrp]: the epsilon and the alpha-beta rule, one for each kind of layer.
 
 Batch norms are folded into the linear layer before them; those that follow none pass relevance on. Activations,
 constants and gates are as in RAP; so are additions and poolings, but for the stabilizer in what is divided by.
@@ -138,7 +138,7 @@ def lrp(
     dense: Rule,
     balance: list[Balance] | None = None,
 ) -> Tensor:
-    """Propagate the targets' logits (Bach et al. 2015), one rule in convolutions, one in fully connected layers.
+    """Propagate the targets' logits [bach2015lrp], one rule in convolutions, one in fully connected layers.
 
     Parameters
     ----------

@@ -126,7 +126,7 @@ def opposite_total(module: nn.Module, output: Tensor, total: Tensor, kappa: int)
 
 
 def zbox(step: Step, flows: Sequence[Flow], *, swapped: bool = False) -> Iterator[tuple[Tensor | None]]:
-    """z^B: R_i = sum_j q_ij / (sum_i q_ij) R_j with q_ij = x_i w_ij - l w+_ij - h w-_ij (Montavon et al. 2017).
+    """z^B: R_i = sum_j q_ij / (sum_i q_ij) R_j with q_ij = x_i w_ij - l w+_ij - h w-_ij [montavon2017dtd].
 
     l and h are each image's own minimum and maximum, as in both of the RAP authors' releases (the first swaps them).
     As q = (x - l) w+ + (x - h) w-, both of its terms are non-negative, unless swapped. The rule is the same in every

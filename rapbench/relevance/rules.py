@@ -89,7 +89,7 @@ class Step:
     varying : tuple of bool
         Which inputs depend on the network's input.
     count_dropped : bool
-        Whether each flow's `dropped` is asked for: then no two flows' relevance may be handed down together.
+        Whether each flow's `dropped` is asked for: then no two flows' relevance may be propagated together.
     """
 
     module: nn.Module

@@ -37,7 +37,7 @@ def constant(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
 
 @rule(Gate, keeps_inputs=False)
 def gate(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor, None]]:
-    """All to the signal, none to the gate, which scales and carries nothing (as in LRP; Arras et al. 2017)."""
+    """All to the signal, none to the gate, which scales and carries nothing (as in LRP, [arras2017explaining])."""
     return ((flow.relevance.sum_to_size(step.shapes[0]), None) for flow in flows)
 
 

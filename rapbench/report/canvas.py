@@ -4,9 +4,11 @@ import io
 import logging
 
 import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
-KINDS = ("png", "pdf")
+KINDS = ("png", "pdf")  # of `figure_files`
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every glyph, and Hydra prints that
 NO_DATE = {"png": None, "pdf": {"CreationDate": None}}
 
@@ -23,10 +25,10 @@ class Shown(Figure):
 
 def figure_files(figure: Figure, stem: str, dpi: int = 150) -> dict[str, bytes]:
     """Return STEM.png and STEM.pdf, which has its fonts in it. dpi: of the PNG, and of pictures in the PDF."""
-    files: dict[str, bytes] = {}
+    png, pdf = io.BytesIO(), io.BytesIO()
+    figure.set_dpi(dpi)
+    FigureCanvasAgg(figure).print_png(png, metadata=NO_DATE["png"])
+    figure.set_layout_engine("none")  # it is laid out: savefig would do it once more for each file, and draw twice
     with matplotlib.rc_context({"pdf.fonttype": 42}):  # TrueType: journals refuse the default's type 3
-        for kind in KINDS:
-            buffer = io.BytesIO()
-            figure.savefig(buffer, dpi=dpi, format=kind, metadata=NO_DATE[kind])
-            files[f"{stem}.{kind}"] = buffer.getvalue()
-    return files
+        FigureCanvasPdf(figure).print_pdf(pdf, metadata=NO_DATE["pdf"])
+    return {f"{stem}.png": png.getvalue(), f"{stem}.pdf": pdf.getvalue()}

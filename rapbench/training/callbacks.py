@@ -21,7 +21,9 @@ class BestWeights(Callback):
         self.history.append(found)
         if found["val_loss"] < best:
             network: Any = pl_module.network
-            self.weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+            self.weights = {
+                name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()
+            }
 
     def state_dict(self) -> dict[str, Any]:
         """Return what goes into a checkpoint."""

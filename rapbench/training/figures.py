@@ -37,8 +37,14 @@ def figures(predictions: pd.DataFrame) -> dict[str, float]:
     p, y = _tensors(predictions)
     if not len(y):
         return dict.fromkeys(FIGURES, NAN)
-    of: dict[str, Callable[..., Tensor]] = {"accuracy": binary_accuracy, "precision": binary_precision, "recall": binary_recall,
-          "specificity": binary_specificity, "f1": binary_f1_score, "auc": binary_auroc}  # fmt: skip
+    of: dict[str, Callable[..., Tensor]] = {
+        "accuracy": binary_accuracy,
+        "precision": binary_precision,
+        "recall": binary_recall,
+        "specificity": binary_specificity,
+        "f1": binary_f1_score,
+        "auc": binary_auroc,
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of figures that are not defined
         values = {name: 100 * float(function(p, y)) for name, function in of.items()}

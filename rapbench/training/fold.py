@@ -31,7 +31,7 @@ from rapbench.store.claim import Claim
 from rapbench.store.contents import digest_of
 from rapbench.training.augmentation import Augmentation
 from rapbench.training.epoch import Indices, epoch_items, training_labels
-from rapbench.training.samples import Candidates, EpochSamples
+from rapbench.training.samples import Candidates, Plans
 from rapbench.training.settings import BESIDE, Labels, TrainingSettings
 
 if TYPE_CHECKING:
@@ -188,10 +188,7 @@ def _trained(study: Study, number: int, folder: Path, digest: str) -> tuple[dict
         wanted = [np.array([item.candidate for plan in plans for item in plan]), parts[1]]
         cubes.prepare(np.unique(np.concatenate(wanted)))
         changes = {margin: Augmentation(settings, cubes.size, margin) for margin in {0, cubes.margin}}
-
-        def samples(epoch: int) -> EpochSamples:
-            return EpochSamples(cubes, plans[epoch], labels, settings, changes, study.seed, epoch)
-
+        samples = Plans(cubes, plans, labels, settings, changes, study.seed)
         network = placed(copy.deepcopy(study.model.network), study.device).train()
         _check_output(network.eval(), cubes)
         module = Classifier(network.train(), settings, study.seed)
@@ -273,7 +270,7 @@ def probabilities(
     """Return a network's probability of a nodule in each candidate, (n,) float64 with six decimals."""
     candidates = np.asarray(indices, dtype=np.int64)
     found: list[Tensor] = []
-    batches = DataLoader(Candidates(cubes, candidates, cubes.label), batch)
+    batches = DataLoader(Candidates(cubes, candidates, cubes.label), batch, generator=torch.Generator())
     with torch.inference_mode(), tqdm(total=len(candidates), desc="test", delay=2, unit="cube", leave=False) as bar:
         for x, _ in batches:
             found.append(network(channels_last(x.to(device))).double().softmax(1)[:, 1].cpu())

@@ -42,7 +42,7 @@ def fit(
             trainer = Trainer(
                 accelerator="gpu" if device.type == "cuda" else device.type,
                 devices=[device.index or 0] if device.type == "cuda" and settings.devices == 1 else settings.devices,
-                strategy=settings.strategy,
+                strategy=_strategy(settings),
                 precision=settings.precision,  # type: ignore[arg-type]
                 max_epochs=settings.epochs,
                 reload_dataloaders_every_n_epochs=1,
@@ -68,6 +68,11 @@ def fit(
             if interrupt is not None:
                 signal.signal(signal.SIGINT, interrupt)
             stop.check()
+
+
+def _strategy(settings: TrainingSettings) -> str:
+    """Return what Lightning calls the strategy. Its own choice for several devices runs the command line again."""
+    return "ddp_spawn" if settings.strategy == "auto" and settings.devices > 1 else settings.strategy
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """What Lightning trains: the network with its loss and optimiser, and an epoch's data."""
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +9,7 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics.classification import BinaryF1Score
 
@@ -69,9 +71,16 @@ class Classifier(LightningModule):
         if settings.schedule is Schedule.constant:
             return optimizer
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = OneCycleLR(optimizer, settings.learning_rate, total_steps=max(steps, 2), pct_start=RISE,
-                              cycle_momentum=False)  # fmt: skip
+        schedule = LambdaLR(optimizer, functools.partial(cosine, steps=steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def cosine(step: int, steps: int) -> float:
+    """Return the share of the learning rate in a step, of 0 to steps - 1: it rises linearly, then falls as a cosine."""
+    rise = max(1, round(RISE * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return (1 + math.cos(math.pi * (step - rise + 1) / (steps - rise + 1))) / 2
 
 
 class Epochs(LightningDataModule):

@@ -1,5 +1,6 @@
 """Cubes as a network takes them, for torch's DataLoader: an epoch's items augmented, or candidates as they are."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,3 +53,23 @@ class EpochSamples(Dataset[tuple[Tensor, int]]):
         cube = self.cubes.scaled(self.cubes.cube(item.candidate, margin))
         seed = item_seed(self.seed, self.epoch, item)
         return self.augmentations[margin](cube, seed, turned=item.repeat > 0), label
+
+
+@dataclass(frozen=True)
+class Plans:
+    """All epochs of a fold: an epoch's number to its samples. It can be sent to another process.
+
+    items: of each epoch. augmentations: by the margin of the cubes.
+    """
+
+    cubes: "Cubes"
+    items: list[list[Item]]
+    labels: NDArray[np.uint8]
+    settings: TrainingSettings
+    augmentations: dict[int, "Augmentation"]
+    seed: int
+
+    def __call__(self, epoch: int) -> EpochSamples:
+        """Return an epoch's samples."""
+        return EpochSamples(self.cubes, self.items[epoch], self.labels, self.settings, self.augmentations, self.seed,
+                            epoch)  # fmt: skip

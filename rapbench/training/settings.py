@@ -13,7 +13,7 @@ class Labels(Enum):
 
 
 class Augment(Enum):
-    """Which candidates are turned, sheared, scaled and moved: the nodules, as in the paper, or all."""
+    """Which candidates are changed by chance: the nodules, as in the paper, or all."""
 
     nodules = "nodules"
     all = "all"
@@ -38,18 +38,18 @@ class TrainingSettings:
     """The section `training` of configs/train.yaml, which says what each means."""
 
     fold: Any = None
-    epochs: int = 10
-    batch: int = 32
-    share: float = 0.5
-    augmentations: int = 4
-    augment: Augment = Augment.nodules
+    epochs: int = 7
+    batch: int = 16
+    share: float = 0.4
+    augmentations: int = 2
+    augment: Augment = Augment.all
     flips: bool = True
     rotation: float = 30.0
     shear: float = 0.1
     scaling: float = 0.1
     shift: int = 4
     optimizer: Optimizer = Optimizer.adamw
-    learning_rate: float = 0.003
+    learning_rate: float = 0.004
     weight_decay: float = 0.01
     schedule: Schedule = Schedule.cosine
     patience: int | None = None

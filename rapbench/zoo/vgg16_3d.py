@@ -39,40 +39,56 @@ class Shape:
         return Shape(tuple(max(1, round(width * count)) for count in CHANNELS), dense or max(1, round(width * DENSE)))
 
 
-def network(shape: Shape, classes: int = len(CLASS_NAMES)) -> nn.Sequential:
-    """Return the architecture with torch's random weights: (N, 1, 32, 32, 32) in 0..1 -> (N, classes) logits."""
+def network(shape: Shape, dropout: float = 0.0) -> nn.Sequential:
+    """Return the architecture with torch's random weights: (N, 1, 32, 32, 32) in 0..1 -> (N, 2) logits."""
     layers: list[nn.Module] = []
     before = 1
     for depth, channels in zip(DEPTHS, shape.channels, strict=True):
         for _ in range(depth):
-            layers += [nn.Conv3d(before, channels, 3, padding=1, bias=False), nn.BatchNorm3d(channels), nn.ReLU()]
+            layers += [nn.Conv3d(before, channels, 3, padding=1, bias=False), nn.BatchNorm3d(channels)]
+            layers.append(nn.ReLU(inplace=True))
             before = channels
         layers.append(nn.MaxPool3d(2))
     dense: list[nn.Module] = []
     for _ in range(2):
-        dense += [nn.Linear(before, shape.dense, bias=False), nn.BatchNorm1d(shape.dense), nn.ReLU(), nn.Dropout()]
+        dense += [
+            nn.Linear(before, shape.dense, bias=False),
+            nn.BatchNorm1d(shape.dense),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+        ]
         before = shape.dense
-    return nn.Sequential(*layers, nn.Flatten(), *dense, nn.Linear(before, classes))
+    return nn.Sequential(*layers, nn.Flatten(), *dense, nn.Linear(before, len(CLASS_NAMES)))
 
 
 @models.register("vgg16_3d")
-def vgg16_3d(*, path: str | None = None, width: float | None = None, dense: int | None = None, seed: int = 0) -> Model:
+def vgg16_3d(
+    *,
+    path: str | None = None,
+    width: float | None = None,
+    dense: int | None = None,
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> Model:
     """Return the network with the weights of a file, such as a fold's of `rapbench train`, else with random ones.
 
     path: a .safetensors or .pth file of this architecture; its widths are the file's. width: what VGG-16's numbers of
     channels are multiplied by; of random weights 0.125 where it is None. dense: width of the two hidden dense layers;
-    None: VGG-16's 4096 times width. seed: of random weights. Raises RapbenchError for a file that does not fit, or a
-    width that is not the file's.
+    None: VGG-16's 4096 times width. dropout: after each of them, in training; with VGG-16's 0.5 a narrow network learns
+    nothing. seed: of random weights. Raises RapbenchError for a file that does not fit, or a width that is not the
+    file's.
     """
     if width is not None and not 0 < width <= WIDEST:
         raise RapbenchError(f"model.width={width} must be above 0 and at most {WIDEST:g}; 1 is VGG-16's")
     if dense is not None and not 1 <= dense <= WIDEST * DENSE:
         raise RapbenchError(f"model.dense={dense} must be in 1..{WIDEST * DENSE:.0f}")
+    if not 0 <= dropout < 1:
+        raise RapbenchError(f"model.dropout={dropout} must be at least 0 and below 1")
     if path is None:
         shape = Shape.scaled(WIDTH if width is None else width, dense)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            made = network(shape)
+            made = network(shape, dropout)
         facts = Facts("vgg16_3d", _architecture(shape), f"random numbers, seed {seed}: not trained", "none",
                       classes=len(CLASS_NAMES))  # fmt: skip
     else:
@@ -86,7 +102,7 @@ def vgg16_3d(*, path: str | None = None, width: float | None = None, dense: int 
         _refuse_other(shape, width, dense, where)
         with torch.device("meta"):
             check(network(shape).state_dict(), tensors, where)
-        made = network(shape)
+        made = network(shape, dropout)
         made.load_state_dict(tensors, strict=False)
         facts = Facts("vgg16_3d", _architecture(shape), f"{file.name} (SHA-256 {file_hash(file)})", OWN,
                       classes=len(CLASS_NAMES), asked=f"vgg16_3d --option path={file}")  # fmt: skip

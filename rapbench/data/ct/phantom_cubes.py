@@ -1,6 +1,7 @@
 """Phantoms by their number: which there are, drawn once and kept in the cache."""
 
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +13,17 @@ from tqdm import tqdm
 from rapbench.core.errors import RapbenchError
 from rapbench.core.paths import cache_folder
 from rapbench.core.random import random_keys, seed_of
-from rapbench.data.ct import outlines, phantoms
+from rapbench.data.ct import outlines, phantoms, shapes
 from rapbench.data.ct.cubes import MARGIN, SIZE, WINDOW, Cubes
 from rapbench.data.ct.kept import keep, kept, packed, record, unpacked
 from rapbench.data.ct.shapes import Grid
-from rapbench.fingerprint import code_of
+from rapbench.fingerprint.source import source_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EVERY = 5  # one phantom in five is a nodule
+DRAWN = 1  # to be raised when other voxels are drawn than before, which moves frozen baselines
 CHUNK = 100  # phantoms in a file
 MOST = 100_000
 LARGEST = 28  # voxels; a nodule that is larger in some direction would not fit the cube with some lung around it
@@ -60,7 +62,7 @@ class PhantomCubes(Cubes):
         found, scan = np.unique(uids, return_inverse=True)
         self.scans = tuple(uid.decode() for uid in found)
         self.scan = scan.astype(np.int32)
-        self.identity = hashlib.sha256(f"{_code()} {seed} {count}".encode()).hexdigest()
+        self.identity = hashlib.sha256(f"phantoms {DRAWN} {outlines.SHA256} {seed} {count}".encode()).hexdigest()
 
     def prepare(self, indices: "NDArray[np.integer]") -> None:
         """Draw those phantoms that the cache lacks, with progress."""
@@ -94,8 +96,8 @@ class PhantomCubes(Cubes):
 
     def _files(self, chunk: int) -> tuple[Path, Path]:
         """Return where a chunk's nodules are, and its others."""
-        key = hashlib.sha256(f"{_code()} {self.seed}".encode()).hexdigest()[:16]
-        return self._folder / key / f"{chunk:04d}-nodule.npy", self._folder / key / f"{chunk:04d}-other.npy"
+        folder = self._folder / _key(self.seed)
+        return folder / f"{chunk:04d}-nodule.npy", folder / f"{chunk:04d}-other.npy"
 
     def _draw(self, chunk: int, bar: Any) -> None:
         rows = np.arange(chunk * CHUNK, (chunk + 1) * CHUNK)
@@ -136,20 +138,17 @@ def _keys(seed: int, what: str, count: int) -> "NDArray[np.uint64]":
     return keys.numpy().view(np.uint64)
 
 
-_known: list[str] = []
-
-
-def _code() -> str:
-    """Return what a phantom hangs on beside its seed and number: code, outlines, and the libraries that compute."""
-    if not _known:
-        code = code_of(PhantomCubes).sha256
-        _known.append(" ".join([code, outlines.SHA256, np.__version__, scipy.__version__]))
-    return _known[0]
+@cache
+def _key(*more: object) -> str:
+    """Return what kept files are called by, so that none is taken that other code or libraries made."""
+    code = [source_of(str(module.__file__)).digest for module in (outlines, phantoms, shapes)]
+    parts = [DRAWN, *code, source_of(__file__).digest, outlines.SHA256, np.__version__, scipy.__version__, *more]
+    return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
 def _outlined(folder: Path) -> "NDArray[Any]":
     """Return the nodules that phantoms are made of, read from the outlines once and kept."""
-    path = folder / f"outlines-{hashlib.sha256(_code().encode()).hexdigest()[:16]}.npy"
+    path = folder / f"outlines-{_key()}.npy"
     if not path.is_file():
         known = outlines.Outlines()
         found = []

@@ -20,7 +20,7 @@ LUNG = -850.0  # HU, of the parenchyma on average over scans
 TISSUE = 40.0  # HU, of solid nodules, vessels and the chest wall on average
 LOWEST, HIGHEST = -1024, 3071  # HU that a scanner's 12 bits hold
 # HU of a nodule on average and its standard deviation, by the readers' rating of its texture [armato2011lidc].
-DENSITY = {1: (-620.0, 50.0), 2: (-450.0, 80.0), 3: (-250.0, 100.0), 4: (-50.0, 60.0), 5: (TISSUE, 25.0)}
+DENSITY = {1: (-560.0, 50.0), 2: (-420.0, 80.0), 3: (-250.0, 100.0), 4: (-50.0, 60.0), 5: (TISSUE, 25.0)}
 OTHERS: tuple[Kind, ...] = ("vessel", "pleura", "noise")
 SHARES = (0.5, 0.3, 0.2)  # of the others
 
@@ -73,12 +73,12 @@ def nodule(
     if rng.uniform() < 0.35:
         normal, ridge = direction(rng, 0.4), rng.uniform(0, 2)
         reach = (np.argwhere(mask) - grid.side // 2) * grid.spacing @ normal
-        away = np.quantile(reach, rng.uniform(0.6, 1)) + ridge  # most of the nodule stands in the lung
+        away = np.quantile(reach, rng.uniform(0.8, 1)) + ridge  # nearly all of the nodule stands in the lung
         _fill(hu, wall(grid, rng, normal, float(away), ridge), _tissue(rng))
     mean, deviation = DENSITY[int(np.clip(np.floor(texture), 1, 5))]
     density = mean + deviation * rng.standard_normal()
-    hu[mask] = density + _smooth(rng, grid, 1.5, 20)[mask]
-    return _scanned(rng, look, hu), mask
+    hu[mask] = np.maximum(hu, density + _smooth(rng, grid, 1.5, 20))[mask]  # what is denser shows through
+    return scanned(rng, look, hu), mask
 
 
 def other(rng: np.random.Generator, look: Look, grid: Grid, kind: Kind) -> "NDArray[np.int16]":
@@ -94,7 +94,7 @@ def other(rng: np.random.Generator, look: Look, grid: Grid, kind: Kind) -> "NDAr
     if kind == "pleura":
         ridge = rng.uniform(1, 5)
         _fill(hu, wall(grid, rng, direction(rng, 0.4), ridge + rng.uniform(-2, 2), ridge), _tissue(rng))
-    return _scanned(rng, look, hu)
+    return scanned(rng, look, hu)
 
 
 def _vessels(rng: np.random.Generator, grid: Grid, middle: "NDArray[np.float64]", into: "NDArray[np.float64]") -> None:
@@ -140,7 +140,7 @@ def _fill(hu: "NDArray[np.float64]", covered: "NDArray[np.float64]", density: fl
     hu += covered * (density - hu)
 
 
-def _scanned(rng: np.random.Generator, look: Look, hu: "NDArray[np.float64]") -> "NDArray[np.int16]":
+def scanned(rng: np.random.Generator, look: Look, hu: "NDArray[np.float64]") -> "NDArray[np.int16]":
     """Return what a scanner makes of densities: blurred, so that edges share voxels, with noise, in whole HU."""
     blurred = gaussian_filter(hu, look.blur, mode="nearest", truncate=4)
     grain = gaussian_filter(rng.standard_normal(hu.shape), look.grain, mode="wrap", truncate=3)

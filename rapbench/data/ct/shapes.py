@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 STEP = 2.0  # mm, of a tube's pieces
 BEND = 0.12  # how far a tube turns at each, as the tangent's standard deviation
-MURRAY = 0.79  # a branch's radius over its parent's: r^3 = 2 (0.79 r)^3 [murray1926work]
+MURRAY = 2 ** (-1 / 3)  # a branch's radius over its parent's
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def tube(
 def branching(
     grid: Grid, rng: np.random.Generator, at: "NDArray[np.float64]", radius: float, into: "NDArray[np.float64]"
 ) -> None:
-    """Add a tube that comes to a point and parts there in two."""
+    """Add a tube that comes to a point and parts there in two, whose radii keep r^3 [murray1926physiological]."""
     along = direction(rng)
     tube(grid, rng, at, -along, radius, into)
     side = unit(np.cross(along, direction(rng)))

@@ -10,10 +10,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from rapbench.report.figures import colours, curve
 from rapbench.report.means import Measured
 from rapbench.report.page import sections
-from rapbench.report.page.pictures import gallery_section
+from rapbench.report.page.gallery import gallery_section
+from rapbench.report.page.plotly_curves import colours, curve
 from rapbench.report.page.sections import VIEW
 from rapbench.report.page.words import options
 from rapbench.report.plots import first_pixels
