@@ -36,8 +36,9 @@ def test_a_config_has_its_name_a_summary_and_the_defaults(group, name):
 @pytest.mark.parametrize("name", [path.stem for path in resource("configs", "experiment").glob("*.yaml")])
 def test_an_experiment_composes_with_what_a_user_overrides(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    wanted = [f"experiment={name}", f"model={SMALL}", "subset.n=2", "method=[random]", "protocol=[distance]"]
+    wanted = [f"experiment={name}", f"model={SMALL}", "data=samples", "subset.n=2", "method=[random]",
+              "protocol=[distance]"]  # fmt: skip
     assert main(["run", *wanted]) == 0
     assert f"Written to results/{name}/{SMALL}/" in capsys.readouterr().out
     kept = list(Path("results/store/heatmaps").glob("*/*.safetensors"))
-    assert len(kept) == (1 if name == "heatmaps" else 0)
+    assert len(kept) == (1 if name in ("heatmaps", "figure8") else 0)

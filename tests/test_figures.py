@@ -565,7 +565,9 @@ def test_a_folder_without_results_is_one_line(name, somewhere, capsys):
 def test_a_figure_that_there_is_not_is_one_line(capsys):
     for words, said in {
         (): "name a figure: heatmaps, figure7, figure8, aopc",
-        ("figure6",): "unknown figure 'figure6' (did you mean 'figure7'?); known: heatmaps, figure7, figure8, aopc",
+        (
+            "figure6",
+        ): "unknown figure 'figure6' (did you mean 'figure8' or 'figure7'?); known: heatmaps, figure7, figure8",
         ("--colours", "seismic"): "unknown figure '--colours'; known: ",
     }.items():
         assert main(["figure", *words]) == 2
