@@ -20,6 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 import rapbench.app.config  # noqa: F401  registers the schema and the sources that compose needs
 from rapbench.app import cli, job_folders
 from rapbench.app.choices import checked
+from rapbench.app.training_values import check_training
 from rapbench.core.paths import resource
 from rapbench.data.samples import samples
 from tests.conftest import lay_out_imagenet
@@ -46,6 +47,9 @@ NOT_FOLLOWED = {
     "make benchmark": "measures for half an hour",
     "drift check": "a minute; tests/test_drift_bites.py does it",
     "drift freeze": "five minutes; tests/test_drift_bites.py freezes baselines likewise",
+    "make reproduce-luna16": "nine minutes; tests/test_make.py composes its commands",
+    "rapbench train": "minutes; tests/test_train_command.py trains",
+    "figure figure8": "takes a trained fold; tests/test_figures.py draws it",
     "make check-drift": "a minute; the workflow runs it, and tests/test_drift_bites.py does the same",
     "make freeze-drift": "five minutes; tests/test_drift_bites.py freezes baselines likewise",
 }
@@ -74,7 +78,7 @@ def made(words: list[str]) -> list[str]:
 
     Each setting must be one that the Makefile has.
     """
-    known = re.findall(r"^([A-Z]+) \?=", (ROOT / "Makefile").read_text(), re.M)
+    known = re.findall(r"^([A-Z][A-Z0-9]*) \?=", (ROOT / "Makefile").read_text(), re.M)
     for word in words[2:]:
         assert word.partition("=")[0] in known, f"the Makefile has no setting {word}"
     shown = [words[0], "-n", "--no-print-directory", *words[1:]]
@@ -142,6 +146,10 @@ def understand(command: str) -> None:
             made(words)
         case ["rapbench", "-sc", "install=bash"]:
             pass
+        case ["rapbench", "train", *given] if "--help" not in given:
+            for job in jobs(given, "train"):
+                with initialize_config_dir(str(resource("configs")), version_base="1.3"):
+                    check_training(compose("train", job))
         case ["rapbench", "figure", *_]:
             with (
                 patch("rapbench.app.figure_command._runs", return_value=[]),
@@ -167,7 +175,7 @@ def understand(command: str) -> None:
             raise AssertionError(f"nobody knows how to run {command!r}")
 
 
-def jobs(given: list[str]) -> Iterator[list[str]]:
+def jobs(given: list[str], command: str = "run") -> Iterator[list[str]]:
     """Yield the overrides of each job, without launchers: those that are not installed have no configuration."""
     flags = ("-m", "--multirun")
     plain = [
@@ -179,7 +187,7 @@ def jobs(given: list[str]) -> Iterator[list[str]]:
         return
     parsed = OverridesParser.create().parse_overrides(job_folders.for_some(plain))
     with initialize_config_dir(str(resource("configs")), version_base="1.3"):
-        config = compose("run", return_hydra_config=True)
+        config = compose(command, return_hydra_config=True)
         found = job_folders.split(parsed, config, GlobalHydra.instance().config_loader())
     yield from found
 

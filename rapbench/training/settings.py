@@ -49,7 +49,7 @@ class TrainingSettings:
     scaling: float = 0.1
     shift: int = 4
     optimizer: Optimizer = Optimizer.adamw
-    learning_rate: float = 0.004
+    learning_rate: float = 0.0016
     weight_decay: float = 0.01
     schedule: Schedule = Schedule.cosine
     patience: int | None = None
