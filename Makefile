@@ -95,11 +95,11 @@ test-cluster: setup
 	@$(BIN)/python -m pytest -m cluster tests/cluster
 
 # Compute anew what a baseline is of, and compare.
-check-drift: setup
+check-drift: setup .venv/.luna16
 	@$(BIN)/python experiments/drift.py check
 
 # Four runs: one is frozen, the others tell how far another platform may lie from it.
-freeze-drift: setup
+freeze-drift: setup .venv/.luna16
 	@$(BIN)/python experiments/drift.py freeze
 
 # The documentation's site, from docs/ and the docstrings: open site/index.html.
