@@ -98,7 +98,7 @@ def environment(words: list[str]) -> dict[str, str]:
         python = Path(folder, "python")
         python.write_text("#!/bin/sh\nenv -0\n")
         python.chmod(0o755)
-        command = [words[0], "-s", f"BIN={folder}", "-o", "setup", *words[1:]]
+        command = [words[0], "-s", f"BIN={folder}", "-o", "setup", "-o", ".venv/.luna16", *words[1:]]
         shown = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()
     return dict(line.split("=", 1) for line in shown.split("\0") if "=" in line)
 

@@ -8,9 +8,7 @@ from functools import cached_property
 import numpy as np
 from torch import nn
 
-from rapbench.data import datasets
-from rapbench.data.ct.cubes import CubeDataset, Cubes
-from rapbench.data.ct.folds import Part, part_of
+from rapbench.data.ct.cubes import Cubes
 
 SIZE, MARGIN = 16, 4
 
@@ -60,11 +58,3 @@ class Net(nn.Sequential):
             nn.Conv3d(4, 6, 3, padding=1, bias=False), nn.BatchNorm3d(6), nn.ReLU(), nn.Flatten(),
             nn.Dropout(), nn.Linear(6 * (SIZE // 4) ** 3, 2),
         )  # fmt: skip
-
-
-@datasets.register("balls")
-def balls(
-    *, count: int = 96, fold: int = 0, folds: int = 4, part: Part = "test", share: float | None = 0.28, seed: int = 0
-) -> CubeDataset:
-    """Return a part of a fold."""
-    return part_of("balls", Balls(count, seed), part, share, fold, folds, "random", seed)

@@ -559,7 +559,8 @@ RUNS = {
     "no baseline": (["check"], "the following arguments are required: baseline"),
     "no file": (["freeze"], "the following arguments are required: file"),
     "an unknown name": (["check", "efficientnet_lite"], "unknown baseline 'efficientnet_lite' (did you mean "
-                        "'efficientnet_lite0'?); known: efficientnet_lite0, resnet50_keras; one of your own is named"),
+                        "'efficientnet_lite0'?); known: efficientnet_lite0, resnet50_keras, vgg16_3d_phantoms; "
+                        "one of your own is named"),
     "a missing file": (["check", "none.csv"], "there is no baseline none.csv"),
     "no CSV": (["freeze", "mine"], "a baseline is named by its CSV file, such as baselines/drift/mine.csv, not mine"),
     "a baseline that is damaged": (["freeze", "words.csv"], "words.csv with words.yaml is not a baseline"),
@@ -587,7 +588,7 @@ def test_a_baseline_of_rapbench_s_own_is_checked_by_its_name_from_anywhere(name,
     assert main(["drift", "check", name, "batch=3"]) == 2
     ((folder, threads, kernels, overrides),) = given
     assert (folder, threads, kernels) == (Path(f"results/drift/{name}/check"), 2, {})
-    experiment = {"efficientnet_lite0": "drift", "resnet50_keras": "table1"}[name]
+    experiment = {"efficientnet_lite0": "drift", "resnet50_keras": "table1", "vgg16_3d_phantoms": "drift_3d"}[name]
     assert overrides == [f"experiment={experiment}", f"model={name}", "device=cpu", "batch=3"]
     assert main(["drift", str(Run().write(Path("run"))), "--baseline", name]) == 2
     assert f"run cannot be compared with {ROOT}/baselines/drift/{name}.csv: experiment: " in capsys.readouterr().err

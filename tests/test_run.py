@@ -470,7 +470,7 @@ def test_what_cannot_be_reported_on_is_said_in_one_line(arguments, says, capsys)
     (["subset.require=[resnet51]"], "unknown model 'resnet51'"),
     (["subset.require=[3]"], "subset.require must list models, by name or as mappings with a name, got 3"),
     (["method=[rap,rapp]"], "unknown method 'rapp'; known: captum_lrp, .*rap, "),
-    (["protocol=remove"], "unknown protocol 'remove'; known: distance, regions, removal, shuffling"),
+    (["protocol=remove"], "unknown protocol 'remove'; known: distance, pointing_game, regions, relevance_mass"),
     (["+method.mine.name=mine"], "unknown method 'mine'.*known: .*rap"),
     (["modle=vgg16"], "there is no setting 'modle' .did you mean 'model'.*the settings: name, model, "),
     (["+modle=vgg16"], "there is no setting 'modle' .did you mean 'model'"),

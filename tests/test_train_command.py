@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 import time
 from pathlib import Path
 
@@ -16,12 +17,10 @@ from rapbench.app.option_help import WIDTH
 from rapbench.app.run_help import settings, train_help
 from rapbench.app.training_values import BOUNDS
 from rapbench.core.paths import resource
-from rapbench.data import datasets
 from rapbench.training.settings import TrainingSettings
-from tests import small_cubes
 from tests.test_help import said
 
-DATA = "tests.small_cubes:balls"
+DATA = "tests.balls:balls"
 FOLDER = Path("results/train", DATA)
 QUICK = [f"data={DATA}", "model=tests.small_cubes:Net", "model.size=[16,16,16]", "device=cpu",
          "training.epochs=2", "training.batch=8", "training.augmentations=1"]  # fmt: skip
@@ -30,7 +29,7 @@ QUICK = [f"data={DATA}", "model=tests.small_cubes:Net", "model.size=[16,16,16]",
 @pytest.fixture(autouse=True)
 def somewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    datasets.register("balls")(small_cubes.balls)  # which every test's end takes back
+    monkeypatch.delitem(sys.modules, "tests.balls", raising=False)  # imported anew: every test's end forgets it
 
 
 def train(*words: str, code: int = 0) -> None:

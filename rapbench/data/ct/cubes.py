@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CLASS_NAMES = ("other", "nodule")
+REAL = "LUNA16"
 SIZE = 32  # voxels; the side of a cube [nam2019rap]
 MARGIN = 8  # voxels; what turning, shearing, scaling and shifting a nodule's cube brings in
 AIR = -1000  # HU
@@ -61,6 +62,11 @@ class Cubes(ABC):
     window: tuple[float, float] = WINDOW
     size: int = SIZE
     margin: int = MARGIN
+
+    @property
+    def described(self) -> str:
+        """What the data are, and what they are not: stands wherever a number does."""
+        return self.name if self.name == REAL else f"{self.name}, not {REAL}"
 
     def prepare(self, indices: "NDArray[np.integer]") -> None:  # noqa: B027  nothing, where all are at hand
         """Have the cubes of some candidates at hand, scan by scan, with progress; others are slow to get."""
@@ -174,7 +180,7 @@ def as_dataset(name: str, cubes: Cubes, indices: "NDArray[np.int64]", what: str)
     """Return some of the cubes as a data set. name: as it is registered. what: which they are, for the reports."""
     found = np.sort(indices)
     nodules = int(cubes.label[found].sum())
-    counts = f"{len(found):,} candidates of {cubes.name}, {nodules:,} of them nodules"
+    counts = f"{len(found):,} candidates of {cubes.described}, {nodules:,} of them nodules"
     return CubeDataset(
         name, Path(), _Samples(cubes, found), f"{counts} ({what})", classes=len(CLASS_NAMES), class_names=CLASS_NAMES,
         cubes=cubes, indices=found,
