@@ -1,6 +1,6 @@
 """Cubes of 16 voxels in memory, with a bright ball in the middle of each nodule, and a network of two layers for them.
 
-For what does not hang on computed tomography: epochs, training, resuming, figures over folds.
+For what does not need computed tomography: epochs, training, resuming, figures over folds.
 """
 
 from functools import cached_property
