@@ -263,7 +263,11 @@ def test_several_processes_train_one_fold(tmp_path):
 def test_the_network_tells_phantoms_and_one_trained_on_shuffled_labels_does_not(labels, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "training.fold=0", f"training.labels={labels.name}", "output=out"]) == 0
-    frame = pd.read_csv("out/classification.csv").query("ratio == 'balanced' and fold == '0'").set_index("figure")
+    frame = (
+        pd.read_csv("out/classification.csv", dtype={"fold": str})
+        .query("ratio == 'balanced' and fold == '0'")
+        .set_index("figure")
+    )
     assert (frame["value"]["f1"] >= 90) == (labels is Labels.given)
     if labels is Labels.shuffled:
         share = frame["nodules"]["f1"] / frame["n"]["f1"]
