@@ -9,11 +9,11 @@ from hydra.core.override_parser.types import Quote, QuotedString
 PREFIX = "RAPBENCH_MAKE_"  # what the Makefile calls its settings in the environment
 SETTINGS = {"MODEL": "model", "IMAGENET": "data.root", "LABELS": "data.labels", "N": "subset.n", "DEVICE": "device",
             "PRECISION": "precision"}  # fmt: skip
-# VGG-16's own width, all folds, and what 4,000 cubes an epoch take; see docs/luna16.md.
+LISTS = {"REQUIRE": "subset.require", "METHODS": "method"}  # with commas between
+# The paper's protocol on LUNA16: VGG-16's own width, all folds; see docs/luna16.md.
 PAPER_TRAINING = ("model.width=1", "model.dropout=0.5", "training.fold=null", "training.epochs=30", "training.batch=64",
                   "training.share=0.28", "training.augmentations=8", "training.learning_rate=0.001",
                   "training.patience=5", "training.workers=4")  # fmt: skip
-LISTS = {"REQUIRE": "subset.require", "METHODS": "method"}  # with commas between
 
 
 def made(name: str, environment: Mapping[str, str] = os.environ) -> str:

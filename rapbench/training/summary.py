@@ -9,6 +9,7 @@ import pandas as pd
 from rapbench.core.errors import RapbenchError
 from rapbench.core.files import write_whole
 from rapbench.core.spreadsheet import csv_text
+from rapbench.data.ct.cubes import REAL, described
 from rapbench.report.canvas import figure_files
 from rapbench.report.intervals import stacked
 from rapbench.report.table_text import Block, latex_blocks, markdown_blocks, terminal_blocks
@@ -20,7 +21,6 @@ from rapbench.training.pictures import confusion_figure, roc_figure, shown_ratio
 
 STEM = "classification"
 LOCK = "summary.lock"
-REAL = "LUNA16"
 PAPER = "paper (LUNA16)"
 NAMES = {MEAN: "mean", POOLED: "all folds together"}
 
@@ -49,11 +49,6 @@ def summarise(folder: Path, study: str) -> str:
 def predictions_of(folder: Path) -> pd.DataFrame:
     """Return a finished fold's predictions: candidate, label, probability, balanced."""
     return pd.read_csv(folder / PREDICTIONS, dtype={"candidate": str}, keep_default_na=False)
-
-
-def named(data: str) -> str:
-    """Return what stands wherever a number does: what the data are, and what they are not."""
-    return data if data == REAL else f"{data}, not {REAL}"
 
 
 def _records(folder: Path, study: str) -> tuple[dict[int, dict[str, Any]], list[int]]:
@@ -87,7 +82,7 @@ def _header(records: dict[int, dict[str, Any]], others: list[int]) -> list[str]:
     shuffled = training["labels"] == "shuffled"
     what = "A control, trained on shuffled labels" if shuffled else "A network that tells nodules from other candidates"
     count = f"{len(records)} of {cross['folds']} folds" if len(records) < cross["folds"] else f"{cross['folds']} folds"
-    lines = [f"{what}: {named(data['name'])}; {count}, {cross['scheme']}, by scan."]
+    lines = [f"{what}: {described(data['name'])}; {count}, {cross['scheme']}, by scan."]
     epochs = sorted({record["best_epoch"] for record in records.values()})
     best = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
     lines.append(
@@ -121,7 +116,7 @@ def _blocks(figures: pd.DataFrame, record: dict[str, Any]) -> list[Block]:
         )
         notes = [f"The paper's numbers were measured on LUNA16, these on {data}."] if data != REAL else []
         heads = [TITLES[name] for name in FIGURES]
-        blocks.append(Block(f"{named(data)}, {how}", caption, heads, rows, notes, ""))
+        blocks.append(Block(f"{described(data)}, {how}", caption, heads, rows, notes, ""))
     return blocks
 
 

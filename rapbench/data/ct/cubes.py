@@ -63,11 +63,6 @@ class Cubes(ABC):
     size: int = SIZE
     margin: int = MARGIN
 
-    @property
-    def described(self) -> str:
-        """What the data are, and what they are not: stands wherever a number does."""
-        return self.name if self.name == REAL else f"{self.name}, not {REAL}"
-
     def prepare(self, indices: "NDArray[np.integer]") -> None:  # noqa: B027  nothing, where all are at hand
         """Have the cubes of some candidates at hand, scan by scan, with progress; others are slow to get."""
 
@@ -91,6 +86,11 @@ class Cubes(ABC):
         if margin < 0 or cut < 0:
             raise ValueError(f"a margin of {margin} where {(stored.shape[0] - self.size) // 2} is at hand")
         return stored[(slice(cut, stored.shape[0] - cut),) * stored.ndim]
+
+
+def described(name: str) -> str:
+    """Return what stands wherever a number does: what the data are, and what they are not."""
+    return name if name == REAL else f"{name}, not {REAL}"
 
 
 def checked_window(window: Sequence[float] | None) -> tuple[float, float]:
@@ -180,7 +180,7 @@ def as_dataset(name: str, cubes: Cubes, indices: "NDArray[np.int64]", what: str)
     """Return some of the cubes as a data set. name: as it is registered. what: which they are, for the reports."""
     found = np.sort(indices)
     nodules = int(cubes.label[found].sum())
-    counts = f"{len(found):,} candidates of {cubes.described}, {nodules:,} of them nodules"
+    counts = f"{len(found):,} candidates of {described(cubes.name)}, {nodules:,} of them nodules"
     return CubeDataset(
         name, Path(), _Samples(cubes, found), f"{counts} ({what})", classes=len(CLASS_NAMES), class_names=CLASS_NAMES,
         cubes=cubes, indices=found,
