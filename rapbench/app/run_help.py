@@ -58,26 +58,26 @@ WHAT = {
 
 def run_help() -> str:
     """Return the help."""
-    groups = [line for group in (*GROUPS, *PRESETS) for line in _group(group)]
     options = "Models, data sets, methods and protocols have options, as method.rap.flow: 'rapbench list KIND NAME'."
-    lines = [
-        *(USAGE, "", *wrapped(INTRODUCTION, ""), "", EXAMPLES, ""),
-        *("groups, each with its choices; 'rapbench list' says what they are:", *groups, ""),
-        *("settings, with their defaults:", *(line for one in settings() for line in one.lines()), ""),
-        *(*wrapped(options, ""), "", FLAGS),
-    ]
-    return "\n".join(lines)
+    return _help(USAGE, INTRODUCTION, EXAMPLES, [*GROUPS, *PRESETS], settings(), options, FLAGS)
 
 
 def train_help() -> str:
     """Return the help of `rapbench train`."""
-    groups = [line for group in (*GROUPS, *PRESETS) if group in USED for line in _group(group)]
+    groups = [group for group in (*GROUPS, *PRESETS) if group in USED]
     options = "Models and data sets have options, as model.width or data.folds: 'rapbench list KIND NAME'."
+    return _help(TRAIN_USAGE, TRAIN_INTRODUCTION, TRAIN_EXAMPLES, groups, settings("train"), options, TRAIN_FLAGS)
+
+
+def _help(
+    usage: str, introduction: str, examples: str, groups: list[str], known: list[Shown], options: str, flags: str
+) -> str:
     lines = [
-        *(TRAIN_USAGE, "", *wrapped(TRAIN_INTRODUCTION, ""), "", TRAIN_EXAMPLES, ""),
-        *("groups, each with its choices; 'rapbench list' says what they are:", *groups, ""),
-        *("settings, with their defaults:", *(line for one in settings("train") for line in one.lines()), ""),
-        *(*wrapped(options, ""), "", TRAIN_FLAGS),
+        *(usage, "", *wrapped(introduction, ""), "", examples, ""),
+        "groups, each with its choices; 'rapbench list' says what they are:",
+        *(line for group in groups for line in _group(group)),
+        *("", "settings, with their defaults:", *(line for one in known for line in one.lines()), ""),
+        *(*wrapped(options, ""), "", flags),
     ]
     return "\n".join(lines)
 

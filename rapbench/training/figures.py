@@ -107,7 +107,7 @@ def table(folds: dict[int, pd.DataFrame]) -> pd.DataFrame:
         for name, part in named.items():
             if name == POOLED:
                 rows += _means(ratio, list(single.values()))
-            values, ends = figures(part), intervals(part)
+            values, ends = single.get(name) or figures(part), intervals(part)
             rows += [(ratio, name, one, values[one], *ends[one], len(part), int(part["label"].sum()))
                      for one in FIGURES]  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
