@@ -18,10 +18,10 @@ from tests.small import SMALL
 # What a user writes, as the page on it shows: under 60 lines. K = 0, the blurred image, is asked like any other.
 PAGE = "docs/adding-a-protocol.md"
 INSERTION = next(block.content for block in blocks(PAGE) if block.file == "own_insertion.py")
-RUN = ["run", f"model={SMALL}", "method=[sensitivity,random]", "protocol=[own_insertion:insertion]",
+RUN = ["run", f"model={SMALL}", "method=[sensitivity,random]", "protocol=[own_insertion:own_insertion]",
        "subset.n=12", "name=own"]  # fmt: skip
 FOLDER = Path("results/own", SMALL)
-LABEL = "insertion"
+LABEL = "own_insertion"
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_it_stands_in_the_frame_with_units_and_directions(folder):
 
 
 def test_it_stands_in_the_tables(folder):
-    table = pd.read_csv(folder / "metric-insertion.csv", dtype={"k": str}, keep_default_na=False)
+    table = pd.read_csv(folder / "metric-own_insertion.csv", dtype={"k": str}, keep_default_na=False)
     assert set(table["metric"]) == {"probability", "accuracy", "auc"}
     run = read(folder / NAME)
     want = run.numbers[LABEL].groupby("method")["auc"].mean()
@@ -68,7 +68,7 @@ def test_it_stands_in_the_tables(folder):
     for method in ("sensitivity", "random"):
         assert got[method] == pytest.approx(want[method])
         for file in ("md", "tex"):
-            text = (folder / f"metric-insertion.{file}").read_text()
+            text = (folder / f"metric-own_insertion.{file}").read_text()
             assert f"{want[method]:.3f}" in text
             assert "higher is better" in text
     shares = run.tables[LABEL].groupby(["method", "k"])["accuracy"].mean()
@@ -77,8 +77,8 @@ def test_it_stands_in_the_tables(folder):
 
 
 def test_it_is_drawn(folder):
-    assert (folder / "metric-insertion.png").read_bytes().startswith(b"\x89PNG")
-    assert (folder / "metric-insertion.pdf").read_bytes().startswith(b"%PDF")
+    assert (folder / "metric-own_insertion.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "metric-own_insertion.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_it_is_judged_and_tested_in_its_own_direction(folder):

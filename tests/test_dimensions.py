@@ -15,10 +15,11 @@ from rapbench.core.random import random_keys, random_uniform, seed_of
 from rapbench.heatmaps.summed import heatmaps_of
 from rapbench.methods import methods
 from rapbench.protocols import protocols
+from rapbench.protocols.base.blur import gaussian_blur
 from rapbench.protocols.base.perturbation import Perturbation
 from rapbench.protocols.base.ranking import rank_pixels
 from rapbench.protocols.distance import distance
-from rapbench.protocols.regions import ORDERS, gaussian_blur, regions
+from rapbench.protocols.regions import ORDERS, regions
 from rapbench.protocols.removal import Removal
 
 SPACES = [(7,), (13,), (5, 6), (1, 9), (4, 3, 5), (2, 8, 2)]

@@ -40,5 +40,9 @@ class Choice:
 
 
 def variants(method: Choice, protocol: Choice) -> "dict[str, list[Step]]":
-    """Return the steps of each variant of a protocol that a method has."""
+    """Return the steps of each variant of a protocol that a method has; ready-made heatmaps are not computed anew."""
+    from rapbench.methods.heatmaps import ReadyMade  # loads torch
+
+    if isinstance(method.entry, ReadyMade) and protocol.protocol.recomputed():
+        return {}
     return protocol.protocol.variants(method.entry.facts.signs)

@@ -4,14 +4,14 @@ import functools
 import inspect
 import sysconfig
 import traceback
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rapbench.core.errors import MethodError, RapbenchError
 from rapbench.core.limits import out_of_memory
@@ -25,6 +25,7 @@ from rapbench.methods import attribute
 from rapbench.methods.heatmaps import ReadyMade
 from rapbench.protocols.base.batch import Batch, Forward
 from rapbench.protocols.base.fills import Normalisation
+from rapbench.protocols.base.rounding import restored, rounded
 
 if TYPE_CHECKING:
     from rapbench.data.subset.manifest import Row
@@ -37,6 +38,7 @@ class Chunk:
     """Images with what every method and protocol shares. number: of the chunk. first: the place of its first row.
 
     shared: what does not depend on the method, computed once: seeds, indices. known: masks of the run's inputs.
+    attributed: is told how many forward passes' worth of attribution a protocol has just had.
     """
 
     model: "Model"
@@ -48,7 +50,8 @@ class Chunk:
     seed: int
     batch: int
     shared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
-    known: Masks | None = field(default=None, repr=False)
+    known: Masks | None = None
+    attributed: Callable[[float], None] = field(default=lambda passes: None, repr=False)
 
     @classmethod
     def of(
@@ -68,6 +71,11 @@ class Chunk:
         first = slices_of(len(rows), chunk)[number].start
         placed = channels_last(pixels.to(device))
         return cls(model, forward, number, first, rows[first : first + len(pixels)], placed, seed, batch, known=known)
+
+    @functools.cached_property
+    def ids(self) -> list[str]:
+        """What identifies each image, whatever file holds it."""
+        return [row.sha256 for row in self.rows]
 
     @functools.cached_property
     def labels(self) -> Tensor:
@@ -107,9 +115,11 @@ class Chunk:
         """
         # Unless heatmaps are kept, whether they are finite is read with the first protocol's numbers.
         heatmaps = self.heatmaps(method, kept) if kept else self._attributed(method)
+        ready = isinstance(method.entry, ReadyMade)
+        again = None if ready else functools.partial(self._again, method, kept.number if kept else None)
         batch = Batch(
-            self.images, self.labels, heatmaps, self.forward, lambda: self.clean, [row.sha256 for row in self.rows],
-            self.seed, self.normalisation, self.batch, self.shared, self.masks,
+            self.images, self.labels, heatmaps, self.forward, lambda: self.clean, self.ids, self.seed,
+            self.normalisation, self.batch, self.shared, self.masks, None if ready else self.model, again,
         )  # fmt: skip
         for protocol in wanted:
             try:
@@ -155,12 +165,35 @@ class Chunk:
         """Return (N, *space) float32 heatmaps, as they are kept, whether they are kept or not."""
         if isinstance(method.entry, ReadyMade) and method.entry.matched:
             return method.entry.matched.of(self.rows).to(self.images.device)
-        ids = [row.sha256 for row in self.rows]
-        given = self.model, self.images, self.labels, method.entry
-        relevance = attribute(*given, image_ids=ids, seed=self.seed, **method.options)
+        return self._computed(method, self.model, self.images, self.labels, self.ids)
+
+    def _computed(self, method: Choice, model: nn.Module, images: Tensor, labels: Tensor, ids: Sequence[str]) -> Tensor:
+        relevance = attribute(model, images, labels, method.entry, image_ids=ids, seed=self.seed, **method.options)
         if not relevance.is_floating_point():
             raise RapbenchError(f"relevance must be floating-point numbers, got {relevance.dtype}")
         return heatmaps_of(relevance).float()
+
+    def _again(
+        self,
+        method: Choice,
+        number: str | None,
+        images: Tensor,
+        labels: Tensor,
+        ids: Sequence[str],
+        model: nn.Module | None,
+    ) -> Tensor:
+        """Return (N, *space) heatmaps, see `Batch.attribute`. number: the format in which the first ones are kept."""
+        try:
+            found = self._computed(method, self.model if model is None else model, images, labels, ids)
+        except Exception as error:  # such as for weights that a method's own file does not fit
+            if out_of_memory(error):
+                raise
+            found = torch.full_like(images[:, 0], torch.nan, dtype=torch.float32)
+        self.attributed(method.entry.facts.passes * len(images))
+        finite = found.isfinite().flatten(1).all(1).view(-1, *[1] * (found.dim() - 1))
+        if number not in (None, "float32"):
+            found = restored(*rounded(torch.where(finite, found, 0), number)).to(found)
+        return torch.where(finite, found, torch.nan)
 
 
 def slices_of(rows: int, chunk: int) -> list[slice]:

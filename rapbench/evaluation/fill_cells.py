@@ -78,8 +78,8 @@ def _claimed(job: Job, claims: ExitStack, number: int, label: str, protocol: Cho
 
 def _pass(job: Job, todo: dict[tuple[int, str], list[Choice]], forward: Any, refused: dict[str, str]) -> None:
     """Go once through the chunks; what another process claims or finishes meanwhile is left to it."""
-    cost = {(n, label): _passes(job.methods[label], wanted) * job.count(n)
-            for (n, label), wanted in todo.items()}  # fmt: skip
+    cost = _costs(job, todo)
+    say(f"{job.model.facts.name}: about {sum(cost.values()):,.0f} forward passes.")
     numbers = sorted({number for number, _ in todo})
     slices = [job.slices[number] for number in numbers]
     with (
@@ -94,8 +94,13 @@ def _pass(job: Job, todo: dict[tuple[int, str], list[Choice]], forward: Any, ref
             bar.update(len(images))
             return logits
 
+        def attributed(passes: float) -> None:
+            check()
+            bar.update(passes)
+
         for number, pixels in zip(numbers, images, strict=True):
             chunk = job.chunk(number, pixels, seen)
+            chunk.attributed = attributed
             for label, wanted in ((label, wanted) for (n, label), wanted in todo.items() if n == number):
                 bar.set_description_str(f"{job.model.facts.name} · {label}")
                 if label not in refused:
@@ -127,7 +132,16 @@ def _fill(job: Job, chunk: Chunk, label: str, wanted: list[Choice]) -> None:
             job.cells[label, protocol.label].write(chunk.number, columns)
 
 
-def _passes(method: Choice, wanted: list[Choice]) -> float:
-    """Forward passes an image, for the progress bar."""
-    signs = method.entry.facts.signs
-    return float(method.entry.facts.passes + sum(protocol.protocol.asked(signs) for protocol in wanted))
+def _costs(job: Job, todo: dict[tuple[int, str], list[Choice]]) -> dict[tuple[int, str], float]:
+    """Return the forward passes of each chunk and method; what all methods share is the first one's."""
+    costs, shared = {}, set()
+    for (number, label), wanted in todo.items():
+        facts = job.methods[label].entry.facts
+        passes = facts.passes
+        for choice in wanted:
+            passes += choice.protocol.asked(facts.signs) + facts.passes * choice.protocol.recomputed()
+            if (number, choice.label) not in shared:
+                shared.add((number, choice.label))
+                passes += choice.protocol.asked_once()
+        costs[number, label] = passes * job.count(number)
+    return costs

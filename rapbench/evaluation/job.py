@@ -136,7 +136,8 @@ class Job:
 
     def _key(self, key: dict[str, Any], protocol: Choice) -> dict[str, Any]:
         key = self._with(key, "protocol", protocol)
-        if not protocol.protocol.asked(("positive", "negative")):
+        asks = protocol.protocol
+        if not asks.asked(("positive", "negative")) and not asks.asked_once():
             return key
         unit = {"unit": bf16_unit(self.device)} if self.spec.precision is Precision.bf16 else {}
         return key | {"precision": self.spec.precision.name, "batch": self.size.batch} | unit

@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,8 +128,21 @@ class Model(nn.Module):
 
     def apart(self) -> "Model":
         """Return this model with a copy of its network, which can be moved while this one's stays where it is."""
+        return self._over(_copy(self.network))
+
+    def with_tensors(self, others: Mapping[int, Tensor]) -> "Model":
+        """Return this model with a copy of its network that shares all parameters and buffers but some.
+
+        others: what a tensor is replaced with, by the tensor's id.
+        """
+        shared = {id(tensor): tensor for tensor in (*self.network.parameters(), *self.network.buffers())}
+        other = self._over(_copy(self.network, shared | dict(others)))
+        other.weights_sha256 = hash_weights(other.network)
+        return other
+
+    def _over(self, network: nn.Module) -> "Model":
         other = copy.copy(self)
-        other._modules = self._modules | {"network": _copy(self.network)}
+        other._modules = self._modules | {"network": network}
         return other
 
     @property
@@ -157,8 +170,8 @@ def hash_weights(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _copy(module: Any) -> nn.Module:
-    """Return a copy of a module that nobody else holds, in float32."""
+def _copy(module: Any, instead: Mapping[int, Tensor] | None = None) -> nn.Module:
+    """Return a copy of a module in float32, which nobody else holds but for its tensors in `instead`, by their ids."""
     if isinstance(module, Model):
         raise RapbenchError(
             "this is a Model already; to change its metadata, make a new Model of its module, model.network"
@@ -169,7 +182,7 @@ def _copy(module: Any) -> nn.Module:
             for part in module.modules():
                 for hook in reparametrisations(part):
                     hook(part, None)  # the computed weight, without the graph of the last call, which has no copy
-            network: nn.Module = copy.deepcopy(module)
+            network: nn.Module = copy.deepcopy(module, dict(instead or {}))
     except Exception as error:
         if out_of_memory(error):
             raise

@@ -8,29 +8,25 @@ IEEE TNNLS 28(11), 2017. With x_k the image after k steps, AOPC is the mean over
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from pydantic import PositiveInt
 from torch import Tensor
-from torch.nn.functional import conv1d, pad
+from torch.nn.functional import pad
 
 from rapbench.core.errors import RapbenchError
-from rapbench.core.memory_format import channels_last
-from rapbench.core.random import random_keys, random_uniform
+from rapbench.core.random import random_keys
 from rapbench.protocols import protocols
-from rapbench.protocols.base.batch import Batch, Step
-from rapbench.protocols.base.fills import NORMALISED, Fill, Normalisation, fill_values, moments
+from rapbench.protocols.base.batch import OUTPUTS, Answers, Batch, Output, Step
+from rapbench.protocols.base.fills import NORMALISED, Normalisation
 from rapbench.protocols.base.metric import Better, Metric
 from rapbench.protocols.base.protocol import Protocol
+from rapbench.protocols.base.whole_fills import WholeFill, replaced
 
 ORDERS = ("morf", "lerf", "random")  # most relevant first, least relevant first, drawn
 BETTER: dict[str, Better] = {"morf": "lower", "lerf": "higher"}  # of f
-SIGMA = 3.0  # of the blur, in pixels
 NEVER = torch.iinfo(torch.int32).max
-
-RegionFill = Literal[Fill, "uniform", "blur"]
-Output = Literal["logit", "probability"]
 
 
 @dataclass(frozen=True)
@@ -77,17 +73,16 @@ class RegionPerturbation(Protocol):
 
     size: PositiveInt = 9
     steps: PositiveInt = 100
-    fill: RegionFill = "uniform"
+    fill: WholeFill = "uniform"
     output: Output = "logit"
 
     @property
     def metrics(self) -> Sequence[Metric]:  # type: ignore[override]
         """f, and what is predicted."""
-        title = {"logit": "target logit", "probability": "probability of the target"}[self.output]
         return (
             Metric("predicted", title="predicted class", kind="count", decimals=0, detail=True),
             Metric("accuracy", BETTER, unit="%", kind="share", decimals=1, detail=True),
-            Metric(self.output, BETTER, title=title, decimals=3),
+            Metric(self.output, BETTER, title=OUTPUTS[self.output], decimals=3),
         )
 
     def variants(self, signs: Sequence[str]) -> dict[str, list[Step]]:
@@ -96,17 +91,24 @@ class RegionPerturbation(Protocol):
 
     def evaluate(self, batch: Batch, variant: str, steps: list[Step]) -> dict[str, Tensor]:
         """Return predicted, accuracy (0 or 1) and f, (N, L + 1) each."""
-        made = batch.once(self, lambda: self.made(batch))
-        counts = batch.for_every_method(("counts", *steps), lambda: torch.tensor(steps, device=batch.inputs.device))
-        answers = batch.ask(lambda rows, columns: made.after(variant, rows, counts[columns]), steps)
-        values = answers.probability if self.output == "probability" else answers.logit
-        return {"predicted": answers.predicted, "accuracy": answers.correct, self.output: values}
+        answers = self.answers(batch, variant)
+        return {"predicted": answers.predicted, "accuracy": answers.correct, self.output: answers.of(self.output)}
 
-    def made(self, batch: Batch) -> "Regions":
-        """Return the batch's images with what replaces their regions, and when."""
-        seeds = batch.seeds("regions")
-        return regions(batch.inputs, batch.heatmaps, seeds, size=self.size, steps=self.steps, fill=self.fill,
-                       normalisation=batch.normalisation)  # fmt: skip
+    def answers(self, batch: Batch, order: str) -> Answers:
+        """Return what the model says after 0 to L steps of an order; asked once, whoever asks for it."""
+        known, steps = ("regions", self.size, self.steps, self.fill), list(range(self.steps + 1))
+
+        def made() -> Regions:
+            seeds = batch.seeds("regions")
+            return regions(batch.inputs, batch.heatmaps, seeds, size=self.size, steps=self.steps, fill=self.fill,
+                           normalisation=batch.normalisation)  # fmt: skip
+
+        def asked() -> Answers:
+            turns = batch.once(known, made)
+            counts = batch.for_every_method(("counts", *steps), lambda: torch.tensor(steps, device=batch.inputs.device))
+            return batch.ask(lambda rows, columns: turns.after(order, rows, counts[columns]), steps)
+
+        return batch.once((*known, order), asked)
 
     @property
     def needs_normalisation(self) -> bool:
@@ -125,7 +127,7 @@ def regions(
     *,
     size: PositiveInt = 9,
     steps: PositiveInt = 100,
-    fill: RegionFill = "uniform",
+    fill: WholeFill = "uniform",
     normalisation: Normalisation | None = None,
 ) -> Regions:
     """Return the images with the orders in which their regions are replaced, and the replacing values.
@@ -176,7 +178,7 @@ def regions(
         for axis in range(2, pixels.dim()):
             pixels = pixels.repeat_interleave(size, axis)
         turns[order] = pad(pixels, border, value=NEVER)
-    return Regions(images, _fills(images, fill, seeds, math.prod(counts), normalisation), turns)
+    return Regions(images, replaced(images, fill, seeds, math.prod(counts), normalisation), turns)
 
 
 def check_steps(steps: int, size: int, space: Sequence[int]) -> None:
@@ -188,47 +190,3 @@ def check_steps(steps: int, size: int, space: Sequence[int]) -> None:
             f"steps={steps} is more than there are regions: {whole} pixels have {count} of {region}; "
             "take fewer steps or a smaller size"
         )
-
-
-def _fills(images: Tensor, fill: RegionFill, seeds: Tensor, skip: int, normalisation: Normalisation | None) -> Tensor:
-    """Return the images with everything replaced; the first `skip` draws of each seed are taken already."""
-    if fill == "blur":
-        return gaussian_blur(images, SIGMA)
-    if fill == "uniform":
-        mean, std = moments(images, normalisation, fill)
-        drawn = random_uniform(seeds, skip + images[0].numel())[:, skip:].to(images.dtype)
-        return channels_last(((drawn + 1) / 2).view(images.shape).sub(mean).div(std))
-    return fill_values(images, fill, normalisation).expand_as(images)
-
-
-def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
-    """Return the images blurred by a Gaussian along every spatial dimension.
-
-    Parameters
-    ----------
-    images : Tensor, (N, C, *space)
-        Mirrored beyond the border, several times if needed.
-    sigma : float
-        Standard deviation in pixels. The kernel is cut off at 4 sigma.
-
-    Returns
-    -------
-    Tensor, (N, C, *space)
-    """
-    reach = round(4 * sigma)
-    places = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
-    kernel = torch.exp(-0.5 * (places / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).view(1, 1, -1)
-    for axis in range(2, images.dim()):
-        lines = images.movedim(axis, -1)
-        mirrored = lines[..., _mirrored(lines.shape[-1], reach, images.device)]
-        blurred = conv1d(mirrored.reshape(-1, 1, mirrored.shape[-1]), kernel)
-        images = blurred.view(lines.shape).movedim(-1, axis)
-    return images
-
-
-def _mirrored(length: int, reach: int, device: torch.device) -> Tensor:
-    """Return the places 0 to length - 1 with `reach` more at each end, mirrored at the first and the last."""
-    period = max(1, 2 * (length - 1))
-    places = torch.arange(-reach, length + reach, device=device) % period
-    return torch.where(places < length, places, period - places)

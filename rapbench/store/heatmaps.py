@@ -78,6 +78,11 @@ class Tap:
     shown: Heatmaps
     count: int
 
+    @property
+    def number(self) -> str | None:
+        """The format of what is kept; None where nothing is."""
+        return self.kept.number if self.kept else None
+
     def read(self, chunk: int, shape: tuple[int, ...] = ()) -> Tensor | None:
         """Return kept heatmaps, or None."""
         found = self.kept.read(chunk, shape) if self.kept else None

@@ -5,16 +5,22 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from rapbench.core.errors import RapbenchError
 from rapbench.core.random import seed_of
 from rapbench.core.signs import Sign
 from rapbench.protocols.base.fills import Normalisation
 from rapbench.protocols.base.ranking import Ranking, rank_pixels
 
 Step = int | float | str
+Output = Literal["logit", "probability"]
+OUTPUTS: dict[Output, str] = {"logit": "target logit", "probability": "probability of the target"}  # as headings say it
 Forward = Callable[[Tensor], Tensor]
 T = TypeVar("T")
+
+# What attributes again, see `Batch.attribute`: (inputs, labels, ids, network or None) -> heatmaps
+Attribute = Callable[[Tensor, Tensor, Sequence[str], "nn.Module | None"], Tensor]
 
 # (P,) rows of the batch, (P,) columns among the steps[, the pass's bound] -> inputs of the model, (P, C, *space)
 Changed = Callable[..., Tensor]
@@ -33,6 +39,10 @@ class Answers:
     def correct(self) -> Tensor:
         """Whether the label is predicted."""
         return self.predicted == self.labels[:, None]
+
+    def of(self, output: Output) -> Tensor:
+        """Return the label's logit, or its probability."""
+        return self.probability if output == "probability" else self.logit
 
 
 @dataclass
@@ -62,6 +72,10 @@ class Batch:
         What `for_every_method` keeps; one for the batches of all methods on the same inputs.
     known_masks : Tensor, (N, *space) bool, or None
         What `masks` returns; None where a run has no protocol that needs them.
+    model : nn.Module, or None
+        What is explained; not to be changed. None where heatmaps are ready-made.
+    again : callable, or None
+        What `attribute` calls; None where heatmaps are ready-made.
     """
 
     inputs: Tensor
@@ -75,6 +89,8 @@ class Batch:
     size: int = 8
     shared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     known_masks: Tensor | None = field(default=None, repr=False)
+    model: nn.Module | None = field(default=None, repr=False)
+    again: Attribute | None = field(default=None, repr=False)
     _known: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def once(self, name: Hashable, compute: Callable[[], T]) -> T:
@@ -106,6 +122,38 @@ class Batch:
     def ranking(self, sign: Sign) -> Ranking:
         """Return the ranking of the pixels of one sign; sorted once."""
         return self.once(("ranking", sign), lambda: rank_pixels(self.heatmaps, sign))
+
+    def attribute(
+        self,
+        *,
+        inputs: Tensor | None = None,
+        labels: Tensor | None = None,
+        ids: Sequence[str] | None = None,
+        model: nn.Module | None = None,
+    ) -> Tensor:
+        """Return the method's heatmaps, (N, *space), of other inputs or labels or by another network, as `heatmaps`.
+
+        What is not given is the batch's own. All N are attributed together, as the batch's own heatmaps were. A heatmap
+        that the method refuses to compute is NaN.
+
+        Parameters
+        ----------
+        inputs : Tensor, (N, C, *space)
+        labels : Tensor, (N,)
+        ids : sequence of str
+            They seed the random numbers of the method. Inputs of their own have ids of their own.
+        model : nn.Module
+            A network of the same inputs and outputs as `self.model`.
+
+        Raises
+        ------
+        RapbenchError
+            For heatmaps that are ready-made, of which there are no others.
+        """
+        if self.again is None:
+            raise RapbenchError("ready-made heatmaps cannot be computed for other inputs, labels or weights")
+        given = (self.inputs if inputs is None else inputs, self.labels if labels is None else labels)
+        return self.again(*given, self.ids if ids is None else ids, model)
 
     def seeds(self, *names: str) -> Tensor:
         """Return (N,) seeds, functions of (run's seed, input, names) alone: equal for all methods."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rapbench.protocols.base.batch import Batch, Step
-from rapbench.protocols.base.protocol import Protocol
+from rapbench.protocols.base.single import Single
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Inside:
         return (self.size > 0) & (self.count > 0)
 
 
-class Localisation(Protocol):
+class Localisation(Single):
     """One number for each input that has a mask: how far the positive relevance lies inside.
 
     An input without a mask, with an empty one, or without positive relevance has no value (NaN).
@@ -55,21 +55,17 @@ class Localisation(Protocol):
 
     def variants(self, signs: Sequence[str]) -> dict[str, list[Step]]:
         """Return one variant with one number, for methods with positive relevance."""
-        return {"": [""]} if "positive" in signs else {}
+        return super().variants(signs) if "positive" in signs else {}
 
-    def evaluate(self, batch: Batch, variant: str, steps: list[Step]) -> dict[str, Tensor]:
-        """Return the number, (N, 1) float64, NaN where it is not defined."""
+    def measured(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the number, (N,) float64, NaN where it is not defined."""
         inside = batch.once(("inside",), lambda: inside_of(batch))
         value = self.located(inside).double().masked_fill(~inside.defined, torch.nan)
-        return {self.metrics[0].name: value[:, None]}
+        return {self.metrics[0].name: value}
 
     @abstractmethod
     def located(self, inside: Inside) -> Tensor:
         """Return the number of each input, (N,); what it is where `inside.defined` is false does not matter."""
-
-    def asked(self, signs: Sequence[str]) -> int:
-        """Return 0: the heatmap and the mask are all that is looked at."""
-        return 0
 
 
 def inside_of(batch: Batch) -> Inside:

@@ -61,8 +61,16 @@ class Protocol(ABC):
         return {}
 
     def asked(self, signs: Sequence[str]) -> int:
-        """Return how many answers of the model an input costs, for the progress bar."""
+        """Return how many answers of the model an input costs for each method, for the progress bar."""
         return sum(step != 0 for steps in self.variants(signs).values() for step in steps)
+
+    def asked_once(self) -> int:
+        """Return how many answers an input costs in all: those that `Batch.for_every_method` keeps for all methods."""
+        return 0
+
+    def recomputed(self) -> int:
+        """Return how many further heatmaps of an input `Batch.attribute` computes for each method."""
+        return 0
 
     @property
     def needs_normalisation(self) -> bool:
