@@ -129,7 +129,7 @@ ENTRIES = [(page, group, name)
 
 @pytest.mark.parametrize(("page", "group", "name"), ENTRIES)
 def test_what_is_registered_has_its_entry_with_every_option_and_choice(page, group, name):
-    text = section(page, name)
+    text = section(page, name) + (section("docs/metrics.md", name) if group == "protocol" else "")
     assert text, f"{page} has neither a heading nor a row for `{name}`"
     config = yaml.safe_load(resource("configs", group, f"{name}.yaml").read_text())
     for option, default in config.items():

@@ -19,6 +19,7 @@ from rapbench.data import datasets, load_data
 from rapbench.protocols.removal import Removal
 from rapbench.results.file import NAME
 from rapbench.results.run import COLUMNS
+from tests.options import with_regions
 from tests.own import Own
 from tests.small import SMALL, TRANSFORM, small
 from tests.test_any_protocol import INSERTION
@@ -26,7 +27,7 @@ from tests.test_any_protocol import INSERTION
 SPACES = {"1-D": (40,), "2-D": (12, 20), "3-D": (6, 5, 7)}
 CHANNELS, CLASSES, COUNT = 2, 4, 6
 CONVS, POOLS = (nn.Conv1d, nn.Conv2d, nn.Conv3d), (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
-FEW = {"regions": {"size": 2, "steps": 5, "fill": "zero"}}  # small images, whose normalisation is not known
+FEW = with_regions(size=2, steps=5, fill="zero")  # small images, whose normalisation is not known
 MASKED = "tests.masked:masked"
 EVERY = {name: (name, FEW.get(name, {})) for name in rapbench.list_protocols()}
 K = {"k": {"positive": [0, 5, "all"], "negative": [0, 5, "all"]}}
@@ -82,13 +83,18 @@ def pair(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("run"))
         ks = ["k.positive=[0,50,all]", "k.negative=[0,500,all]"]
-        few = ["protocol.regions.steps=3", "protocol.regions.size=8", "subset.n=3", "subset.seed=1", "seed=1"]
+        few = [
+            *(f"protocol.{name}.{option}" for name in FEW for option in ("steps=3", "size=8")),
+            "subset.n=3",
+            "subset.seed=1",
+            "seed=1",
+        ]
         own = ["method=[rap,random,edge,lrp_a1b0]", "+method.half={name: rap, flow: normal}"]
         names = f"protocol=[{','.join(EVERY)}]"
         assert main(["run", f"model={SMALL}", f"data={MASKED}", *own, names, *ks, *few]) == 0
         run = rapbench.load_results(f"results/run/{SMALL}").runs[0]
     lists = {"k": {"positive": [0, 50, "all"], "negative": [0, 500, "all"]}}
-    options = {"removal": lists, "shuffling": lists, "regions": {"steps": 3, "size": 8}}
+    options = {"removal": lists, "shuffling": lists} | with_regions(steps=3, size=8)
     methods = {name: name for name in ("rap", "random", "edge", "lrp_a1b0")} | {"half": ("rap", {"flow": "normal"})}
     protocols = {name: (name, options.get(name, {})) for name in EVERY}
     found = rapbench.evaluate(SMALL, MASKED, methods=methods, protocols=protocols, n=3, seed=1)
@@ -195,11 +201,11 @@ def test_forms_of_protocols():
 def test_an_own_protocol_is_a_class(tmp_path, monkeypatch):
     own = Own(tmp_path, monkeypatch)
     own.write("own_insertion.py", INSERTION.replace('@rapbench.protocols.register("insertion")\n', ""))
-    kind = own.load("own_insertion").Insertion
+    kind = own.load("own_insertion").OwnInsertion
     results = evaluated(["random", "edge"], [kind(steps=2), "distance"])
-    assert list(results.runs[0].tables) == ["Insertion", "distance"]
+    assert list(results.runs[0].tables) == ["OwnInsertion", "distance"]
     assert set(results.table()["metric"]) == {"probability", "accuracy", "auc", "distance"}
-    assert results.runs[0].protocols["Insertion"].options == {"steps": 2}
+    assert results.runs[0].protocols["OwnInsertion"].options == {"steps": 2}
     own.forget()
 
 

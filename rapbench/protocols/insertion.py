@@ -2,23 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import AfterValidator, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
+from rapbench.core.errors import RapbenchError
 from rapbench.protocols import protocols
 from rapbench.protocols.base.batch import Batch, Step
 from rapbench.protocols.base.blur import gaussian_blur
 from rapbench.protocols.base.metric import Better
 from rapbench.protocols.base.pixel_curve import PixelCurve
 from rapbench.protocols.base.pixel_steps import inserting
-
-
-def _odd(kernel: int) -> int:
-    if kernel % 2 == 0:
-        raise ValueError("it must be odd")
-    return kernel
 
 
 @protocols.register("insertion")
@@ -41,8 +36,12 @@ class Insertion(PixelCurve):
     step_name: ClassVar[str] = "share of pixels inserted"
     better: ClassVar[Better] = "higher"
 
-    kernel: Annotated[PositiveInt, AfterValidator(_odd)] = 11
+    kernel: PositiveInt = 11
     sigma: PositiveFloat = 5.0
+
+    def __post_init__(self) -> None:
+        if self.kernel % 2 == 0:
+            raise RapbenchError(f"kernel={self.kernel} must be odd, so that the blur has a middle")
 
     def evaluate(self, batch: Batch, variant: str, steps: list[Step]) -> dict[str, Tensor]:
         """Return the output after each step, (N, steps + 1); that after none is the blurred image's."""

@@ -62,7 +62,8 @@ def _points(panel: Axes, part: pd.DataFrame, metric: Metric, styles: Styles) -> 
     for place, (_, row) in enumerate(part.iloc[::-1].iterrows()):
         style = {name: value for name, value in styles[row["method"]].items() if name != "linestyle"}
         known = np.isfinite([row["low"], row["high"]]).all()
-        error = [[row["value"] - row["low"]], [row["high"] - row["value"]]] if known else None
+        # An interval is rounded, and may so begin beyond its value by the last digits.
+        error = np.maximum([[row["value"] - row["low"]], [row["high"] - row["value"]]], 0) if known else None
         panel.errorbar(row["value"], place, xerr=error, capsize=3, **style)
     names = [escape.figure(NAMES.get(method, method)) for method in part["method"].iloc[::-1]]
     panel.set_yticks(range(len(names)), names)
