@@ -1,6 +1,7 @@
 """Boxes and masks of image files: that they lie where the object does, after any preprocessing, and in whole runs."""
 
 import gzip
+import html
 import io
 import pickle
 import shutil
@@ -173,7 +174,7 @@ def test_a_mask_is_the_box_by_exact_coordinates(kind, size, at, tmp_path):
         return down[:, None] & across[None]
 
     real = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None]
-    slack = 1.01  # sizes and crops are rounded to whole pixels
+    slack = 1.55  # half a pixel each by rounding the size, the crop and the edge, and bicubic edges are not quite so
     assert mask.any()
     assert (mask <= inside(slack)).all()
     assert (inside(-slack) & real <= mask).all()
@@ -459,7 +460,7 @@ def test_names_in_an_archive_that_lead_out_of_it_are_refused(tmp_path):
             info = tarfile.TarInfo(name)
             info.size = len(xml([]))
             archive.addfile(info, io.BytesIO(xml([]).encode()))
-        line("a name that leads out of the archive", root=str(tmp_path / "images"), boxes=str(tmp_path / "boxes.tgz"))
+        line("a name that leads out of it", root=str(tmp_path / "images"), boxes=str(tmp_path / "boxes.tgz"))
     with tarfile.open(tmp_path / "boxes.tgz", "w:gz") as archive:  # a link is no file
         info = tarfile.TarInfo("a.xml")
         info.type, info.linkname = tarfile.SYMTYPE, "/etc/hostname"
@@ -612,13 +613,10 @@ def test_a_run_counts_what_has_no_box_and_does_not_depend_on_order_or_batch(tmp_
         assert "left out: " + FILES[4] in said.err
         folder = next(path.parent for path in tmp_path.rglob(f"{name}/*/results.parquet"))
         frames[name] = pd.read_parquet(folder / "results.parquet")
-        n = frames[name]["input"].nunique()
-        known = n - sum(bool(reasons[file]) for file in frames[name]["input"].unique())
-        assert n > 12
-        want = SAID.format(known)
-        if n == len(FILES):
-            assert want in said.err
-            assert want in (folder / "report.html").read_text().replace("&#x27;", "'").replace("&#39;", "'")
+        assert set(frames[name]["input"]) == set(FILES)
+        want = SAID.format(list(reasons.values()).count(""))
+        assert want in said.err
+        assert want in html.unescape((folder / "report.html").read_text())
     values = {name: frame.sort_values(["protocol", "method", "input"])[["protocol", "method", "input", "value"]]
               .reset_index(drop=True) for name, frame in frames.items()}  # fmt: skip
     pd.testing.assert_frame_equal(values["folder"], values["tgz"])

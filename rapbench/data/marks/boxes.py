@@ -27,13 +27,13 @@ IMAGENET = re.compile(r"(ILSVRC2012_val_\d{8})(_n\d{8})?")  # a stem; on the Hug
 
 @dataclass(frozen=True)
 class Boxes(Marks):
-    """Boxes by image. Several of one image count together.
+    """Boxes by image. Several of one image count together; what fills an input says nothing of where [wang2020scorecam].
 
     place: the folder or archive. files: the XML file of each image. held: the bytes of those of an archive.
     """
 
     name: ClassVar[str] = "boxes"
-    most: ClassVar[float] = 0.5  # of an input, as in [wang2020scorecam]: what fills it says nothing of where
+    most: ClassVar[float] = 0.5
 
     place: Path
     files: dict[str, str] = field(repr=False)
@@ -130,10 +130,11 @@ def _unpacked(path: Path) -> dict[str, bytes]:
     """Return the bytes of an archive's XML files, by name."""
     found: dict[str, bytes] = {}
     try:
-        for name, data in small_members(path, _is_xml, MOST_BYTES, MOST_UNPACKED):
+        for name, data in small_members(path, lambda name: name.lower().endswith(SUFFIX), MOST_BYTES, MOST_UNPACKED):
             if not is_inside(name):
-                raise RapbenchError(f"{path}: member {name!r} has a name that leads out of the archive")
-            found[name] = data
+                raise RapbenchError(f"data.boxes: {path} has a member {name!r:.200}: a name that leads out of it")
+            if _is_xml(name):
+                found[name] = data
             if len(found) > MOST_FILES:
                 raise TooLarge(f"it holds more than {MOST_FILES:,} {SUFFIX} files")
     except RapbenchError:
