@@ -650,6 +650,15 @@ def test_other_boxes_are_other_results_and_no_other_protocol_is_computed_again(t
     assert "Traceback" not in said
 
 
+def test_a_manifest_holds_without_the_boxes_of_its_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    drawn(tmp_path / "boxes")
+    assert main([*RUN[:-2], "method=[random]", "protocol=[pointing_game]", "data.boxes=boxes", "name=a"]) == 0
+    shutil.rmtree(tmp_path / "boxes")
+    (manifest,) = tmp_path.glob("results/a/*/manifest.csv")
+    assert main(["subset", "verify", str(manifest), "--allow-module", "tests"]) == 0, capsys.readouterr().err
+
+
 def test_masks_of_inputs_are_those_of_each_alone_in_any_order(tmp_path):
     drawn(tmp_path / "boxes")
     dataset = rapbench.load_data("samples", boxes=str(tmp_path / "boxes"))

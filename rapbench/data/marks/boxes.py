@@ -27,7 +27,7 @@ IMAGENET = re.compile(r"(ILSVRC2012_val_\d{8})(_n\d{8})?")  # a stem; on the Hug
 
 @dataclass(frozen=True)
 class Boxes(Marks):
-    """Boxes by image. Several of one image count together; what fills an input says nothing of where [wang2020scorecam].
+    """Boxes by image. Several of one image count together; those that fill an input say little [wang2020scorecam].
 
     place: the folder or archive. files: the XML file of each image. held: the bytes of those of an archive.
     """
