@@ -1,12 +1,14 @@
 """Every reader on files that were damaged or changed: a value or a RapbenchError, never a traceback, a hang or 1 GB."""
 
 import copy
+import gzip
 import io
 import json
 import resource
 import signal
+import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,18 @@ import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import nn
 
 from rapbench import RapbenchError
 from rapbench.app import hydra_app
 from rapbench.app.cli import main
 from rapbench.core import reading
+from rapbench.data import load_data
+from rapbench.data.labelled.marks import NotMarked
 from rapbench.data.layouts.label_files import from_label_file
 from rapbench.data.layouts.synsets import synset_index
+from rapbench.data.marks.painted import painted
 from rapbench.data.subset.manifest import load_manifest
 from rapbench.drift.baseline import read_baseline, write_baseline
 from rapbench.drift.comparable import differences, other_platform
@@ -216,6 +222,47 @@ def saved(kind: str) -> bytes:
 def read_checkpoint(path: Path) -> None:
     tensors, _ = read_tensors(path)
     check(small(), without_prefix(tensors, small(), str(path)), str(path))
+
+
+BOXES = (b'<?xml version="1.0"?><annotation><size><width>60</width><height>40</height></size><object><bndbox>'
+         b"<xmin>3</xmin><ymin>4</ymin><xmax>30</xmax><ymax>20</ymax></bndbox></object></annotation>")  # fmt: skip
+
+
+def of_tar(name: str) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        info = tarfile.TarInfo(name)
+        info.size = len(BOXES)
+        archive.addfile(info, io.BytesIO(BOXES))
+    return made.getvalue()[:2048]  # the rest is zeros
+
+
+def of_png() -> bytes:
+    made = io.BytesIO()
+    Image.new("L", (60, 40), 255).save(made, "PNG")
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(("file", "data", "wrap"), [
+    ("boxes/a.xml", BOXES, bytes), ("boxes", of_tar("val/a.xml"), bytes), ("boxes", of_tar("a.xml"), gzip.compress),
+    ("boxes", gzip.compress(of_tar("a.xml")), bytes), ("masks/a.png", of_png(), bytes),
+])  # fmt: skip
+def test_boxes_and_masks(file, data, wrap):
+    option = file.partition("/")[0]
+    for folder in {"images", Path(file).parent.name} - {""}:
+        Path(folder).mkdir()
+    Image.new("RGB", (60, 40)).save("images/a.png")
+
+    @often
+    @given(damaged(data))
+    def fuzz(damage):
+        Path(file).write_bytes(wrap(damage))
+        with in_one_line():
+            dataset = load_data("folder", root="images", **{option: option})
+            with suppress(NotMarked):
+                assert painted(dataset, "a.png").size == (60, 40)
+
+    fuzz()
 
 
 @pytest.mark.parametrize("kind", ["zip", "old", "safetensors"])

@@ -79,6 +79,7 @@ def verify(manifest: Path, *, root: str | None = None, device: str = "auto", all
 
 
 def _dataset(settings: dict[str, Any], root: str | None) -> Dataset:
+    settings = {key: value for key, value in settings.items() if key != "boxes"}  # which no manifest depends on
     if root is None:
         return load_data(**({"name": settings["name"]} | options_of(settings) if settings else {"name": "samples"}))
     known = settings.get("name") not in (None, "samples")
@@ -88,7 +89,7 @@ def _dataset(settings: dict[str, Any], root: str | None) -> Dataset:
 
 def _tell(config: dict[str, Any], root: str | None, beside: Path) -> None:
     """Say which files and folders are read because a provenance.json names them."""
-    data = {} if root else {f"data.{key}": config.get("data", {}).get(key) for key in ("root", "labels_file")}
+    data = {} if root else {f"data.{key}": config.get("data", {}).get(key) for key in ("root", "labels_file", "masks")}
     named = {**data, "model.path": config.get("model", {}).get("path")}
     if paths := [f"{key}={path}" for key, path in named.items() if path]:
         say(f"{beside} names what is read: {', '.join(paths)}")

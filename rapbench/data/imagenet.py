@@ -15,6 +15,7 @@ from rapbench.data.layouts.label_files import NAMES, find_labels, from_label_fil
 from rapbench.data.layouts.parquet import open_parquet
 from rapbench.data.layouts.synsets import CLASSES, WNID, in_class_folders, refuse_unknown
 from rapbench.data.layouts.tar import open_tar
+from rapbench.data.marks.boxes import boxes_of, imagenet_key
 
 ARCHIVE = "ILSVRC2012_img_val.tar"
 LAYOUT = (
@@ -31,12 +32,14 @@ def imagenet(
     labels: Literal["given", "predicted"] = "given",
     labels_file: str | None = None,
     exif: Literal["ignore", "apply"] = "ignore",
+    boxes: str | None = None,
 ) -> Dataset:
     """Return the images below `root`, a folder or an archive; a label is the index among all 1,000 sorted synsets.
 
     labels: `predicted` leaves them out. labels_file: instead of what the layout says or a label file near the images.
-    exif: published accuracies ignore it. Raises RapbenchError for a root that is missing, empty or of another layout,
-    for labels that are not ImageNet's, and for images without one.
+    exif: published accuracies ignore it. boxes: ILSVRC2012_bbox_val_v3.tgz, or the XML files in it, in any folders.
+    Raises RapbenchError for a root that is missing, empty or of another layout, for labels that are not ImageNet's, for
+    images without one, and for boxes of none of the images.
     """
     if not root:
         raise RapbenchError("the imagenet data set needs data.root (make: IMAGENET=/path)")
@@ -63,8 +66,9 @@ def imagenet(
         source = f", labels from {file.name}"
     name = found.root.name + ("/" if found.root.is_dir() else "")
     description = f"{len(found.samples):,} {'ImageNet ' if given else ''}images in {name}{source}"
+    marks = boxes_of(boxes, [sample.file for sample in found.samples], imagenet_key) if boxes else None
     return replace(found, name="imagenet", description=description, upright=exif == "apply",
-                   classes=CLASSES if given else None)  # fmt: skip
+                   classes=CLASSES if given else None, marks=marks)  # fmt: skip
 
 
 def _unpacked(root: Path, given: bool) -> Dataset | None:

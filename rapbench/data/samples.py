@@ -9,11 +9,16 @@ from rapbench.core.extras import check_installed
 from rapbench.data import datasets
 from rapbench.data.labelled.dataset import Dataset, Sample
 from rapbench.data.layouts.synsets import CLASSES
+from rapbench.data.marks.boxes import boxes_of
 
 
 @datasets.register("samples")
-def samples() -> Dataset:
-    """Return the embedded images; their names end in the class index: imagenet_<number>_<class>.jpg."""
+def samples(*, boxes: str | None = None) -> Dataset:
+    """Return the embedded images; their names end in the class index: imagenet_<number>_<class>.jpg.
+
+    boxes: Pascal VOC XML files that you have drawn of them, imagenet_00_243.xml. Raises RapbenchError where the images
+    are not installed, and for boxes of none of them.
+    """
     check_installed("samples", "data=samples")
     spec = find_spec("foolbox")  # found, not imported: only its files are wanted
     root = Path(str(spec and spec.origin)).parent / "data"
@@ -23,4 +28,5 @@ def samples() -> Dataset:
     if not found:
         raise RapbenchError(f"no sample images in {root}; install foolbox 3.3.4: pip install 'rapbench[samples]'")
     description = f"{len(found)} embedded ImageNet images (package foolbox)"
-    return Dataset("samples", root, found, description, embedded=True, classes=CLASSES)
+    marks = boxes_of(boxes, [sample.file for sample in found]) if boxes else None
+    return Dataset("samples", root, found, description, embedded=True, classes=CLASSES, marks=marks)

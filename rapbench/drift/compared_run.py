@@ -110,7 +110,7 @@ def _compared(names: Sequence[str], metrics: Sequence[Metric]) -> dict[str, str]
 def _identity(provenance: dict[str, Any]) -> dict[str, Any]:
     """What a result depends on, but for the code and the platform: what they do to it is what is looked for."""
     config = provenance["config"]
-    elsewhere = ("root", "labels_file", "summary")
+    elsewhere = ("root", "labels_file", "boxes", "masks", "summary")
     return {
         "experiment": config["name"],
         "model": config["model"]["name"],

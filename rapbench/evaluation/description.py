@@ -72,8 +72,8 @@ def _remarks(job: Job, asked: Sequence[Choice], refused: Mapping[str, str]) -> t
         more.append("All these images have the same label.")
     if precision != "fp32":
         more.append(f"Perturbed images were classified in {precision}; the subset was selected in fp32.")
-    if job.masks and len(job.masks.hashes) < len(subset.rows):
-        more.append(f"What should be found is known of {len(job.masks.hashes):,} of these images.")
+    if job.masks and (said := job.masks.said):
+        more.append(said)
     left_out = _skipped_ks(asked, job)
     if subset.broken:
         skipped = ", ".join(subset.broken)

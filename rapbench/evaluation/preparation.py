@@ -44,7 +44,7 @@ def prepared(spec: RunSpec) -> tuple[Callable[[Size], Job], Size]:
     subset = _subset(spec, model, dataset, device)
     order = _order(dataset)
     methods = [matched(choice, subset.rows, space, order) for choice in methods]
-    masks = Masks(dataset, tuple(space), subset.rows) if needing_masks(protocols) else None
+    masks = Masks(dataset, tuple(space), subset.rows, model.transform) if needing_masks(protocols) else None
     protocols = with_masks(protocols, masks) if masks else protocols
 
     def job_of(size: Size) -> Job:

@@ -7,6 +7,8 @@ hands others, as EPS, to programs outside), and none before the header's size is
 import io
 import re
 import warnings
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -33,6 +35,8 @@ TOO_LARGE = (
     f"more than {MOST_PIXELS / 1e6:.0f} million, or than {MOST_SIDE:,} on a side, are not decoded: scale it down"
 )
 
+T = TypeVar("T")
+
 
 class BrokenImage(Exception):
     """An image that cannot be decoded, and why."""
@@ -44,17 +48,28 @@ def picture(data: bytes, upright: bool) -> Image.Image:
     Transparency is dropped, as torchvision and timm do; of an animation the first picture is taken. Nothing is written
     to the terminal.
     """
+    turn, rgb = taken(data, lambda image: (_turn(image) if upright else None, _rgb(image)))
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def stored(data: bytes) -> tuple[tuple[int, int], Image.Transpose | None]:
+    """Return an image's (width, height) as it is stored, and how its EXIF orientation turns it. Raises BrokenImage."""
+    return taken(data, lambda image: (image.size, _turn(image)))
+
+
+def taken(data: bytes, take: Callable[[Image.Image], T], formats: tuple[str, ...] = FORMATS) -> T:
+    """Return what `take` makes of an opened image. Raises BrokenImage, also for what it or a decoder raises."""
     if not data:
         raise BrokenImage("the file is empty")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd EXIF, of large images
         try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=formats) as image:
                 _refuse_large(*image.size)
-                turn = _turn(image) if upright else None
-                rgb = _rgb(image)
+                return take(image)
         except UnidentifiedImageError:
-            raise BrokenImage(f"not an image of the formats {', '.join(FORMATS)}") from None
+            what = f"formats {', '.join(formats)}" if len(formats) > 1 else f"format {formats[0]}"
+            raise BrokenImage(f"not an image of the {what}") from None
         except BrokenImage:
             raise
         except Image.DecompressionBombError:  # Pillow's own bound, of decoders that reserve memory when they open
@@ -63,7 +78,6 @@ def picture(data: bytes, upright: bool) -> Image.Image:
             # an object's address would be another in every run
             reason = re.sub(r" ?<[^<>]* at 0x[0-9a-f]+>", "", str(error))
             raise BrokenImage(reason or type(error).__name__) from error
-    return rgb if turn is None else rgb.transpose(turn)
 
 
 def _refuse_large(width: int, height: int) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rapbench.core.errors import RapbenchError
 from rapbench.core.files import open_regular
 from rapbench.core.reading import CONTROL, is_text
+from rapbench.data.labelled.marks import Marks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,6 +64,8 @@ class Dataset:
         How many there are for the labels, also those without an image; None: not known.
     class_names : tuple of str
         A name for each class, or none at all.
+    marks : Marks, or None
+        Where in each image file the object is, as far as files of its own say it.
 
     Notes
     -----
@@ -77,6 +80,7 @@ class Dataset:
     upright: bool = False
     classes: int | None = None
     class_names: tuple[str, ...] = ()
+    marks: Marks | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Raise RapbenchError for a file name that no manifest, table or page could hold."""
@@ -170,7 +174,10 @@ class Dataset:
         return None
 
     def mask(self, file: str) -> "Tensor | None":
-        """Return where in an input is what should be found, (*space,) bool; None where that is not known."""
+        """Return where in an input is what should be found, (*space,) bool; None where that is not known.
+
+        None for image files: what `marks` knows of them goes through the model's preprocessing.
+        """
         return None
 
     def sha256(self, file: str) -> str:

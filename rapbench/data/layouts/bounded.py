@@ -3,10 +3,14 @@
 Archives state sizes, and a few bytes of a compressed one can stand for gigabytes. What asks for more raises TooLarge.
 """
 
+import gzip
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import IO
+
+GZIP = b"\x1f\x8b"
 
 
 class TooLarge(OSError):
@@ -67,3 +71,30 @@ def tar_members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
             raise tarfile.ReadError("a member has a negative size")
         last = archive.offset
         yield member
+
+
+def small_members(path: Path, wanted: Callable[[str], bool], most: int, in_all: int) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and the bytes of the regular files in a tar archive whose names are wanted.
+
+    path: of the archive, which may be compressed by gzip; it is read in place. most: bytes of a file. in_all: bytes of
+    the archive, unpacked. Raises TooLarge, and whatever damaged bytes lead to.
+    """
+    with (
+        path.open("rb") as packed,
+        _decompressed(packed) as file,
+        tarfile.open(fileobj=Bounded(file, most, in_all), mode="r:") as archive,
+    ):
+        for member in tar_members(archive):
+            name = member.name.removeprefix("./")
+            if not wanted(name) or not member.isreg() or member.issparse():
+                continue
+            if member.size > most:
+                raise TooLarge(f"its {name} has {member.size:,} bytes")
+            data = archive.extractfile(member)
+            yield name, data.read() if data else b""
+
+
+def _decompressed(file: IO[bytes]) -> IO[bytes]:
+    begin = file.read(len(GZIP))
+    file.seek(0)
+    return gzip.GzipFile(fileobj=file) if begin == GZIP else file  # type: ignore[return-value]

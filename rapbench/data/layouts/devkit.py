@@ -1,12 +1,9 @@
 """ImageNet's development kit: the validation images' classes, under numbers that are not in the synsets' order."""
 
-import gzip
-import tarfile
 from pathlib import Path
-from typing import IO
 
 from rapbench.core.errors import RapbenchError
-from rapbench.data.layouts.bounded import Bounded, TooLarge, tar_members
+from rapbench.data.layouts.bounded import Bounded, small_members
 from rapbench.data.layouts.mat import read_structures
 from rapbench.data.layouts.synsets import synset_index
 
@@ -15,7 +12,6 @@ META = "meta.mat"
 FIELDS = ("ILSVRC2012_ID", "WNID", "num_children")
 MOST_FILE = 16 << 20  # bytes of one of the two files; they have some hundred thousand
 MOST_ARCHIVE = 256 << 20  # bytes of the archive, unpacked, up to the last of the two; some 4 million
-GZIP = b"\x1f\x8b"
 
 
 def read_devkit(path: Path) -> dict[str, int]:
@@ -56,27 +52,11 @@ def _bytes(path: Path) -> bytes:
 
 def _member(path: Path, name: str) -> bytes:
     try:
-        with path.open("rb") as packed, _unpacked(packed) as file, _tar(file) as archive:
-            for member in tar_members(archive):
-                if member.name.rsplit("/", 1)[-1] != name or not member.isreg() or member.issparse():
-                    continue
-                if member.size > MOST_FILE:
-                    raise TooLarge(f"its {name} has {member.size:,} bytes")
-                data = archive.extractfile(member)
-                return data.read() if data else b""
+        for _, data in small_members(path, lambda found: found.rsplit("/", 1)[-1] == name, MOST_FILE, MOST_ARCHIVE):
+            return data
     except Exception as error:  # a damaged file raises whatever its bytes lead to
         raise RapbenchError(f"{path} cannot be read as the devkit's archive ({error}); download it again") from error
     raise RapbenchError(f"{path} holds no {name}; expected ImageNet's ILSVRC2012_devkit_t12.tar.gz")
-
-
-def _unpacked(file: IO[bytes]) -> IO[bytes]:
-    begin = file.read(len(GZIP))
-    file.seek(0)
-    return gzip.GzipFile(fileobj=file) if begin == GZIP else file  # type: ignore[return-value]
-
-
-def _tar(file: IO[bytes]) -> tarfile.TarFile:
-    return tarfile.open(fileobj=Bounded(file, MOST_FILE, MOST_ARCHIVE), mode="r:")
 
 
 def _classes(meta: bytes, where: Path) -> dict[str, int]:

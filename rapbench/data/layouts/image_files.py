@@ -1,7 +1,7 @@
 """Image files in folders: which names are images, and what a folder holds."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from rapbench.core.errors import RapbenchError
@@ -32,15 +32,22 @@ def images_in(folder: Path) -> list[str]:
 
 def unlabelled_below(folder: Path) -> list[Sample]:
     """Return the images below a folder, at any depth, sorted by name."""
-    return [Sample(name, UNLABELLED) for name in sorted(_names_below(folder))]
+    return [Sample(name, UNLABELLED) for name in files_below(folder, is_image)]
 
 
-def _names_below(folder: Path, prefix: str = "", above: frozenset[str] = frozenset()) -> Iterator[str]:
+def files_below(folder: Path, wanted: Callable[[str], bool]) -> list[str]:
+    """Return the files below a folder, at any depth, whose names are wanted, sorted; hidden folders are left out."""
+    return sorted(_names_below(folder, wanted))
+
+
+def _names_below(
+    folder: Path, wanted: Callable[[str], bool], prefix: str = "", above: frozenset[str] = frozenset()
+) -> Iterator[str]:
     real = os.path.realpath(folder)
     if real in above:  # a link back to a folder that it is in
         return
     for entry in entries(folder):
         if entry.is_dir() and not entry.name.startswith("."):
-            yield from _names_below(folder / entry.name, f"{prefix}{entry.name}/", above | {real})
-        elif is_image(entry.name):
+            yield from _names_below(folder / entry.name, wanted, f"{prefix}{entry.name}/", above | {real})
+        elif wanted(entry.name):
             yield prefix + entry.name
