@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from rapbench.core.random import random_uniform
@@ -32,7 +32,7 @@ class MaxSensitivity(Single):
         Metric("max_sensitivity", {"": "lower"}, title="largest relative change", axis=None, decimals=3),
     )
 
-    radius: Annotated[float, Field(gt=0, le=1)] = 0.02
+    radius: PositiveFloat = 0.02
     draws: PositiveInt = 10
 
     def measured(self, batch: Batch) -> dict[str, Tensor]:
