@@ -1,0 +1,184 @@
+"""The part of a report that says how each metric ranks the methods, which metrics agree, and which tell nothing."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from rapbench.core.spreadsheet import csv_text
+from rapbench.report.canvas import figure_files
+from rapbench.report.image_values import ImageValues, ranked_values
+from rapbench.report.informative import INFORMATIVE, RANDOM, finding_text, informative
+from rapbench.report.intervals import stacked
+from rapbench.report.metric_tables import MOST, metric_title
+from rapbench.report.part import Head, Part
+from rapbench.report.ranking import ranking
+from rapbench.report.table_text import Block, latex_blocks, markdown_blocks, terminal_blocks
+from rapbench.report.verdict import names_of
+from rapbench.results.display import MISSING, NAMES, ordered
+from rapbench.results.metric_agreement import ALL, FEWEST, METRIC, OTHERS, concordance, correlations
+from rapbench.results.run import Run
+
+EXPLAINED = (
+    "Cells: the rank of a method by its mean over images and over the steps above 0 that all methods have, 1 is the "
+    "best [95 % interval, by the bootstrap over images, drawn together for all methods and metrics]. A protocol's "
+    "summary stands for its curves."
+)
+W = (
+    "Kendall's W says how far the metrics agree (1: completely, 0: not at all); its p assumes independent metrics, and "
+    "those of one protocol are not."
+)
+OVER = {ALL: "over all methods that each metric ranks", OTHERS: "over these without controls"}
+BEST = (
+    "Does a metric tell the best method, controls aside, from {random}? The test is that of the verdict; p is "
+    "corrected for the choice of the best method and, by Holm, over the metrics."
+)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How the metrics of a run rank its methods.
+
+    Parameters
+    ----------
+    values : list of ImageValues
+        Of each metric, in the order in which metrics are numbered.
+    ranks, concordance, correlations, informative : DataFrame
+        Of the functions of these names; `ranks` of `ranking`.
+    controls : collection of str
+    """
+
+    values: list[ImageValues]
+    ranks: pd.DataFrame
+    concordance: pd.DataFrame
+    correlations: pd.DataFrame
+    informative: pd.DataFrame
+    controls: Collection[str]
+
+    @classmethod
+    def of(cls, run: Run) -> "Ranking":
+        """Rank a run's methods."""
+        values = ranked_values(run)
+        ranked = ranking(run, values)
+        controls = [name for name, method in run.methods.items() if method.control]
+        return cls(values, ranked, concordance(ranked, controls), correlations(ranked, controls),
+                   informative(values, ranked, controls), controls)  # fmt: skip
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is something to compare: two metrics, and three methods."""
+        return len(self.values) >= 2 and len(self.methods) >= FEWEST
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """All methods, in the order of tables."""
+        return ordered("method", self.ranks["method"])
+
+    @cached_property
+    def titles(self) -> list[str]:
+        """What each metric is called."""
+        return [metric_title(one.protocol, one.variant, one.metric) for one in self.values]
+
+    def of_metric(self, number: int, table: pd.DataFrame) -> pd.DataFrame:
+        """Return a metric's rows of one of the tables."""
+        one = self.values[number]
+        return table[(table[METRIC] == [one.protocol, one.variant, one.metric.name]).all(axis=1)]
+
+    @cached_property
+    def sentences(self) -> list[str]:
+        """How far the metrics agree, over which methods; what is not ranked; and which metrics tell nothing."""
+        return [*_agreement(self), *_findings(self)]
+
+
+def ranking_part(run: Run, head: Head) -> Part | None:
+    """Return the ranks of all methods by all metrics; None for fewer than two metrics or three methods."""
+    found = Ranking.of(run)
+    if not found.shown:
+        return None
+    from rapbench.report.ranking_plots import agreement_heatmap, ranks_figure
+
+    blocks = [*rank_blocks(found), metric_block(found)]
+    marked = [*head.markdown, *markdown_blocks(blocks)]
+    files: dict[str, str | bytes] = {
+        "ranks.csv": csv_text(found.ranks),
+        "ranks.md": "\n\n".join(marked) + "\n",
+        "ranks.tex": latex_blocks(blocks, head.header, head.caption, stacked),
+        "metric_agreement.csv": csv_text(found.correlations),
+    }
+    if len(found.concordance):
+        files["concordance.csv"] = csv_text(found.concordance)
+    if len(found.informative):
+        files["informative.csv"] = csv_text(found.informative)
+    files |= figure_files(ranks_figure(found, head.title), "ranks")
+    files |= figure_files(agreement_heatmap(found, head.title), "metric_agreement")
+    return Part(files, terminal_blocks(blocks), {"ranking": found})
+
+
+def rank_blocks(found: Ranking) -> list[Block]:
+    """Lay the ranks out, methods by metrics; some metrics a table. They are numbered as in `metric_block`."""
+    blocks = []
+    parts = np.array_split(np.arange(len(found.values)), -(-len(found.values) // MOST))
+    for part in parts:
+        cells = {(row["method"], number): rank_text(row) for number in part
+                 for _, row in found.of_metric(number, found.ranks).iterrows()}  # fmt: skip
+        rows = [(method, [cells.get((method, number), MISSING) for number in part]) for method in found.methods]
+        of = f", metrics {part[0] + 1} to {part[-1] + 1}" if len(parts) > 1 else ""
+        blocks.append(Block(f"Ranks{of}", EXPLAINED, [str(number + 1) for number in part], rows, [], "metric"))
+    return blocks
+
+
+def metric_block(found: Ranking) -> Block:
+    """Name the metrics by number, each with its best method and whether that is told from a random ranking."""
+    rows = []
+    for number, (one, title) in enumerate(zip(found.values, found.titles, strict=True)):
+        ranked = found.of_metric(number, found.ranks)
+        tested = found.of_metric(number, found.informative)
+        first = names_of([row["method"] for _, row in ranked.iterrows() if row["rank"] == ranked["rank"].min()])
+        said = [tested["finding"].iloc[0], f"{tested['p_holm'].iloc[0]:.2g}"] if len(tested) else [MISSING, MISSING]
+        n = ranked["n"]
+        images = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
+        rows.append((f"{number + 1} {title}", [one.better, images, first, *said]))
+    random = NAMES.get(RANDOM, RANDOM)
+    heads = ["better", "images", "first", f"best method and {random}", "p (Holm)"]
+    caption = BEST.format(random=random) if len(found.informative) else "What the numbers of the metrics stand for."
+    return Block("Metrics", caption, heads, rows, found.sentences, "metric")
+
+
+def rank_text(row: Mapping[str, float] | pd.Series) -> str:
+    """Return a rank with its interval."""
+    rank = f"{row['rank']:g}"
+    return rank if pd.isna(row["low"]) else f"{rank} [{row['low']:g}, {row['high']:g}]"
+
+
+def _agreement(found: Ranking) -> list[str]:
+    count = found.ranks.groupby("method", sort=False).size()
+    lacking = [name for name in found.methods if count[name] < len(found.values)]
+    whole = [name for name in found.methods if name not in lacking]
+    chosen = {ALL: whole, OTHERS: [name for name in whole if name not in found.controls]}
+    said = [f"{_w(row)} {OVER[row['over']]} ({names_of(chosen[row['over']])})"
+            for _, row in found.concordance.iterrows()]  # fmt: skip
+    unknown = f"How far the metrics agree is not known: fewer than {FEWEST} methods are ranked by all of them."
+    sentences = [f"{len(found.values)} metrics: {'; '.join(said)}. {W}" if said else unknown]
+    if lacking:
+        sentences.append(f"Not in W, as some metrics have no value of them: {names_of(lacking)}.")
+    return sentences
+
+
+def _w(row: pd.Series) -> str:
+    if pd.isna(row["w"]):
+        return "W is not defined, as all are tied"
+    return f"W = {row['w']:.2f}, p = {row['p']:.2g}"
+
+
+def _findings(found: Ranking) -> list[str]:
+    if found.informative.empty:
+        return [f"{NAMES.get(RANDOM, RANDOM)} is not among the methods with others than controls: which metrics are "
+                "uninformative is not known."]  # fmt: skip
+    sentences = []
+    for number, title in enumerate(found.titles):
+        for _, row in found.of_metric(number, found.informative).iterrows():
+            if row["finding"] != INFORMATIVE:
+                sentences.append(f"{number + 1} {title}: {finding_text(row)}.")
+    return sentences
