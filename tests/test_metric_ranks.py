@@ -336,7 +336,7 @@ def test_runs_on_other_images_have_ranks_without_intervals():
 
 
 def test_many_metrics_take_two_seconds():
-    """20 metrics of 15 steps, 10 methods, 500 images: 3,000 cells."""
+    """20 metrics by 10 methods on 500 images, 15 steps each."""
     names = [f"m{number}" for number in range(9)] + ["random"]
     grid = pd.MultiIndex.from_product([[f"{i}.png" for i in range(500)], names, [str(k) for k in range(16)]],
                                       names=["input", "method", "k"]).to_frame(index=False)  # fmt: skip
@@ -351,4 +351,4 @@ def test_many_metrics_take_two_seconds():
     found = Ranking.of(run)
     took = time.process_time() - start
     assert len(found.ranks) == 200
-    print(took)
+    assert took < 2

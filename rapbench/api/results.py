@@ -226,8 +226,7 @@ class Results:
                 for run in place.comparable:
                     values = ranked_values(run)
                     controls = [name for name, method in run.methods.items() if method.control]
-                    found = informative(values, ranking(run, values), controls)
-                    parts.append(found.assign(model=run.model, data=run.data))
+                    parts.append(informative(values, ranking(run, values), controls))
         return pd.concat(parts, ignore_index=True)
 
     def plot(self, protocol: str | None = None) -> "Figure":

@@ -84,7 +84,7 @@ def ranked_values(run: Run) -> list[ImageValues]:
 def _all_values(run: Run) -> Iterator[ImageValues]:
     for label, info in run.protocols.items():
         for table in (each[label] for each in (run.tables, run.numbers) if label in each):
-            for variant in dict.fromkeys(table["variant"]):
+            for variant in table["variant"].unique():
                 metrics = [metric for metric in info.ranked(variant) if metric.name in table]
                 if metrics:
                     yield from _of_variant(run, label, str(variant), table[table["variant"] == variant], metrics)
@@ -94,13 +94,13 @@ def _of_variant(
     run: Run, label: str, variant: str, table: pd.DataFrame, metrics: list[Metric]
 ) -> Iterator[ImageValues]:
     rows, images = pd.factorize(table["input"].to_numpy(), sort=True)
-    there = set(table["method"])
+    there = set(table["method"].unique())
     methods = [name for name in ordered("method", run.methods) if name in there]
-    ks = ordered("k", table["k"])
+    ks = ordered("k", table["k"].unique())
     columns = [pd.Categorical(table[key], names).codes for key, names in (("method", methods), ("k", ks))]
     shape = (len(images), len(methods), len(ks))
     places = np.ravel_multi_index((rows, *(codes.astype(int) for codes in columns)), shape)
-    if len(np.unique(places)) < len(places):
+    if np.bincount(places).max() > 1:
         refuse_twice(table.rename(columns={"input": "image"}), CELL)
     for metric in metrics:
         values = np.full(shape, np.nan)

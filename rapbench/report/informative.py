@@ -12,7 +12,21 @@ from rapbench.report.verdict import BETTER, FEW, MIXED, NONE, WORSE, paired_test
 from rapbench.results.display import NAMES
 
 RANDOM = "random"
-COLUMNS = ["protocol", "variant", "metric", "method", "control", "chosen_from", "n", "gain", "p", "p_holm", "finding"]
+COLUMNS = [
+    "model",
+    "data",
+    "protocol",
+    "variant",
+    "metric",
+    "method",
+    "control",
+    "chosen_from",
+    "n",
+    "gain",
+    "p",
+    "p_holm",
+    "finding",
+]
 INFORMATIVE, INVERTED, CONTRADICTORY = "told apart", "random is better", "mixed"
 UNINFORMATIVE, NOT_SHOWN, UNTESTED = "uninformative", "not shown", "not tested"
 
@@ -46,7 +60,8 @@ def informative(
         if random in one.methods and others:
             best = min(others, key=mine.__getitem__)
             names = {"method": best, "control": random, "chosen_from": len(others)}
-            rows.append(place | names | _tested(one, best, random))
+            model = {key: ranked[key].iloc[0] for key in ("model", "data")}
+            rows.append(model | place | names | _tested(one, best, random))
     corrected = holm(np.minimum(1, np.array([row["p"] * row["chosen_from"] for row in rows])))
     for row, p in zip(rows, corrected, strict=True):
         row |= {"p_holm": p, "finding": _finding(row.pop("test"), p, row["n"])}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rapbench.report.ranking_part import Ranking
 
 ROW = 0.045  # inches, of a method within a metric's row
+CELL = 0.42  # inches, of a pair of metrics
 LABEL = 34  # letters of a metric's name in a line
 
 
@@ -51,14 +52,14 @@ def agreement_heatmap(found: "Ranking", title: str) -> Figure:
     """Draw Spearman's correlation of the ranks by each two metrics."""
     matrix, said = agreement_matrix(found)
     size = len(matrix)
-    figure = Shown(figsize=(0.42 * size + 4, 0.42 * size + 3.4), layout=ConstrainedLayoutEngine())
+    figure = Shown(figsize=(CELL * size + 4.6, CELL * size + 1.6), layout=ConstrainedLayoutEngine())
     figure.suptitle(textwrap.fill(escape.figure(title), 9 * size + 40), fontsize="medium")
     panel = figure.subplots()
     image = panel.imshow(matrix, cmap="RdBu", vmin=-1, vmax=1)
     for (row, column), value in np.ndenumerate(matrix):
         if np.isfinite(value):
             colour = "white" if abs(value) > 0.7 else "black"
-            panel.text(column, row, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=7)
+            panel.text(column, row, f"{value:z.1f}", ha="center", va="center", color=colour, fontsize=7)
     names = [escape.figure(name) for name in found.titles]
     panel.set_xticks(range(size), [str(number + 1) for number in range(size)], fontsize="small")
     panel.set_yticks(range(size), [f"{textwrap.fill(name, LABEL)}  {number + 1}" for number, name in enumerate(names)],
@@ -66,7 +67,7 @@ def agreement_heatmap(found: "Ranking", title: str) -> Figure:
     panel.tick_params(length=0)
     panel.spines[:].set_visible(False)
     panel.set_title(textwrap.fill(said, 9 * size + 40), fontsize="small")
-    figure.colorbar(image, ax=panel, shrink=min(1.0, 4 / (0.42 * size)), label="Spearman's correlation")
+    figure.colorbar(image, ax=panel, shrink=min(1.0, 4 / (CELL * size)), label="Spearman's correlation")
     return figure
 
 

@@ -71,7 +71,7 @@ def agreement_figure(found: Ranking) -> dict[str, Any]:
     numbers = [str(number + 1) for number in range(size)]
     trace = {
         "type": "heatmap", "z": values, "zmin": -1, "zmax": 1, "colorscale": "RdBu", "xgap": 1, "ygap": 1,
-        "text": [[f"{value:.1f}" if value is not None else "" for value in row] for row in values],
+        "text": [[f"{value:z.1f}" if value is not None else "" for value in row] for row in values],
         "texttemplate": "%{text}", "colorbar": {"thickness": 12},
         "customdata": [[f"{one}<br>{other}" for other in names] for one in names],
         "hovertemplate": "%{customdata}: %{z:.2f}<extra></extra>",
