@@ -30,7 +30,6 @@ W = (
     "Kendall's W says how far the metrics agree (1: completely, 0: not at all); its p assumes independent metrics, and "
     "those of one protocol are not."
 )
-OVER = {ALL: "over all methods that each metric ranks", OTHERS: "over these without controls"}
 BEST = (
     "Does a metric tell the best method, controls aside, from {random}? The test is that of the verdict; p is "
     "corrected for the choice of the best method and, by Holm, over the metrics."
@@ -87,9 +86,14 @@ class Ranking:
         return table[(table[METRIC] == [one.protocol, one.variant, one.metric.name]).all(axis=1)]
 
     @cached_property
-    def sentences(self) -> list[str]:
-        """How far the metrics agree, over which methods; what is not ranked; and which metrics tell nothing."""
-        return [*_agreement(self), *_findings(self)]
+    def agreement(self) -> list[str]:
+        """Sentences: how far the metrics agree, and over which methods."""
+        return _agreement(self)
+
+    @cached_property
+    def findings(self) -> list[str]:
+        """A sentence on each metric that does not tell the best method from a random ranking."""
+        return _findings(self)
 
 
 def ranking_part(run: Run, head: Head) -> Part | None:
@@ -141,9 +145,9 @@ def metric_block(found: Ranking) -> Block:
         images = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
         rows.append((f"{number + 1} {title}", [one.better, images, first, *said]))
     random = NAMES.get(RANDOM, RANDOM)
-    heads = ["better", "images", "first", f"best method and {random}", "p (Holm)"]
+    heads = ["better", "images", "first", f"best and {random}", "p (Holm)"]
     caption = BEST.format(random=random) if len(found.informative) else "What the numbers of the metrics stand for."
-    return Block("Metrics", caption, heads, rows, found.sentences, "metric")
+    return Block("Metrics", caption, heads, rows, [*found.agreement, *found.findings], "metric")
 
 
 def rank_text(row: Mapping[str, float] | pd.Series) -> str:
@@ -153,14 +157,16 @@ def rank_text(row: Mapping[str, float] | pd.Series) -> str:
 
 
 def _agreement(found: Ranking) -> list[str]:
+    if found.concordance.empty:
+        return [f"How far the metrics agree is not known: fewer than {FEWEST} methods are ranked by all of them."]
     count = found.ranks.groupby("method", sort=False).size()
-    lacking = [name for name in found.methods if count[name] < len(found.values)]
-    whole = [name for name in found.methods if name not in lacking]
-    chosen = {ALL: whole, OTHERS: [name for name in whole if name not in found.controls]}
-    said = [f"{_w(row)} {OVER[row['over']]} ({names_of(chosen[row['over']])})"
-            for _, row in found.concordance.iterrows()]  # fmt: skip
-    unknown = f"How far the metrics agree is not known: fewer than {FEWEST} methods are ranked by all of them."
-    sentences = [f"{len(found.values)} metrics: {'; '.join(said)}. {W}" if said else unknown]
+    whole = [name for name in found.methods if count[name] == len(found.values)]
+    lacking, controls = ([name for name in among if name in some] for among, some in (
+        (found.methods, set(found.methods) - set(whole)), (whole, found.controls)))  # fmt: skip
+    over = {ALL: f"over the methods that each ranks ({names_of(whole)})",
+            OTHERS: f"without the controls ({names_of(controls)})"}  # fmt: skip
+    said = [f"{_w(row)} {over[row['over']]}" for _, row in found.concordance.iterrows()]
+    sentences = [f"{len(found.values)} metrics: {'; '.join(said)}. {W}"]
     if lacking:
         sentences.append(f"Not in W, as some metrics have no value of them: {names_of(lacking)}.")
     return sentences

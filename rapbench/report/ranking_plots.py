@@ -52,7 +52,7 @@ def agreement_heatmap(found: "Ranking", title: str) -> Figure:
     """Draw Spearman's correlation of the ranks by each two metrics."""
     matrix, said = agreement_matrix(found)
     size = len(matrix)
-    figure = Shown(figsize=(CELL * size + 4.6, CELL * size + 1.6), layout=ConstrainedLayoutEngine())
+    figure = Shown(figsize=(CELL * size + 4.6, CELL * size + 1.6), layout=ConstrainedLayoutEngine(compress=True))
     figure.suptitle(textwrap.fill(escape.figure(title), 9 * size + 40), fontsize="medium")
     panel = figure.subplots()
     image = panel.imshow(matrix, cmap="RdBu", vmin=-1, vmax=1)

@@ -35,8 +35,7 @@ def concordance(ranked: pd.DataFrame, controls: Collection[str]) -> pd.DataFrame
     """
     rows = []
     for model, wide in _by_model(ranked):
-        for over, chosen in _choices(wide, controls):
-            whole = chosen.dropna(axis=0)
+        for over, whole in _choices(wide.dropna(axis=0), controls):
             if whole.shape[1] >= 2 and len(whole) >= FEWEST:
                 w, p = kendalls_w(whole.rank().to_numpy().T)
                 known = {

@@ -94,7 +94,13 @@ def ranking(found: Ranking, colour: dict[str, str]) -> dict[str, Any]:
             shown = [None if cell == MISSING else _rank(cell) for cell in cells]
             rows.append({"name": NAMES.get(method, method), "colour": colour[method], "cells": shown})
         views.append({"ks": block.ks, "rows": rows, "caption": f"{block.title}. {block.caption}"})
-    return {"sentences": found.sentences, "views": views, "metrics": metric_block(found), "numbers": (1, 4)}
+    return {
+        "agreement": found.agreement,
+        "findings": found.findings,
+        "views": views,
+        "metrics": metric_block(found),
+        "numbers": (1, 4),
+    }
 
 
 def _rank(cell: str) -> dict[str, Any]:
