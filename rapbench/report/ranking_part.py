@@ -1,6 +1,6 @@
 """The part of a report that says how each metric ranks the methods, which metrics agree, and which tell nothing."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -57,13 +57,13 @@ class Ranking:
     controls: Collection[str]
 
     @classmethod
-    def of(cls, run: Run) -> "Ranking":
-        """Rank a run's methods."""
+    def of(cls, run: Run, *, paired: bool = True) -> "Ranking":
+        """Rank a run's methods. paired: whether all have the same images; else no interval and no test is made."""
         values = ranked_values(run)
-        ranked = ranking(run, values)
+        ranked = ranking(run, values, paired=paired)
         controls = [name for name, method in run.methods.items() if method.control]
         return cls(values, ranked, concordance(ranked, controls), correlations(ranked, controls),
-                   informative(values, ranked, controls), controls)  # fmt: skip
+                   informative(values if paired else [], ranked, controls), controls)  # fmt: skip
 
     @property
     def shown(self) -> bool:
@@ -101,23 +101,34 @@ def ranking_part(run: Run, head: Head) -> Part | None:
     found = Ranking.of(run)
     if not found.shown:
         return None
-    from rapbench.report.ranking_plots import agreement_heatmap, ranks_figure
-
-    blocks = [*rank_blocks(found), metric_block(found)]
-    marked = [*head.markdown, *markdown_blocks(blocks)]
+    blocks = ranking_blocks(found)
     files: dict[str, str | bytes] = {
         "ranks.csv": csv_text(found.ranks),
-        "ranks.md": "\n\n".join(marked) + "\n",
+        "ranks.md": "\n\n".join([*head.markdown, *markdown_blocks(blocks)]) + "\n",
         "ranks.tex": latex_blocks(blocks, head.header, head.caption, stacked),
-        "metric_agreement.csv": csv_text(found.correlations),
     }
-    if len(found.concordance):
-        files["concordance.csv"] = csv_text(found.concordance)
-    if len(found.informative):
-        files["informative.csv"] = csv_text(found.informative)
-    files |= figure_files(ranks_figure(found, head.title), "ranks")
-    files |= figure_files(agreement_heatmap(found, head.title), "metric_agreement")
+    files |= agreement_tables([found]) | ranking_figures(found, head.title)
     return Part(files, terminal_blocks(blocks), {"ranking": found})
+
+
+def agreement_tables(rankings: Sequence[Ranking]) -> dict[str, str | bytes]:
+    """Return the CSV of what is said of the metrics of some models; none of what is empty."""
+    names = {"metric_agreement.csv": "correlations", "concordance.csv": "concordance", "informative.csv": "informative"}
+    found = {file: [getattr(one, name) for one in rankings if len(getattr(one, name))] for file, name in names.items()}
+    return {file: csv_text(pd.concat(tables, ignore_index=True)) for file, tables in found.items() if tables}
+
+
+def ranking_figures(found: Ranking, title: str) -> dict[str, bytes]:
+    """Return the files of the figures of the ranks and of the metrics' agreement."""
+    from rapbench.report.ranking_plots import agreement_heatmap, ranks_figure
+
+    drawn = {"ranks": ranks_figure, "metric_agreement": agreement_heatmap}
+    return {file: data for stem, draw in drawn.items() for file, data in figure_files(draw(found, title), stem).items()}
+
+
+def ranking_blocks(found: Ranking) -> list[Block]:
+    """Lay the ranks and the metrics out as tables."""
+    return [*rank_blocks(found), metric_block(found)]
 
 
 def rank_blocks(found: Ranking) -> list[Block]:
@@ -180,8 +191,9 @@ def _w(row: pd.Series) -> str:
 
 def _findings(found: Ranking) -> list[str]:
     if found.informative.empty:
-        return [f"{NAMES.get(RANDOM, RANDOM)} is not among the methods with others than controls: which metrics are "
-                "uninformative is not known."]  # fmt: skip
+        random = NAMES.get(RANDOM, RANDOM)
+        return [f"Which metrics are uninformative is not known: that needs {random} and, on its images, a method that "
+                "is no control."]  # fmt: skip
     sentences = []
     for number, title in enumerate(found.titles):
         for _, row in found.of_metric(number, found.informative).iterrows():
