@@ -79,9 +79,10 @@ def agreement_matrix(found: "Ranking") -> tuple[np.ndarray, str]:
     size = len(found.values)
     others = [method for method in found.methods if method not in found.controls]
     alone = len(others) >= 3 and len(others) < len(found.methods)
-    matrix = np.eye(size)
+    matrix = np.full((size, size), np.nan)
     rows, columns = np.triu_indices(size, 1)
     column = "spearman_without_controls" if alone else "spearman"
     matrix[rows, columns] = matrix[columns, rows] = found.correlations[column].to_numpy(float)
     over = "without the controls" if alone else "controls included" if found.controls else "all methods"
+    matrix[np.diag_indices(size)] = np.where(np.isfinite(matrix).any(1), 1, np.nan)
     return matrix, f"Spearman's correlation of the methods' ranks, {over}; empty: fewer than 3 methods, or all are tied"
