@@ -307,7 +307,7 @@ def test_ranks_are_shown_for_two_metrics_and_three_methods(tmp_path, values, sho
 def test_without_random_nothing_is_called_uninformative(tmp_path):
     names = ("rap", "mine", "edge")
     text = write_report(tmp_path, run_of({"a": noise(0, names, 100), "b": noise(1, names, 100)}))
-    assert "which metrics are uninformative is not known" in text
+    assert "Which metrics are uninformative is not known" in text
     assert not (tmp_path / "informative.csv").exists()
 
 
