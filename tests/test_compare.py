@@ -212,6 +212,9 @@ def test_models_with_images_of_their_own_have_tests_each(tmp_path):
     assert set(pd.read_csv(tmp_path / "tests.csv")["model"]) == {"net", "other"}
 
 
+OF_ONE_MODEL = {"ranks.png", "ranks.pdf", "metric_agreement.png", "metric_agreement.pdf"}
+OF_METRICS = {"metric_agreement.csv", "concordance.csv", "informative.csv"}
+
 # Means at each K, by model and method; 0 and all do not count where there is another K.
 WORKED = {
     "one": {"rap": [9, 1, 2, 9], "edge": [9, 3, 4, 0], "random": [9, 2, 1, 0], "mine": [9, 5, 5, 5]},
@@ -299,7 +302,7 @@ def test_a_comparison_is_one_page_one_figure_and_its_tables(tmp_path):
     runs = [run(["rap", "random", "edge"]), run(["rap", "random", "edge"], model="other"),
             run({"rap": {"residual": "absolute"}})]  # fmt: skip
     text = write_comparison(tmp_path, Results(runs))
-    assert {path.name for path in tmp_path.iterdir()} == set(FILES)
+    assert {path.name for path in tmp_path.iterdir()} == set(FILES) - OF_ONE_MODEL
     assert text.startswith("Comparison of 3 runs: net, other.\n")
     table = pd.read_csv(tmp_path / "compare.csv", dtype={"k": str}, keep_default_na=False)
     wanted = Results(runs).table()
@@ -323,7 +326,40 @@ def test_a_comparison_is_one_page_one_figure_and_its_tables(tmp_path):
     write_comparison(tmp_path, Results(runs))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     write_comparison(tmp_path, Results([run(["rap"]), run(["random"], images="b")]))
-    assert {path.name for path in tmp_path.iterdir()} == set(FILES) - {"agreement.csv", "verdict.csv", "tests.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == set(FILES) - OF_ONE_MODEL - OF_METRICS - {
+        "agreement.csv", "verdict.csv", "tests.csv"}  # fmt: skip
+
+
+def test_a_comparison_says_of_each_model_how_far_metrics_agree(tmp_path):
+    methods = ["rap", "mine", "random", "edge"]
+    runs = [run(methods[:2]), run(methods[2:]), run(methods, model="other")]
+    text = write_comparison(tmp_path, Results(runs))
+    table = pd.read_csv(tmp_path / "concordance.csv")
+    assert table[["model", "over"]].to_numpy().tolist() == [[model, "all"] for model in ("net", "other")]
+    for place, w in zip(("net on samples", "other on samples"), table["w"], strict=True):
+        assert f"{place}: 3 metrics: W = {w:.2f}" in text
+        assert f"{place}: 3 metrics: W = {w:.2f}" in (tmp_path / "compare.html").read_text("utf-8")
+    assert "not shown on 9 images; 100 are needed to call it uninformative" in text
+    for file, found in (("ranks.csv", Results(runs).ranks()), ("informative.csv", Results(runs).informative()),
+                        ("metric_agreement.csv", Results(runs).metric_agreement())):  # fmt: skip
+        got = pd.read_csv(tmp_path / file, keep_default_na=False, na_values={"low": "", "high": ""})
+        assert got["model"].tolist() == found["model"].tolist()
+
+
+def test_a_comparison_of_one_models_runs_has_the_ranks_of_a_report(tmp_path):
+    """The same as one run of all its methods."""
+    methods = ["rap", "mine", "random", "edge"]
+    apart, whole = Results([run(methods[:2]), run(methods[2:])]), Results([run(methods)])
+    text = write_comparison(tmp_path / "apart", apart)
+    whole.report(tmp_path / "whole")
+    for name in ("ranks.csv", *OF_METRICS):
+        one, other = (pd.read_csv(tmp_path / folder / name) for folder in ("apart", "whole"))
+        pd.testing.assert_frame_equal(one, other)
+    assert {path.name for path in (tmp_path / "apart").iterdir()} >= OF_ONE_MODEL | OF_METRICS
+    page = (tmp_path / "apart" / "compare.html").read_text("utf-8")
+    assert '<section id="ranking">' in page
+    assert '<section id="ranks">' not in page
+    assert "Kendall's W says how far the metrics agree" in text
 
 
 def test_the_figures_legend_lies_within_it(tmp_path):

@@ -59,6 +59,7 @@ NEEDS = {
     "results.save('out')": "report",
     "results.compare()": "report",
     "results.verdict()": "report",
+    "results.informative()": "report",
     "rapbench.load_model('efficientnet_lite0')": "samples",
     "rapbench.load_data('samples')": "samples",
     "rapbench.load_data('luna16')": "luna16",
@@ -75,7 +76,10 @@ for call in {list(NEEDS)!r}:
 
 
 def test_a_module_in_memory_is_evaluated_and_what_needs_a_part_says_which(tmp_path):
-    told = "assert len(results.frame) and len(results.table()) and len(results.ranks()) and results._repr_html_()"
+    told = (
+        "assert len(results.frame) and len(results.table()) and len(results.ranks()) and results._repr_html_()\n"
+        "assert len(results.metric_agreement())\nresults.concordance()"
+    )
     done = python(f"{IN_MEMORY}\n{told}\n{ASKED}", tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()

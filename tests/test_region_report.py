@@ -140,12 +140,13 @@ def test_each_panel_draws_its_own_order_and_the_random_one(tmp_path):
 
 def test_files_of_an_earlier_report_go_and_nothing_else_does(tmp_path):
     (tmp_path / "notes.csv").write_text("mine")
-    images, means = both(), distances([1.0, 2.0])
-    write_report(tmp_path, images, means, [], many(), About(paper=Paper(True)))
+    images = pd.concat([both(method=method) for method in ("rap", "mine", "random")])
+    means, about = distances([1.0, 2.0]), About(paper=Paper(True))
+    write_report(tmp_path, images, means, [], many(), about)
     assert {path.name for path in tmp_path.iterdir()} == {"notes.csv", *report.FILES}
     write_report(tmp_path, None, None, [], many())
     assert {path.name for path in tmp_path.iterdir()} == {"notes.csv", *FILES}
-    write_report(tmp_path, images, means, [], about=About(paper=Paper(True)))
+    write_report(tmp_path, images, means, [], about=about)
     assert {path.name for path in tmp_path.iterdir()} == {"notes.csv", "report.html", *set(report.FILES) - set(FILES)}
 
 

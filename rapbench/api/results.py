@@ -1,6 +1,6 @@
 """What an evaluation returns: the results of one run or several, to be looked at, compared and written."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from rapbench.core.errors import RapbenchError, did_you_mean
 from rapbench.core.extras import check_installed
 from rapbench.results.display import sized, titled
 from rapbench.results.merged import Place, called, joined, places
+from rapbench.results.metric_agreement import CONCORDANCE, CORRELATIONS, concordance, correlations
 from rapbench.results.run import Run
 from rapbench.results.told_apart import told_apart
 
@@ -158,11 +159,75 @@ class Results:
         return found.rename(columns={"sign": "variant", "perturbation": "protocol"})
 
     def ranks(self) -> pd.DataFrame:
-        """Return the rank of each method by each metric in each model; see `rapbench.results.ranks`."""
-        from rapbench.results.ranks import ranks
+        """Rank the methods of each model by each metric that says which value is better.
 
-        table = self._named_table
-        return ranks(table.assign(method=table["name"]))
+        Returns
+        -------
+        DataFrame
+            model, data, protocol, variant, metric, method, value (the mean over images and over the steps above 0 that
+            all methods of the model have; of a share in per cent), n (images), rank (1 is the best; ties share their
+            mean rank), low and high (its 95 % interval over images; NaN where runs of a model have different images).
+            A protocol's summary stands for its curves.
+        """
+        from rapbench.report.ranking import ranking
+
+        with sized(self.pixels):
+            return pd.concat([ranking(place.run, paired=not place.unpaired) for place in self.places],
+                             ignore_index=True)  # fmt: skip
+
+    def metric_agreement(self) -> pd.DataFrame:
+        """Return Spearman's correlation of the ranks by each two metrics; see `results.metric_agreement.correlations`.
+
+        Returns
+        -------
+        DataFrame
+            A row per model and pair of metrics, with the columns of `metric_agreement.csv`.
+        """
+        return self._of_places(correlations, CORRELATIONS)
+
+    def concordance(self) -> pd.DataFrame:
+        """Return Kendall's W of all metrics of each model, with and without the controls.
+
+        Returns
+        -------
+        DataFrame
+            The columns of `concordance.csv`.
+        """
+        return self._of_places(concordance, CONCORDANCE)
+
+    def _of_places(
+        self, of: Callable[[pd.DataFrame, Collection[str]], pd.DataFrame], columns: list[str]
+    ) -> pd.DataFrame:
+        """Return what a function says of the ranks of each model and its controls."""
+        ranked = self.ranks()
+        parts = []
+        for place in self.places:
+            mine = ranked[(ranked["model"] == place.run.model) & (ranked["data"] == place.run.data)]
+            parts.append(of(mine, [name for name, method in place.run.methods.items() if method.control]))
+        parts = [part for part in parts if len(part)]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+    def informative(self) -> pd.DataFrame:
+        """Test by each metric whether the best method of a model differs from `random`.
+
+        Returns
+        -------
+        DataFrame
+            A row per model and metric, with the columns of `informative.csv`; none where `random` is missing.
+        """
+        check_installed("report", "a verdict")
+        from rapbench.report.image_values import ranked_values
+        from rapbench.report.informative import informative
+        from rapbench.report.ranking import ranking
+
+        parts = []
+        with sized(self.pixels):
+            for place in self.places:
+                for run in place.comparable:
+                    values = ranked_values(run)
+                    controls = [name for name, method in run.methods.items() if method.control]
+                    parts.append(informative(values, ranking(run, values), controls))
+        return pd.concat(parts, ignore_index=True)
 
     def plot(self, protocol: str | None = None) -> "Figure":
         """Draw one protocol: curves with 95 % bands, or points with intervals.

@@ -13,6 +13,8 @@ FILES = (
     *("table1.csv", "table1.md", "table1.tex", "intervals.md", "intervals.tex", "curves.png", "curves.pdf"),
     *("tests.csv", "verdict.csv", "paper.csv", "distance.csv", "distance.png", "distance.pdf"),
     *("regions.csv", "aopc.csv", "aopc.md", "regions.png", "regions.pdf", "report.html"),
+    *("ranks.csv", "ranks.md", "ranks.tex", "ranks.png", "ranks.pdf", "concordance.csv", "informative.csv"),
+    *("metric_agreement.csv", "metric_agreement.png", "metric_agreement.pdf"),
 )
 START = "metric-"  # of the files of a protocol without a layout of its own
 

@@ -16,6 +16,7 @@ from rapbench.report.metric_plots import metrics_figure
 from rapbench.report.metric_tables import metric_blocks
 from rapbench.report.page.build import page
 from rapbench.report.rank_tables import rank_paragraphs, rank_tables, ranks_explained
+from rapbench.report.ranking_part import Ranking, agreement_tables, ranking_blocks, ranking_figures
 from rapbench.report.table_text import latex_blocks, markdown_blocks, terminal_blocks
 from rapbench.report.verdict import markdown_verdict, no_verdict, terminal_verdict
 from rapbench.results.display import sized, titled
@@ -26,8 +27,12 @@ from rapbench.results.ranks import agreement
 if TYPE_CHECKING:
     from rapbench.api.results import Results
 
-FILES = ("compare.csv", "compare.md", "compare.tex", "compare.png", "compare.pdf", "compare.html", "ranks.csv",
-         "agreement.csv", "verdict.csv", "tests.csv")  # fmt: skip
+FILES = (
+    *("compare.csv", "compare.md", "compare.tex", "compare.png", "compare.pdf", "compare.html"),
+    *("ranks.csv", "agreement.csv", "verdict.csv", "tests.csv"),
+    *("metric_agreement.csv", "concordance.csv", "informative.csv"),
+    *("ranks.png", "ranks.pdf", "metric_agreement.png", "metric_agreement.pdf"),
+)
 
 
 def write_comparison(folder: Path, results: "Results", missing: Sequence[str] = ()) -> str:
@@ -59,33 +64,64 @@ def _written(folder: Path, results: "Results", missing: Sequence[str]) -> str:
                     for own, method in place.run.methods.items() if method.control}  # fmt: skip
         why = no_verdict(pd.concat(one.means for one in measured), controls)
         bar.update()
-        ranked = results.ranks()
+        rankings = [Ranking.of(place.run, paired=not place.unpaired) for place in found]
+        ranked = pd.concat([one.ranks for one in rankings], ignore_index=True)
         agreed = agreement(ranked)
-        ranks, explained = rank_tables(ranked, agreed), ranks_explained(agreed)
+        told = [one for one in rankings if one.shown]
+        alone = told[0] if told and len(rankings) == 1 else None
+        tables = ranking_blocks(alone) if alone else []
+        ranks = [] if alone else rank_tables(ranked, agreed)
+        explained = " ".join([ranks_explained(agreed), *(_agreement(told) if not alone else [])])
+        findings = [] if alone else _findings(told)
         bar.update()
         above = [*plain, markdown_verdict(judged, why)]
         files: dict[str, str | bytes] = {
             "compare.csv": csv_text(results.table().drop(columns="better")),
-            "compare.md": "\n\n".join([*above, *markdown_blocks(blocks), *rank_paragraphs(ranks, explained)]) + "\n",
+            "compare.md": "\n\n".join(
+                [
+                    *above,
+                    *markdown_blocks([*blocks, *tables]),
+                    *rank_paragraphs(ranks, escape.markdown(explained)),
+                    *map(escape.markdown, findings),
+                ]
+            )
+            + "\n",
             "compare.tex": latex_blocks(blocks, header, header[:1]),
             "ranks.csv": csv_text(ranked),
         }
-        tables = (("agreement.csv", agreed), ("verdict.csv", verdict), ("tests.csv", pairs))
-        files |= {name: csv_text(table) for name, table in tables if len(table)}
+        files |= agreement_tables(told)
+        others = (("agreement.csv", agreed), ("verdict.csv", verdict), ("tests.csv", pairs))
+        files |= {name: csv_text(table) for name, table in others if len(table)}
         title = header[0] if len(measured) > 1 else f"{measured[0].protocol}: {header[0][0].lower()}{header[0][1:]}"
         files |= figure_files(metrics_figure(measured, title), "compare")
+        if alone:
+            files |= ranking_figures(alone, header[0])
         bar.update()
         shown: dict[str, Any] = dict.fromkeys(("table", "paper", "distance", "aopc", "images", "gallery"))
-        shown |= {"pairs": _renamed(pairs, found), "verdict": judged, "why": why}
+        shown |= {"pairs": _renamed(pairs, found), "verdict": judged, "why": why, "ranking": alone}
         files["compare.html"] = page(
             "Comparison", header, published=published_table1()[:0], provenance=None, remarks={}, distance_remarks={},
             aside="", others=measured, ranks=ranks, explained=explained, **shown,
         )  # fmt: skip
         bar.update()
     write_in_place_of(folder, files, [folder / name for name in FILES])
-    text = "\n".join([*header, "", terminal_blocks(blocks), terminal_verdict(judged) or f"{why}\n",
-                      *rank_paragraphs(ranks, explained, "simple")])  # fmt: skip
+    text = "\n".join([*header, "", terminal_blocks([*blocks, *tables]), terminal_verdict(judged) or f"{why}\n",
+                      *rank_paragraphs(ranks, explained, "simple"), *findings])  # fmt: skip
     return "\n".join(escape.visible(line) for line in text.split("\n"))
+
+
+def _agreement(rankings: Sequence[Ranking]) -> list[str]:
+    """Say of each model how far the metrics agree."""
+    return [f"{_place(one)}: {' '.join(one.agreement)}" for one in rankings]
+
+
+def _findings(rankings: Sequence[Ranking]) -> list[str]:
+    """Say of each model which metrics tell nothing."""
+    return [f"{_place(one)}: {' '.join(one.findings)}" for one in rankings if one.findings]
+
+
+def _place(one: Ranking) -> str:
+    return " on ".join(one.ranks[["model", "data"]].iloc[0])
 
 
 def _renamed(table: pd.DataFrame, among: Sequence[Place]) -> pd.DataFrame:

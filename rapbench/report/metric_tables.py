@@ -18,13 +18,19 @@ def metric_blocks(table: pd.DataFrame, protocol: str, info: ProtocolInfo) -> lis
         for metric in info.shown:
             part = stepped[(stepped["variant"] == variant) & (stepped["metric"] == metric.name)]
             if len(part):
-                blocks.append(_curve(part, _title(protocol, variant, metric), info.steps, metric))
+                blocks.append(_curve(part, metric_title(protocol, variant, metric), info.steps, metric))
     single = table[table["k"] == ""]
     for metric in info.shown:
         part = single[single["metric"] == metric.name]
         if len(part):
             blocks.append(_single(part, protocol, metric))
     return blocks
+
+
+def metric_title(protocol: str, variant: str, metric: Metric) -> str:
+    """Return what a metric of a protocol is called above a table."""
+    place = f"{protocol}, {variant}" if variant else protocol
+    return f"{place}: {metric.heading}"
 
 
 def direction(metric: Metric, variant: str) -> str:
@@ -45,11 +51,6 @@ def cell_text(row: pd.Series, decimals: int) -> str:
         return MISSING
     value = f"{row['value']:z.{decimals}f}"
     return value if pd.isna(row["low"]) else f"{value} [{row['low']:z.{decimals}f}, {row['high']:z.{decimals}f}]"
-
-
-def _title(protocol: str, variant: str, metric: Metric) -> str:
-    place = f"{protocol}, {variant}" if variant else protocol
-    return f"{place}: {metric.heading}"
 
 
 def _curve(part: pd.DataFrame, title: str, steps: str, metric: Metric) -> Block:

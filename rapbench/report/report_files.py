@@ -15,6 +15,7 @@ from rapbench.report.layout_parts import distance_part, regions_part, table1_par
 from rapbench.report.metric_files import metric_parts, stale
 from rapbench.report.page.build import page
 from rapbench.report.part import Done, Head, Part
+from rapbench.report.ranking_part import ranking_part
 from rapbench.report.regions import by_cell
 from rapbench.report.remarks import clean_remark
 from rapbench.report.verdict import no_verdict, terminal_verdict
@@ -24,7 +25,8 @@ from rapbench.results.published import published_table1
 from rapbench.results.run import Run
 
 # Of `page`, what only some results have.
-ABSENT: dict[str, Any] = dict.fromkeys(("table", "paper", "pairs", "verdict", "distance", "aopc", "images")) | {
+ABSENT: dict[str, Any] = dict.fromkeys(("table", "paper", "pairs", "verdict", "distance", "aopc", "images",
+                                       "ranking")) | {
     "why": "", "remarks": {}, "distance_remarks": {}, "aside": ""}  # fmt: skip
 
 
@@ -40,7 +42,7 @@ def _write(folder: Path, run: Run, header: list[str], about: About) -> str:
     head = Head(header[0] if header else "", [*header, *clean], [*about.caption, *clean])
     published = about.paper.of(published_table1())
     cells = [] if regions.empty else by_cell(regions)
-    work = 8 + 2 * len(cells) + len(run.protocols)
+    work = 9 + 2 * len(cells) + len(run.protocols)
     with tqdm(total=work, desc="report", delay=2, leave=False) as bar:  # of seconds: most reports need none
 
         def done(result: Any) -> Any:
@@ -56,6 +58,8 @@ def _write(folder: Path, run: Run, header: list[str], about: About) -> str:
                 yield regions_part(cells, head, done)
             for part in metric_parts(run, head):
                 yield done(part)
+            if part := done(ranking_part(run, head)):
+                yield part
 
         found = list(parts())
         texts = ["\n".join(head.header) + "\n"] if head.header else []

@@ -3,6 +3,11 @@
 scipy.stats and statsmodels are imported where they compute: the names of metrics and tables are asked for before.
 """
 
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,8 +55,6 @@ def bootstrap_means(values: Array) -> tuple[Array, Array]:
         Lower and upper ends. If all images have the same value (to DIGITS), both ends are that value. NaN for a single
         image, and for a column with a value that is not finite.
     """
-    from scipy import stats
-
     low, high = np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
     if len(values) < 2:
         return low, high
@@ -64,23 +67,62 @@ def bootstrap_means(values: Array) -> tuple[Array, Array]:
         return low, high
     data = np.ascontiguousarray(values[:, rest].T)
 
-    def means(drawn: NDArray[np.int64], axis: int) -> Array:
-        """Return (columns, draws) means of the images with these numbers; a matrix product by how often each is."""
-        rows = drawn.reshape(-1, drawn.shape[-1])
-        places = rows + np.arange(len(rows))[:, None] * data.shape[1]
-        counts = np.bincount(places.ravel(), minlength=len(rows) * data.shape[1]).reshape(len(rows), -1)
+    def means(counts: Array) -> Array:
+        """Return (columns, draws) means of the images; a matrix product by how often each is drawn."""
         # Rounded, or equal means would compare as the last bits of their sums do.
-        found: Array = np.round(data @ counts.T.astype(float) / rows.shape[1], DIGITS)
-        return found[:, 0] if drawn.ndim == 1 else found
+        found: Array = np.round(data @ counts.T / counts.sum(1), DIGITS)
+        return found
 
-    images = np.arange(len(values))
-    batch = max(1, 5_000_000 // len(values))  # numbers drawn at a time
-    interval = stats.bootstrap(
-        (images,), means, n_resamples=RESAMPLES, batch=batch, vectorized=True, axis=-1, confidence_level=1 - ALPHA,
-        method="BCa", rng=np.random.default_rng(SEED),
-    ).confidence_interval  # fmt: skip
+    interval = _bootstrap(len(values), means, "BCa").confidence_interval
     low[rest], high[rest] = np.round(interval.low, DIGITS), np.round(interval.high, DIGITS)
     return low, high
+
+
+def bootstrap_quantiles(images: int, statistic: Callable[[Array], Array]) -> tuple[Array, Array]:
+    """Return the percentile bootstrap interval of a statistic of all images [efron1979bootstrap].
+
+    For statistics that take few values, such as ranks, of which the ends of BCa's interval are not defined.
+
+    Parameters
+    ----------
+    images : int
+        At least 2. They are drawn as for `bootstrap_means`.
+    statistic : callable
+        Takes how often each image is drawn, (draws, images), and returns (columns, draws).
+
+    Returns
+    -------
+    tuple of array, (columns,)
+        Lower and upper ends, each a value that occurred; NaN for a column in which one is NaN.
+    """
+    from scipy import stats
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # NaN, of which there is no interval
+        drawn = _bootstrap(images, statistic, "percentile").bootstrap_distribution
+    found = np.sort(drawn, axis=1)
+    skipped = math.floor(found.shape[1] * ALPHA / 2)
+    low, high = found[:, skipped].copy(), found[:, -1 - skipped].copy()
+    low[np.isnan(found[:, -1])] = high[np.isnan(found[:, -1])] = np.nan  # sorted last
+    return low, high
+
+
+def _bootstrap(images: int, statistic: Callable[[Array], Array], method: str) -> Any:
+    """Return scipy's bootstrap over images, drawn from a fixed seed; statistic: as `bootstrap_quantiles` takes it."""
+    from scipy import stats
+
+    def of_drawn(drawn: NDArray[np.int64], axis: int) -> Array:
+        rows = drawn.reshape(-1, drawn.shape[-1])
+        places = rows + np.arange(len(rows))[:, None] * images
+        counts = np.bincount(places.ravel(), minlength=len(rows) * images).reshape(len(rows), -1)
+        found = statistic(counts.astype(float))
+        return found[:, 0] if drawn.ndim == 1 else found
+
+    batch = max(1, 5_000_000 // images)  # numbers drawn at a time
+    return stats.bootstrap(
+        (np.arange(images),), of_drawn, n_resamples=RESAMPLES, batch=batch, vectorized=True, axis=-1,
+        confidence_level=1 - ALPHA, method=method, rng=np.random.default_rng(SEED),
+    )  # fmt: skip
 
 
 def difference_interval(ours: tuple[float, float, float], theirs: tuple[float, float, float]) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from rapbench.report.per_image import by_image
 from rapbench.report.statistics import ALPHA, EXACT, holm, wilcoxon
 from rapbench.report.table_text import markdown_name
 from rapbench.results.display import NAMES, ordered
+from rapbench.results.ranks import decimals
 
 CONTROLS = ("random", "edge")
 # Table I's: lower without the positive pixels, higher without the negative ones.
@@ -42,6 +43,22 @@ class Judged(NamedTuple):
 
 
 METRICS = {"accuracy": Judged("correct", SIGNED, 100), "score": Judged("logit", SIGNED)}  # Table I's
+
+
+class Paired(NamedTuple):
+    """A paired test of a method and a control.
+
+    gain: by how much the method is better. p: two-sided, Wilcoxon. lean: 1 where the ranks are for the method, -1 where
+    they are for the control.
+    """
+
+    gain: float
+    p: float
+    lean: int
+
+    def outcome(self, p: float) -> str:
+        """Return which of SYMBOLS it is, by its ranks and its mean. p: after correction."""
+        return _outcome({self.lean, int(np.sign(self.gain))} if p < ALPHA else set())
 
 
 class Finding(NamedTuple):
@@ -216,20 +233,29 @@ def _against(part: pd.DataFrame, control: str, method: str, sign: str, metrics: 
         return {}
     row: dict[str, Any] = {"method": method, "n": int(there.sum()), "ks": " ".join(ks)}
     for metric, (value, better, scale) in metrics.items():
-        direction = 1 if better[sign] == "higher" else -1
         wide = by_image(both, ["method", "k"], value)[there]
-        # Summed in the order of K and rounded, or equal means of different sums would not tie.
-        means = {name: np.round(wide[name][ks].to_numpy().mean(1), 9) for name in (method, control)}
-        gains = direction * (means[method] - means[control])
-        row[f"{metric}_gain"] = np.round(scale * np.sort(gains).mean(), 9)
-        row[f"{metric}_p"], row[f"{metric}_lean"] = wilcoxon(np.round(gains, 9))
+        ours, theirs = (wide[name][ks].to_numpy() for name in (method, control))
+        test = paired_test(ours, theirs, better[sign], scale)
+        row |= {f"{metric}_{what}": found for what, found in test._asdict().items()}
     return row
+
+
+def paired_test(ours: np.ndarray, theirs: np.ndarray, better: Better, scale: float = 1) -> Paired:
+    """Test (images, steps) values of a method and of a control by each image's mean over the steps."""
+    # Rounded, or equal means of different sums would not tie.
+    digits = decimals([ours, theirs])
+    means = [np.round(values.mean(1), digits) for values in (ours, theirs)]
+    gains = (1 if better == "higher" else -1) * (means[0] - means[1])
+    return Paired(float(np.round(scale * np.sort(gains).mean(), digits)), *wilcoxon(np.round(gains, digits)))
 
 
 def _verdict(row: dict[str, Any], metrics: Iterable[str]) -> str:
     """Return what the metrics with a difference say, by their ranks and by their means."""
     shown = [metric for metric in metrics if row[f"{metric}_p_holm"] < ALPHA]
-    leanings = {int(np.sign(row[f"{metric}_{what}"])) for metric in shown for what in ("lean", "gain")}
+    return _outcome({int(np.sign(row[f"{metric}_{what}"])) for metric in shown for what in ("lean", "gain")})
+
+
+def _outcome(leanings: set[int]) -> str:
     if not leanings:
         return NONE
     return BETTER if leanings == {1} else WORSE if leanings == {-1} else MIXED

@@ -68,6 +68,16 @@ class ProtocolInfo:
         """The metrics that are results of their own."""
         return tuple(metric for metric in (*self.metrics, *self.summaries) if not metric.detail)
 
+    def ranked(self, variant: str) -> tuple[Metric, ...]:
+        """The metrics that rank methods in a variant: those that say which value is better there.
+
+        A summary that says so stands for the curves that it is made of, which would count the protocol twice.
+        """
+        for metrics in (self.summaries, self.metrics):
+            if found := tuple(metric for metric in metrics if variant in metric.better and not metric.detail):
+                return found
+        return ()
+
 
 def option_text(options: Mapping[str, Any]) -> str:
     """Return options as one text, `name=value, ...`, sorted by name."""

@@ -1,5 +1,8 @@
 """Ranks of methods by each metric, and how far several networks, or metrics, agree on them."""
 
+import math
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -7,28 +10,44 @@ PLACE = ["data", "protocol", "variant", "metric"]
 COLUMNS = [*PLACE, "method", "models", "mean_rank", "w", "p"]
 
 
-def scores(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one value per model, method and metric: its mean over the steps above 0 that all the methods there have.
+def counted(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that count in `scores`: of the steps above 0 that all methods of a model have by a metric.
 
     Parameters
     ----------
     table : DataFrame
         As `Results.table` returns it. `all`, another number of pixels for each method, counts only where there is no
         other step. A method without any number is left out; where the others share no step, all are.
+    """
+    place = ["model", *PLACE]
+    known = table[(table["k"] != "0") & (table["better"] != "") & table["value"].notna()]
+    numbers = known[known["k"] != "all"]
+    stepped = known[place].merge(numbers[place].drop_duplicates(), how="left", indicator="found")["found"] == "both"
+    chosen = known[(known["k"] != "all") | ~stepped.to_numpy()]
+    methods = chosen.groupby(place)["method"].transform("nunique")
+    return chosen[chosen.groupby([*place, "k"])["method"].transform("nunique") == methods]
+
+
+def scores(table: pd.DataFrame) -> pd.DataFrame:
+    """Return one value per model, method and metric: its mean over the rows that are `counted`.
 
     Returns
     -------
     DataFrame
         model, PLACE, method, better and value.
     """
-    place, keys = ["model", *PLACE], ["model", *PLACE, "method", "better"]
-    known = table[(table["k"] != "0") & (table["better"] != "") & table["value"].notna()]
-    numbers = known[known["k"] != "all"]
-    stepped = known[place].merge(numbers[place].drop_duplicates(), how="left", indicator="found")["found"] == "both"
-    chosen = known[(known["k"] != "all") | ~stepped.to_numpy()]
-    methods = chosen.groupby(place)["method"].transform("nunique")
-    chosen = chosen[chosen.groupby([*place, "k"])["method"].transform("nunique") == methods]
-    return chosen.groupby(keys, sort=False)["value"].mean().reset_index()
+    keys = ["model", *PLACE, "method", "better"]
+    return counted(table).groupby(keys, sort=False)["value"].mean().reset_index()
+
+
+def decimals(values: Any) -> int:
+    """Return to how many decimals numbers count as different: 9; more where these are not 6 digits of the largest.
+
+    Means that are equal differ in their last bits, by the order in which they are summed.
+    """
+    sizes = np.abs(np.asarray(values, dtype=float))
+    largest = sizes[np.isfinite(sizes)].max(initial=0)
+    return max(9, 5 - math.floor(math.log10(largest))) if largest > 0 else 9
 
 
 def ranks(table: pd.DataFrame) -> pd.DataFrame:
@@ -41,10 +60,10 @@ def ranks(table: pd.DataFrame) -> pd.DataFrame:
     """
     found = scores(table)
     higher = found["better"] == "higher"
-    # Means that differ in their last bits alone are equal.
-    found["value"] = found["value"].round(9)
+    places = [found[key] for key in ["model", *PLACE]]
+    found["value"] = found["value"].groupby(places).transform(lambda part: part.round(decimals(part)))
     signed = found["value"].where(~higher, -found["value"])
-    found["rank"] = signed.groupby([found[key] for key in ["model", *PLACE]]).rank(method="average")
+    found["rank"] = signed.groupby(places).rank(method="average")
     return found.drop(columns="better")
 
 

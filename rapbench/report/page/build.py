@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -14,6 +14,7 @@ from rapbench.report.means import Measured
 from rapbench.report.page import sections
 from rapbench.report.page.gallery import gallery_section
 from rapbench.report.page.plotly_curves import colours, curve
+from rapbench.report.page.plotly_ranks import agreement_figure, ranks_figure
 from rapbench.report.page.sections import VIEW
 from rapbench.report.page.words import options
 from rapbench.report.plots import first_pixels
@@ -21,6 +22,9 @@ from rapbench.report.rank_tables import RankTable
 from rapbench.report.table_text import Notes
 from rapbench.results.display import METRIC_NAMES, ordered
 from rapbench.results.gallery import Gallery
+
+if TYPE_CHECKING:
+    from rapbench.report.ranking_part import Ranking
 
 HERE = Path(__file__).parent
 
@@ -46,6 +50,7 @@ def page(
     others: Sequence[Measured] = (),
     ranks: Sequence[RankTable] = (),
     explained: str = "",
+    ranking: "Ranking | None" = None,
 ) -> str:
     """Return the page: it needs no network, and the same results give the same bytes.
 
@@ -54,7 +59,7 @@ def page(
     results of perturbations, for what the gallery's images became. provenance: None for a page of several runs. why:
     there is no verdict, where it is empty. remarks, distance_remarks: below each sign's tables. aside: why the paper's
     numbers, or some, are not shown. others: the means of protocols that have no layout of their own here. ranks,
-    explained: of a comparison's methods.
+    explained: of a comparison's methods. ranking: how the metrics of one run rank its methods.
     """
     frames = [table, distance, aopc, *(one.means for one in others)]
     methods = pd.concat([frame["method"] for frame in frames if frame is not None])
@@ -103,12 +108,18 @@ def page(
     shown["gallery"] = None
     if gallery is not None:
         shown["gallery"], data["gallery"] = gallery_section(gallery, images)
-    shown |= {"ranks": ranks, "explained": explained}
+    shown |= {"ranks": ranks, "explained": explained, "ranking": None}
+    if ranking is not None:
+        shown["ranking"] = sections.ranking(ranking, colour)
+        figures = {"ranks": ranks_figure(ranking, methods), "agreement of metrics": agreement_figure(ranking)}
+        data["figures"]["ranking"] = figures
+        data["controls"]["ranking"] = {"figure": options(list(figures))}
     names = {"verdict": "Verdict", "table": "Table I", "distance": "D_K", "aopc": "AOPC", "paper": "Beside the paper",
-             "ranks": "Ranks", "tests": "Pairs", "gallery": "Gallery"}  # fmt: skip
+             "ranking": "Ranks", "ranks": "Ranks", "tests": "Pairs", "gallery": "Gallery"}  # fmt: skip
     there = [(name, text) for name, text in names.items() if shown[name]]
     before = next(
-        (place for place, (name, _) in enumerate(there) if name in ("paper", "ranks", "tests", "gallery")), len(there)
+        (place for place, (name, _) in enumerate(there) if name in ("paper", "ranking", "ranks", "tests", "gallery")),
+        len(there),
     )
     there[before:before] = [(one["id"], one["name"]) for one in shown["others"]]
     template = Environment(

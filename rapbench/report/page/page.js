@@ -38,10 +38,12 @@ function draw(place, figure, options) {
   const style = getComputedStyle(document.documentElement), own = name => style.getPropertyValue(name).trim();
   const traces = structuredClone(figure.data), layout = structuredClone(figure.layout);
   for (const trace of traces) {
+    if (trace.type === "heatmap") continue;
+    const errors = trace.error_y ?? trace.error_x;
     if (dark.matches) trace.line.color = lighter(trace.line.color);
     trace.marker.color = trace.line.color;
     if (trace.meta === "paper") trace.visible = options.paper;
-    else trace.error_y.visible = options.intervals;
+    else errors.visible = options.intervals;
   }
   const grid = { gridcolor: own("--line"), linecolor: own("--soft"), zerolinecolor: own("--line"), automargin: true };
   Object.assign(layout.xaxis, grid, { showline: true });

@@ -12,6 +12,7 @@ from rapbench.report import verdict as judged
 from rapbench.report.metric_tables import direction, shown_steps
 from rapbench.report.page.words import interval, middle, number, options, p_value, records, signed, sortable
 from rapbench.report.pairs import FAMILY
+from rapbench.report.ranking_part import Ranking, metric_block, rank_blocks
 from rapbench.report.regions import LEGEND, ORDER_NAMES, what
 from rapbench.report.table_text import image_counts
 from rapbench.results.display import DECIMALS, METRIC_NAMES, MISSING, NAMES, ordered
@@ -82,6 +83,29 @@ def metric_view(
         caption += f" {len(ks)} of {len(every)} steps."
     heads = [metric.heading] if ks == [""] else [f"{info.steps} {ks[0]}", *ks[1:]]
     return {"key": key, "ks": heads, "rows": rows, "caption": caption}
+
+
+def ranking(found: Ranking, colour: dict[str, str]) -> dict[str, Any]:
+    """Lay the ranks by each metric out as `view` does, and the metrics as a table. numbers: its columns of these."""
+    views = []
+    for block in rank_blocks(found):
+        rows = []
+        for method, cells in block.rows:
+            shown = [None if cell == MISSING else _rank(cell) for cell in cells]
+            rows.append({"name": NAMES.get(method, method), "colour": colour[method], "cells": shown})
+        views.append({"ks": block.ks, "rows": rows, "caption": f"{block.title}. {block.caption}"})
+    return {
+        "agreement": found.agreement,
+        "findings": found.findings,
+        "views": views,
+        "metrics": metric_block(found),
+        "numbers": (1, 4),
+    }
+
+
+def _rank(cell: str) -> dict[str, Any]:
+    value, _, interval = cell.partition(" ")
+    return {"value": value, "sort": value, "interval": interval, "title": "", "paper": "", "inside": ""}
 
 
 def aopc(part: pd.DataFrame, colour: dict[str, str]) -> dict[str, Any]:
