@@ -67,8 +67,7 @@ def linearly_imputed(images: Tensor, removed: Tensor) -> Tensor:
         change = correction(levels, scaled).double() * size
         found = torch.where(size <= bound, found, found + change)  # an image that is solved stays as it is
         residual = right - neighbours.apply(found)
-        # The one value that the host waits for, once in several steps: to go on where all is solved costs more.
-        if bool((norm(residual) <= bound).all()):
+        if all_solved(residual, bound):
             return torch.where(absent, found.to(images.dtype), images)
     raise RapbenchError(
         f"linear imputation does not converge to a relative residual of {TOLERANCE:g}; is a pixel left in each image, "
@@ -76,16 +75,21 @@ def linearly_imputed(images: Tensor, removed: Tensor) -> Tensor:
     )
 
 
-class Operator(Protocol):
-    """A symmetric positive semidefinite matrix over the pixels of a grid.
+def all_solved(residual: Tensor, bound: Tensor) -> bool:
+    """Return whether every residual's norm is within its bound.
 
-    Attributes
-    ----------
-    step : Tensor, (P, 1, *space)
-        What Jacobi's method multiplies a residual by; 0 where there is no unknown.
+    The host waits here for the device, once in a round of steps: a fixed number of rounds, that suffices for the
+    slowest image, would cost each pass several times as much. What an image becomes does not depend on it.
     """
+    return bool((norm(residual) <= bound).all())
 
-    step: Tensor
+
+class Operator(Protocol):
+    """A symmetric positive semidefinite matrix over the pixels of a grid."""
+
+    @property
+    def step(self) -> Tensor:
+        """(P, 1, *space): what Jacobi's method multiplies a residual by; 0 where there is no unknown."""
 
     def apply(self, x: Tensor) -> Tensor:
         """Return the product with x, (P, C, *space)."""
@@ -108,8 +112,7 @@ class Neighbours:
         mask = absent.to(dtype)
         sums = binomial(torch.ones_like(mask[:1]))  # with the pixel's own weight, 2 per dimension
         weights = sums - 2 ** (mask.dim() - 2)
-        # In one dimension the weights of a lone pixel are 0: nothing is left then, and nothing to solve.
-        return cls(mask, mask * sums, mask * reciprocal(torch.maximum(weights, SAFE * 2 * weights)))
+        return cls(mask, mask * sums, mask * reciprocal(2 * SAFE * weights))
 
     def apply(self, x: Tensor) -> Tensor:
         """Return (d - W) x at the removed pixels; x is 0 elsewhere."""
@@ -131,9 +134,7 @@ class Stencil:
     def of(cls, coefficients: Tensor) -> "Stencil":
         """Return the operator of its coefficients, by `offsets`."""
         middle = coefficients.shape[1] // 2
-        sums = 0.0
-        for number in range(coefficients.shape[1]):
-            sums = sums + coefficients[:, number : number + 1].abs()
+        sums = functools.reduce(torch.add, coefficients.abs().split(1, 1))
         diagonal = coefficients[:, middle : middle + 1]
         return cls(coefficients, reciprocal(torch.maximum(diagonal, SAFE * sums)))
 
@@ -143,8 +144,10 @@ class Stencil:
         around = pad(x, [1, 1] * len(space))
         products = []
         for number, offset in enumerate(offsets(len(space))):
-            window = tuple(slice(1 + by, 1 + by + length) for by, length in zip(offset, space, strict=True))
-            products.append(self.coefficients[:, number : number + 1] * around[(..., *window)])
+            window = around
+            for axis, (by, length) in enumerate(zip(offset, space, strict=True), start=2):
+                window = window.narrow(axis, 1 + by, length)
+            products.append(self.coefficients[:, number : number + 1] * window)
         return functools.reduce(torch.add, products)
 
     def mask_of(self, x: Tensor) -> Tensor:
@@ -154,7 +157,7 @@ class Stencil:
 
 def hierarchy(finest: Operator) -> list[Operator]:
     """Return the operators from the finest grid down to one of a single pixel."""
-    levels = [finest]
+    levels: list[Operator] = [finest]
     while max(levels[-1].step.shape[2:]) > 1:
         levels.append(galerkin(levels[-1]))
     return levels
