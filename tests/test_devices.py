@@ -33,7 +33,8 @@ from rapbench.protocols.base.batch import Batch
 from tests.small import SMALL
 
 SIZE, COUNT = 12, 3
-FEW: dict[str, dict[str, Any]] = {"regions": {"size": 3, "steps": 4}, "road": {"shares": ["50%"]}}  # for images so small
+# For images so small, and in little time.
+FEW: dict[str, dict[str, Any]] = {"regions": {"size": 3, "steps": 4}, "road": {"shares": ["30%", "60%"]}}
 SIGNS = ("positive", "negative")
 
 
@@ -223,7 +224,7 @@ def reads(chunk: Chunk, method: str, wanted: list[str]) -> Counter[str]:
 
 # Protocols that solve a system in each pass: whether it is solved is read once in several steps of the solver.
 ITERATES = {"road"}
-PASSES = 2  # one an order
+PASSES = 4  # two orders of two shares, four images a pass
 
 
 @pytest.mark.parametrize("name", list(protocols))
