@@ -18,12 +18,12 @@ from rapbench.core.errors import RapbenchError
 from rapbench.core.random import random_normal
 from rapbench.core.signs import Sign
 from rapbench.protocols import protocols
-from rapbench.protocols.base.batch import Batch, Step
+from rapbench.protocols.base.batch import OUTPUTS, Batch, Output, Step
 from rapbench.protocols.base.imputation import linearly_imputed
 from rapbench.protocols.base.ks import check_shares, number_of
 from rapbench.protocols.base.metric import Metric
 from rapbench.protocols.base.protocol import Protocol
-from rapbench.protocols.regions import BETTER, Output
+from rapbench.protocols.regions import BETTER
 
 ORDERS: dict[str, Sign] = {"morf": "positive", "lerf": "negative"}  # which ranking of all pixels each one is
 
@@ -56,11 +56,10 @@ class Road(Protocol):
     @property
     def metrics(self) -> Sequence[Metric]:  # type: ignore[override]
         """f, and what is predicted."""
-        title = {"logit": "target logit", "probability": "probability of the target"}[self.output]
         return (
             Metric("predicted", title="predicted class", kind="count", axis="share", decimals=0, detail=True),
             Metric("accuracy", BETTER, unit="%", kind="share", axis="share", decimals=1),
-            Metric(self.output, BETTER, title=title, axis="share", decimals=3),
+            Metric(self.output, BETTER, title=OUTPUTS[self.output], axis="share", decimals=3),
         )
 
     def variants(self, signs: Sequence[str]) -> dict[str, list[Step]]:
@@ -83,8 +82,7 @@ class Road(Protocol):
             return torch.where(removed[:, None], imputed + noise[rows], imputed)
 
         answers = batch.ask(changed, steps)
-        values = answers.probability if self.output == "probability" else answers.logit
-        return {"predicted": answers.predicted, "accuracy": answers.correct, self.output: values}
+        return {"predicted": answers.predicted, "accuracy": answers.correct, self.output: answers.of(self.output)}
 
     def drawn(self, batch: Batch) -> Tensor:
         """Return what is added to each input where it is imputed: one draw for all orders, shares and methods."""
