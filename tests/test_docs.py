@@ -136,6 +136,7 @@ def test_what_is_registered_has_its_entry_with_every_option_and_choice(page, gro
         if option in ("name", "summary", "k"):
             continue
         shown = {"True": "true", "False": "false", "None": "null"}.get(str(default), default)
+        shown = f"[{', '.join(map(str, default))}]" if isinstance(default, list) else shown
         assert f"`{option}`: {shown}" in text
         for choice in choices(group, name, option):
             assert re.search(rf"\b{choice}\b", text), choice

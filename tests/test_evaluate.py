@@ -200,7 +200,7 @@ def test_forms_of_protocols():
 
 def test_an_own_protocol_is_a_class(tmp_path, monkeypatch):
     own = Own(tmp_path, monkeypatch)
-    own.write("own_insertion.py", INSERTION.replace('@rapbench.protocols.register("insertion")\n', ""))
+    own.write("own_insertion.py", INSERTION.replace('@rapbench.protocols.register("own_insertion")\n', ""))
     kind = own.load("own_insertion").OwnInsertion
     results = evaluated(["random", "edge"], [kind(steps=2), "distance"])
     assert list(results.runs[0].tables) == ["OwnInsertion", "distance"]

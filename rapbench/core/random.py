@@ -4,6 +4,7 @@ The generator is splitmix64 [steele2014fast].
 """
 
 import hashlib
+import math
 
 import torch
 from torch import Tensor
@@ -48,6 +49,15 @@ def keys_at(seeds: Tensor, index: Tensor) -> Tensor:
 def random_uniform(seeds: Tensor, count: int) -> Tensor:
     """Return (B, count) float32 numbers in (-1, 1), symmetric around 0 and never 0; seeds as in `random_keys`."""
     return (_shift(random_keys(seeds, count), 41) + 0.5) / 2**22 - 1  # 23 bits and a half are exact in float32
+
+
+def random_normal(seeds: Tensor, count: int) -> Tensor:
+    """Return (B, count) float32 numbers of the standard normal distribution; seeds as in `random_keys`.
+
+    By the inverse of its distribution function at `random_uniform`, in float64 and then rounded: so the last bits, in
+    which devices' functions may differ, do not show.
+    """
+    return (torch.erfinv(random_uniform(seeds, count).double()) * math.sqrt(2)).float()
 
 
 def _shift(z: Tensor, bits: int) -> Tensor:

@@ -35,6 +35,15 @@ def check_ks(ks: object) -> None:
             raise RapbenchError(f"k.{sign} must ascend, with all last, got {values!s:.100}")
 
 
+def check_shares(option: str, shares: Sequence[str]) -> None:
+    """Raise RapbenchError for shares of all pixels that are none, do not ascend or reach 100%; option: their name."""
+    if wrong := [share for share in shares if not is_share(share) or Fraction(share[:-1]) == 100]:
+        raise RapbenchError(f"{option} must hold shares of all pixels above 0 and below 100%, such as 0.5% or 20%, got "
+                            f"{wrong[0]!r:.40}")  # fmt: skip
+    if not shares or not _ascend([number_of(share, MOST) for share in shares]):
+        raise RapbenchError(f"{option} must ascend, and hold at least one, got {list(shares)!s:.100}")
+
+
 def is_share(k: object) -> bool:
     """Whether a K is a share of all pixels, above 0 and up to 100%."""
     return isinstance(k, str) and bool(SHARE.fullmatch(k)) and 0 < Fraction(k[:-1]) <= 100
