@@ -32,7 +32,8 @@ from rapbench.protocols.base.batch import Batch
 from tests.small import SMALL
 
 SIZE, COUNT = 12, 3
-FEW = {"regions": {"size": 3, "steps": 4}}  # for images so small
+FEW = {"regions": {"size": 3, "steps": 4}, "faithfulness_correlation": {"size": 9},
+       "sensitivity_n": {"sizes": [1, "80%"]}}  # fmt: skip  # for images so small
 SIGNS = ("positive", "negative")
 
 

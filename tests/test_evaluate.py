@@ -26,7 +26,8 @@ from tests.test_any_protocol import INSERTION
 SPACES = {"1-D": (40,), "2-D": (12, 20), "3-D": (6, 5, 7)}
 CHANNELS, CLASSES, COUNT = 2, 4, 6
 CONVS, POOLS = (nn.Conv1d, nn.Conv2d, nn.Conv3d), (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
-FEW = {"regions": {"size": 2, "steps": 5, "fill": "zero"}}  # small images, whose normalisation is not known
+# For small images, whose normalisation is not known.
+FEW = {"regions": {"size": 2, "steps": 5, "fill": "zero"}, "faithfulness_correlation": {"size": 9}}
 MASKED = "tests.masked:masked"
 EVERY = {name: (name, FEW.get(name, {})) for name in rapbench.list_protocols()}
 K = {"k": {"positive": [0, 5, "all"], "negative": [0, 5, "all"]}}
