@@ -71,9 +71,8 @@ def of(network, inputs, labels, heatmaps, rows=None, seed=3, **more) -> Batch:
     clean = network(inputs)
     if isinstance(network, Linear):
         network.asked = 0
-    return Batch(
-        inputs, labels, heatmaps, network, lambda: clean, [f"image {row}" for row in rows], **{"seed": 3} | more
-    )
+    ids = [f"image {row}" for row in rows]
+    return Batch(inputs, labels, heatmaps, network, lambda: clean, ids, seed, **more)
 
 
 def values(protocol, batch: Batch) -> np.ndarray:
@@ -154,8 +153,8 @@ def test_a_correlation_by_hand():
     counts = np.bincount(drawn, minlength=4)
     lost, told = np.array([1, 4, 9, 16.0]), np.array([1, 0, 0, 1.0])
     mean = [(counts * these).sum() / 50 for these in (lost, told)]
-    both, one, other = ((counts * a * b).sum() / 50 for a, b in (
-        (lost - mean[0], told - mean[1]), (lost - mean[0], lost - mean[0]), (told - mean[1], told - mean[1])))  # fmt: skip
+    lost, told = lost - mean[0], told - mean[1]
+    both, one, other = ((counts * a * b).sum() / 50 for a, b in ((lost, told), (lost, lost), (told, told)))
     want = both / math.sqrt(one * other)
     assert values(FaithfulnessCorrelation(size=1, draws=50), batch).item() == pytest.approx(want, rel=1e-12)
 
@@ -436,14 +435,31 @@ def asked_of_quantus(metric, network, batch: Batch) -> list[float]:
                   a_batch=batch.heatmaps[:, None].numpy().copy(), softmax=False, channel_first=True)  # fmt: skip
 
 
-def test_faithfulness_correlation_is_quantus_for_one_channel(monkeypatch):
+@pytest.mark.parametrize(("fill", "baseline"), [("zero", 0.0), ("image_min", "black")])
+def test_faithfulness_correlation_is_quantus_for_one_channel(fill, baseline, monkeypatch):
+    """What Quantus calls black, its default, is the image's least value."""
     network, batch = case(channels=1)
     there = members(batch, [5], 20)[:, 0]
     draws = iter(there.transpose(1, 0, 2).reshape(-1, 30))  # draw by draw, input by input
     monkeypatch.setattr(np.random, "choice", lambda pixels, size, replace: np.flatnonzero(next(draws)))
-    metric = quantus.FaithfulnessCorrelation(nr_runs=20, subset_size=5, perturb_baseline=0.0, abs=False, **QUIET)
+    metric = quantus.FaithfulnessCorrelation(nr_runs=20, subset_size=5, perturb_baseline=baseline, abs=False, **QUIET)
     want = asked_of_quantus(metric, network, batch)
-    np.testing.assert_allclose(values(SUBSETS["faithfulness_correlation"], batch)[:, 0], want, rtol=1e-4)
+    found = values(FaithfulnessCorrelation(size=5, draws=20, fill=fill), batch)
+    np.testing.assert_allclose(found[:, 0], want, rtol=1e-4)
+
+
+def test_quantus_sensitivity_n_correlates_over_images_and_does_not_draw():
+    """Two images with an exact map each: every subset of one image is told exactly, Quantus' number is another."""
+    inputs = torch.tensor([[[[1.0, 2, 3, 4]]], [[[4.0, 3, 2, 9]]]])
+    network = Linear((1, 1, 4))
+    labels = torch.tensor([0, 1])
+    maps = (network.weight[labels].view(2, 1, 1, 4) * inputs).sum(1).float()
+    batch = of(network, inputs, labels, maps)
+    np.testing.assert_allclose(values(SensitivityN(sizes=[1, 2, 3], draws=50), batch), 1, rtol=1e-6)
+    metric = quantus.SensitivityN(n_max_percentage=0.8, features_in_step=1, abs=False, perturb_baseline=0.0, **QUIET)
+    found = np.array(asked_of_quantus(metric, network, batch))
+    assert found.shape == (3,)  # one number a size, over the images of a batch; none for an image
+    assert found.min() < -0.99  # against 1 for relevance that is exact
 
 
 def test_complexity_is_quantus():
