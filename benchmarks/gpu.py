@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from _measure import table1_methods
@@ -37,6 +38,10 @@ CLASSES, SIDE, WHOLE = 1000, 224, 500
 SIGNS = ("positive", "negative")
 PRECISIONS = {"fp32": Precision.fp32, "tf32": Precision.fp32, "bf16": Precision.bf16}
 OPTIONS: dict[str, dict[str, int]] = {"regions": {"steps": 10}}
+SMALL: dict[str, dict[str, Any]] = {
+    "abpc": {"size": 4, "steps": 4}, "regions": {"size": 4, "steps": 4},
+    "sensitivity_n": {"sizes": [1, "25%", "80%"]},
+}  # fmt: skip
 TABLE = ("removal", "shuffling", "distance")  # the protocols of Table I
 ENOUGH = 5.0  # seconds of repetitions for one number
 LATE, NONE = "no time", "-"
@@ -124,8 +129,8 @@ def _passes(network: nn.Module, images: Tensor, precision: str, settings: Settin
         try:
             protocol.check(some.shape[2:])
         except RapbenchError:
-            protocol = protocols[name].function(size=4, steps=4)  # of images as small as in --quick
-        asked = max(protocol.asked(SIGNS), 1)
+            protocol = protocols[name].function(**SMALL[name])  # of images as small as in --quick
+        asked = max(protocol.asked(SIGNS) + protocol.asked_once(), 1)
 
         def job(protocol=protocol) -> object:  # type: ignore[no-untyped-def]
             batch = Batch(some, labels, maps, forward, lambda: clean, ids, 0, moments, settings.batch)

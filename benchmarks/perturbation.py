@@ -35,7 +35,7 @@ def main() -> None:
     ids = [str(number) for number in range(BATCH)]
     for name in protocols:
         protocol = protocols[name].function(**OPTIONS.get(name, {}))
-        asked = protocol.asked(SIGNS)
+        asked = protocol.asked(SIGNS) + protocol.asked_once()
 
         def job(protocol: Protocol = protocol) -> object:
             moments = model.transform.normalisation

@@ -36,7 +36,11 @@ from tests.small import SMALL
 SIZE, COUNT = 12, 3
 ON_THE_HOST = "parameter_randomisation"  # draws the weights of its networks there, once while a model lives
 # For images so small, and in little time.
-FEW = with_regions(size=3, steps=4) | {"road": {"shares": ["30%", "60%"]}}
+FEW = with_regions(size=3, steps=4) | {
+    "road": {"shares": ["30%", "60%"]},
+    "faithfulness_correlation": {"size": 9},
+    "sensitivity_n": {"sizes": [1, "80%"]},
+}
 SIGNS = ("positive", "negative")
 
 

@@ -27,7 +27,8 @@ from tests.test_any_protocol import INSERTION
 SPACES = {"1-D": (40,), "2-D": (12, 20), "3-D": (6, 5, 7)}
 CHANNELS, CLASSES, COUNT = 2, 4, 6
 CONVS, POOLS = (nn.Conv1d, nn.Conv2d, nn.Conv3d), (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
-FEW = with_regions(size=2, steps=5, fill="zero")  # small images, whose normalisation is not known
+# For small images, whose normalisation is not known.
+FEW = with_regions(size=2, steps=5, fill="zero") | {"faithfulness_correlation": {"size": 9}}
 MASKED = "tests.masked:masked"
 EVERY = {name: (name, FEW.get(name, {})) for name in rapbench.list_protocols()}
 K = {"k": {"positive": [0, 5, "all"], "negative": [0, 5, "all"]}}
@@ -84,7 +85,7 @@ def pair(tmp_path_factory):
         patch.chdir(tmp_path_factory.mktemp("run"))
         ks = ["k.positive=[0,50,all]", "k.negative=[0,500,all]"]
         few = [
-            *(f"protocol.{name}.{option}" for name in FEW for option in ("steps=3", "size=8")),
+            *(f"protocol.{name}.{option}" for name in with_regions() for option in ("steps=3", "size=8")),
             "subset.n=3",
             "subset.seed=1",
             "seed=1",

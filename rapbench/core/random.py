@@ -48,7 +48,19 @@ def keys_at(seeds: Tensor, index: Tensor) -> Tensor:
 
 def random_uniform(seeds: Tensor, count: int) -> Tensor:
     """Return (B, count) float32 numbers in (-1, 1), symmetric around 0 and never 0; seeds as in `random_keys`."""
-    return (_shift(random_keys(seeds, count), 41) + 0.5) / 2**22 - 1  # 23 bits and a half are exact in float32
+    return _uniform(random_keys(seeds, count))
+
+
+def normal_at(seeds: Tensor, index: Tensor) -> Tensor:
+    """Return standard normal numbers, float64, at some places of rows of draws; seeds and index as in `keys_at`.
+
+    The normal distribution's quantiles of the numbers of `random_uniform`, so that none is beyond 5.2.
+    """
+    return torch.erfinv(_uniform(keys_at(seeds, index)).double()) * 2**0.5
+
+
+def _uniform(keys: Tensor) -> Tensor:
+    return (_shift(keys, 41) + 0.5) / 2**22 - 1  # 23 bits and a half are exact in float32
 
 
 def random_normal(seeds: Tensor, count: int) -> Tensor:

@@ -22,14 +22,15 @@ def within(protocols: Sequence[Choice], space: Sequence[int]) -> list[Choice]:
 
     Of a default list the K beyond all pixels are dropped. Raises RapbenchError where a user's own list has one. A K
     beyond the pixels of one sign stays: a map that has fewer gives all it has, as in the paper. Shares stay shares;
-    RapbenchError where a list that has some does not ascend, or one is no pixel.
+    RapbenchError where a list that has some does not ascend, or one is no pixel. Other options are fitted by
+    the protocol itself.
     """
     found = []
     for protocol in protocols:
         asked = ks_of(protocol)
         fitting = {sign: _fitting(protocol, sign, ks, space) for sign, ks in asked.items()}
-        changed = fitting != asked
-        found.append(replace(protocol, options=protocol.options | {"k": fitting}) if changed else protocol)
+        changes = ({"k": fitting} if fitting != asked else {}) | protocol.protocol.fitted(space)
+        found.append(replace(protocol, options=protocol.options | changes) if changes else protocol)
     return found
 
 

@@ -20,19 +20,24 @@ def check_ks(ks: object) -> None:
     if not isinstance(ks, Mapping) or not set(ks) <= {"positive", "negative"} or not ks:
         raise RapbenchError(f"k must give lists for positive and/or negative, got {ks!r:.100}")
     for sign, given in ks.items():
-        if not isinstance(given, (list, tuple)):
-            raise RapbenchError(f"k.{sign} must be a list, such as [0,250,all], got {given!r:.100}")
-        values = list(given)
-        numbers = [value for value in values if value != "all"]
-        if wrong := [value for value in numbers if not _is_count(value) and not is_share(value)]:
-            raise RapbenchError(
-                f"k.{sign} must hold whole numbers of pixels, shares of all pixels such as 0.5% or 20%, or all, got "
-                f"{wrong[0]!r:.40} in {values!s:.100}"
-            )
-        counts, shares = ([value for value in numbers if is_share(value) is share] for share in (False, True))
-        ascend = _ascend(counts) and _ascend([number_of(share, MOST) for share in shares])
-        if not ascend or values != numbers + ["all"] * ("all" in values) or not values:
-            raise RapbenchError(f"k.{sign} must ascend, with all last, got {values!s:.100}")
+        check_list(f"k.{sign}", given)
+
+
+def check_list(name: str, given: object) -> None:
+    """Raise RapbenchError for an option that is no list of K, ascending with `all` last; name: the option's."""
+    if not isinstance(given, (list, tuple)):
+        raise RapbenchError(f"{name} must be a list, such as [0,250,all], got {given!r:.100}")
+    values = list(given)
+    numbers = [value for value in values if value != "all"]
+    if wrong := [value for value in numbers if not _is_count(value) and not is_share(value)]:
+        raise RapbenchError(
+            f"{name} must hold whole numbers of pixels, shares of all pixels such as 0.5% or 20%, or all, got "
+            f"{wrong[0]!r:.40} in {values!s:.100}"
+        )
+    counts, shares = ([value for value in numbers if is_share(value) is share] for share in (False, True))
+    ascend = _ascend(counts) and _ascend([number_of(share, MOST) for share in shares])
+    if not ascend or values != numbers + ["all"] * ("all" in values) or not values:
+        raise RapbenchError(f"{name} must ascend, with all last, got {values!s:.100}")
 
 
 def check_shares(option: str, shares: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ results (tables, tests, figures) reads it from the metrics and knows no protocol
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
-from typing import ClassVar, get_type_hints
+from typing import Any, ClassVar, get_type_hints
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -76,6 +76,10 @@ class Protocol(ABC):
     def needs_normalisation(self) -> bool:
         """Whether it needs the mean and standard deviation of the model's channels."""
         return False
+
+    def fitted(self, space: Sequence[int]) -> dict[str, Any]:
+        """Return the options, if any, that have other values for inputs with these spatial dimensions."""
+        return {}
 
     def check(self, space: Sequence[int]) -> None:  # noqa: B027  most take any
         """Raise RapbenchError where inputs with these spatial dimensions cannot be evaluated."""

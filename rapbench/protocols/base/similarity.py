@@ -25,9 +25,10 @@ def spearman(one: Tensor, other: Tensor) -> Tensor:
 
 def pearson(one: Tensor, other: Tensor) -> Tensor:
     """Return Pearson's correlation of each pair of rows, (N, n) -> (N,) float64, NaN where a row is constant."""
+    constant = (one.amin(1) == one.amax(1)) | (other.amin(1) == other.amax(1))  # of which a rounded mean does not tell
     one, other = (rows.double() - rows.double().mean(1, keepdim=True) for rows in (one, other))
     norms = one.square().sum(1).sqrt() * other.square().sum(1).sqrt()
-    return ((one * other).sum(1) / norms).masked_fill(norms == 0, torch.nan)
+    return ((one * other).sum(1) / norms).masked_fill(constant | (norms == 0), torch.nan)
 
 
 def mean_ranks(rows: Tensor) -> Tensor:
