@@ -30,7 +30,7 @@ class Randomised:
 
     def __init__(self, model: Model, inputs: Tensor, seed: int):
         self.seed = seed
-        self.layers = from_the_logits_down(model.network, inputs[:1])
+        self.layers = from_the_logits_down(model, inputs[:1])
         self._drawn: dict[str, dict[int, Tensor]] = {}
         self._stages: dict[tuple[int, int], Model] = {}
 
@@ -55,28 +55,32 @@ class Randomised:
         return self._drawn[name]
 
 
-def from_the_logits_down(network: nn.Module, inputs: Tensor) -> list[str]:
-    """Return the names of the layers with parameters, in reverse order of their first call.
+def from_the_logits_down(model: Model, inputs: Tensor) -> list[str]:
+    """Return the names of the layers with parameters that the logits depend on, in reverse order of their first call.
 
-    A layer that is not called but lies in one with parameters of its own, which may use its weights, follows that one;
-    another that is not called, such as of an auxiliary classifier, is left out.
+    A layer that is used without a call, such as the output projection of attention, follows what it lies in.
     """
-    called: dict[nn.Module, None] = {}
-    handles = [module.register_forward_pre_hook(lambda module, _: called.setdefault(module)) for module in
-               network.modules()]  # fmt: skip
-    try:
-        with torch.no_grad():
-            network(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.inference_mode(False), torch.enable_grad():
+        own = {id(parameter): nn.Parameter(parameter.detach()) for parameter in model.network.parameters()}
+        network = model.with_tensors(own).network  # a copy, whose hooks and gradients are its own
+        called: dict[nn.Module, None] = {}
+        for module in network.modules():
+            module.register_forward_pre_hook(lambda module, _: called.setdefault(module))
+        tensors = dict(network.named_parameters())
+        logits = network(inputs.clone())
+        gradients = torch.autograd.grad(logits.sum(), list(tensors.values()), allow_unused=True)
     names = {module: name for name, module in network.named_modules()}
-    order: list[str] = []
-    for module in called:
-        if _own(module):
-            order.append(names[module])
-            order += [names[inner] for inner in module.modules() if inner not in called and _own(inner)]
-    return list(dict.fromkeys(order))[::-1]
+    used = {name.rpartition(".")[0] for name, gradient in zip(tensors, gradients, strict=True) if gradient is not None}
+    places = {names[module]: place for place, module in enumerate(called)}
+
+    def place(name: str) -> tuple[int, str]:
+        """Return where a layer comes: its own call, or that of the nearest module around it, and then by name."""
+        around = name
+        while around not in places:
+            around = around.rpartition(".")[0]
+        return places[around], name
+
+    return sorted(used, key=place, reverse=True)
 
 
 def _own(module: nn.Module) -> list[str]:

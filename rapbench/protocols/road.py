@@ -69,7 +69,7 @@ class Road(Protocol):
     def evaluate(self, batch: Batch, variant: str, steps: list[Step]) -> dict[str, Tensor]:
         """Return predicted, accuracy (0 or 1) and f, (N, number of shares) each."""
         pixels, device = batch.heatmaps[0].numel(), batch.inputs.device
-        ranks = batch.once(("ranks", variant), lambda: ranks_of(batch.ranking(ORDERS[variant]).order))
+        ranks = batch.ranks(ORDERS[variant])
         counts = batch.for_every_method(
             ("road counts", pixels, *steps),
             lambda: torch.tensor([number_of(str(step), pixels) for step in steps], device=device),
@@ -101,9 +101,3 @@ class Road(Protocol):
                     f"shares has {share}, which is {what}: an input has {pixels:,} pixels; "
                     f"take {'fewer' if number == pixels else 'fewer or larger'} shares"
                 )
-
-
-def ranks_of(order: Tensor) -> Tensor:
-    """Return the rank of each position, (N, n); order: the position at each rank, (N, n)."""
-    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
-    return torch.zeros_like(order).scatter_(1, order, places)

@@ -123,6 +123,10 @@ class Batch:
         """Return the ranking of the pixels of one sign; sorted once."""
         return self.once(("ranking", sign), lambda: rank_pixels(self.heatmaps, sign))
 
+    def ranks(self, sign: Sign) -> Tensor:
+        """Return the rank of each pixel from 0 on in the order of `ranking`, (N, n)."""
+        return self.once(("ranks", sign), lambda: self.ranking(sign).ranks)
+
     def attribute(
         self,
         *,

@@ -64,16 +64,9 @@ def inserting(batch: Batch, steps: int, fill: Hashable, filled: Tensor) -> Answe
 def _first(batch: Batch, order: Order, steps: int, rows: Tensor, columns: Tensor) -> Tensor:
     """Return whether each pixel is among the first ones after a step; (P, 1, *space)."""
     pixels, device = batch.heatmaps[0].numel(), batch.inputs.device
-    ranks = batch.once(("ranks", order), lambda: _ranks(batch, order))
+    ranks = batch.ranks("positive" if order == "most" else "negative").view(-1, 1, *batch.heatmaps.shape[1:])
     counts = batch.for_every_method(
         ("pixels after", steps),
         lambda: torch.tensor([round(pixels * step / steps) for step in range(steps + 1)], device=device),
     )
     return ranks[rows] < counts[columns].view(-1, *[1] * (batch.inputs.dim() - 1))
-
-
-def _ranks(batch: Batch, order: Order) -> Tensor:
-    """Return the rank of each pixel from 0 on, (N, 1, *space)."""
-    by_rank = batch.ranking("positive" if order == "most" else "negative").order
-    ranks = torch.arange(by_rank.shape[1], device=by_rank.device).expand_as(by_rank)
-    return torch.empty_like(by_rank).scatter_(1, by_rank, ranks).view(-1, 1, *batch.heatmaps.shape[1:])

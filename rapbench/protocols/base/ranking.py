@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from rapbench.core.signs import Sign
@@ -22,6 +23,12 @@ class Ranking:
 
     order: Tensor
     count: Tensor
+
+    @property
+    def ranks(self) -> Tensor:
+        """The rank of each pixel position from 0 on, (N, n) int64."""
+        places = torch.arange(self.order.shape[1], device=self.order.device).expand_as(self.order)
+        return torch.zeros_like(self.order).scatter_(1, self.order, places)
 
     def selected(self, k: int | str) -> Tensor:
         """Return the number of pixels that K selects in each image, (N,): at most all that have the sign."""
