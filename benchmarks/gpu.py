@@ -37,7 +37,12 @@ from rapbench.zoo import models
 CLASSES, SIDE, WHOLE = 1000, 224, 500
 SIGNS = ("positive", "negative")
 PRECISIONS = {"fp32": Precision.fp32, "tf32": Precision.fp32, "bf16": Precision.bf16}
-OPTIONS: dict[str, dict[str, int]] = {"regions": {"steps": 10}}
+OPTIONS: dict[str, dict[str, int]] = {
+    "regions": {"steps": 10}, "abpc": {"steps": 10}, "sensitivity_n": {"draws": 4}, "infidelity": {"draws": 8},
+    "faithfulness_correlation": {"draws": 8}, "deletion": {"steps": 10}, "insertion": {"steps": 10},
+    "srg": {"steps": 10},
+}  # fmt: skip
+ASKING = [name for name in protocols if not protocols[name].function().recomputed()]  # the others cost attributions
 SMALL: dict[str, dict[str, Any]] = {
     "abpc": {"size": 4, "steps": 4}, "regions": {"size": 4, "steps": 4},
     "sensitivity_n": {"sizes": [1, "25%", "80%"]},
@@ -124,12 +129,14 @@ def _passes(network: nn.Module, images: Tensor, precision: str, settings: Settin
         maps = torch.randn(len(some), *some.shape[2:], generator=torch.Generator().manual_seed(1)).to(settings.device)
     moments = torch.zeros(3, device=settings.device), torch.ones(3, device=settings.device)
     ids = [str(number) for number in range(len(some))]
-    for name in protocols:
+    for name in ASKING:
         protocol = protocols[name].function(**OPTIONS.get(name, {}))
         try:
             protocol.check(some.shape[2:])
         except RapbenchError:
-            protocol = protocols[name].function(**SMALL[name])  # of images as small as in --quick
+            protocol = protocols[name].function(
+                **OPTIONS.get(name, {}) | SMALL[name]
+            )  # of images as small as in --quick
         asked = max(protocol.asked(SIGNS) + protocol.asked_once(), 1)
 
         def job(protocol=protocol) -> object:  # type: ignore[no-untyped-def]

@@ -30,17 +30,13 @@ from rapbench.model.preprocessing import Preprocess
 from rapbench.protocols import protocols
 from rapbench.protocols.base import imputation
 from rapbench.protocols.base.batch import Batch
-from tests.options import with_regions
+from tests.options import small_options
 from tests.small import SMALL
 
 SIZE, COUNT = 12, 3
 ON_THE_HOST = "parameter_randomisation"  # draws the weights of its networks there, once while a model lives
 # For images so small, and in little time.
-FEW = with_regions(size=3, steps=4) | {
-    "road": {"shares": ["30%", "60%"]},
-    "faithfulness_correlation": {"size": 9},
-    "sensitivity_n": {"sizes": [1, "80%"]},
-}
+FEW = small_options(size=3, steps=4)
 SIGNS = ("positive", "negative")
 
 

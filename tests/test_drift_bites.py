@@ -100,7 +100,8 @@ MUTATIONS = {
         "protocols/regions.py", "(-_1, _1, _2)", "(_1, -_1, _2)", "rap", 1),
     "regions: a step behind": (
         "protocols/regions.py", "self.turns[_1][_2] <= _3", "self.turns[_1][_2] < _3", "controls", 1),
-    "regions: drawn beyond the range of pixel values": ("protocols/regions.py", "(_1 + 1) / 2", "_1", "controls", 1),
+    "regions: drawn beyond the range of pixel values": (
+        "protocols/base/whole_fills.py", "(_1 + 1) / 2", "_1", "controls", 1),
     "regions: a seed that ignores the image": (
         "protocols/regions.py", '_1 = batch.seeds("regions")', '_1 = torch.zeros_like(batch.seeds("regions"))',
         "controls", 1),

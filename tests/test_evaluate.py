@@ -377,7 +377,7 @@ BAD = {
     "empty label": ({"methods": {" ": "rap"}}, "a method's label is empty"),
     "another's label": ({"methods": {"random": "rap"}}, "would have the wrong name"),
     "another's title": ({"methods": {"rap": "rap", "RAP": "random"}}, "would both be shown as 'RAP'"),
-    "protocol's name": ({"protocols": ["rmoval"]}, "unknown protocol 'rmoval' (did you mean 'removal'?)"),
+    "protocol's name": ({"protocols": ["removall"]}, "unknown protocol 'removall' (did you mean 'removal'?)"),
     "no protocol": ({"protocols": [int]}, "a class derived from rapbench.Protocol"),
     "no protocols": ({"protocols": []}, "name a protocol at least"),
     "two D_K": ({"protocols": {"distance": "distance", "b": ("distance", {"norm": "squared"})}}, "both measure D_K"),
@@ -532,7 +532,7 @@ def test_several_runs_are_results_too(results):
 
 
 @pytest.mark.parametrize(("act", "says"), [
-    (lambda results: results.plot("rmoval"), "no results of protocol 'rmoval' (did you mean 'removal'?)"),
+    (lambda results: results.plot("removall"), "no results of protocol 'removall' (did you mean 'removal'?)"),
     (lambda results: results.save(f"{__file__}/out"), "cannot write"),
     (lambda results: rapbench.load_results("nowhere"), "nowhere holds no results.parquet"),
     (lambda results: rapbench.Results([]), "one run at least"),

@@ -40,7 +40,7 @@ from rapbench.model.preprocessing import Preprocess
 from rapbench.protocols import protocols
 from rapbench.store.cell import digest_of
 from tests.conftest import calibrated, vgg
-from tests.options import with_regions
+from tests.options import small_options
 from tests.own import Own
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -110,7 +110,7 @@ def test_what_runs_while_a_chunk_is_computed_is_in_its_key(name, tmp_path, monke
     hashes = {sample.file: hashlib.sha256(dataset.read(sample.file)).hexdigest() for sample in dataset.samples[:2]}
     rows = [Row(file, 3, sha256, 0.0, "", "") for file, sha256 in hashes.items()]
     ks = {sign: [0, 5, "all"] for sign in ("positive", "negative")}
-    options = with_regions(steps=2)
+    options = small_options(steps=2)
     wanted = [Choice(p, protocols[p], options.get(p, {"k": ks} if "k" in protocols[p].options else {}))
               for p in protocols]  # fmt: skip
 

@@ -66,7 +66,7 @@ def counted():
 
 
 def test_a_run_writes_everything(capsys):
-    folder = run("method=[rap,random,sensitivity]", model=REAL)
+    folder = run("method=[rap,random,sensitivity,gradient_x_input]", model=REAL)
     written = re.findall(r"^\| (`.*?`) \|", (ROOT / "README.md").read_text().partition("## What a run writes")[2], re.M)
     names = {path.name for path in folder.iterdir() if path.is_file()}
     of_others = "metric-<protocol>"  # of protocols beside the paper's
@@ -74,8 +74,8 @@ def test_a_run_writes_everything(capsys):
     images = of_images(folder)
     assert list(images.columns) == ["image", "label", "method", "sign", "perturbation", "k", "selected", "predicted",
                                     "correct", "logit"]  # fmt: skip
-    # 4 images x 3 K x 2 perturbations x (2 methods of both signs + sensitivity's one)
-    assert len(images) == 4 * 3 * 2 * 5
+    # 4 images x 3 K x 2 perturbations x (3 methods of both signs + sensitivity's one)
+    assert len(images) == 4 * 3 * 2 * 7
     clean = images[images.k == "0"]
     assert clean.correct.all()
     assert (clean.selected == 0).all()
@@ -470,7 +470,7 @@ def test_what_cannot_be_reported_on_is_said_in_one_line(arguments, says, capsys)
     (["subset.require=[resnet51]"], "unknown model 'resnet51'"),
     (["subset.require=[3]"], "subset.require must list models, by name or as mappings with a name, got 3"),
     (["method=[rap,rapp]"], "unknown method 'rapp'; known: captum_lrp, .*rap, "),
-    (["protocol=remove"], "unknown protocol 'remove'; known: distance, pointing_game, regions, relevance_mass"),
+    (["protocol=remove"], "unknown protocol 'remove'; known: abpc, complexity, deletion, distance"),
     (["+method.mine.name=mine"], "unknown method 'mine'.*known: .*rap"),
     (["modle=vgg16"], "there is no setting 'modle' .did you mean 'model'.*the settings: name, model, "),
     (["+modle=vgg16"], "there is no setting 'modle' .did you mean 'model'"),

@@ -374,7 +374,7 @@ def test_a_sweep_that_makes_no_sense_is_refused_before_its_first_job(override, c
 @pytest.mark.parametrize(("line", "words"), [
     ("rapbench ", "compare drift figure list patterns report run store subset train"),
     ("rapbench run model=eff", "model=efficientnet_lite0"),
-    ("rapbench run model=efficientnet_lite0 protocol=s", "protocol=shuffling"),
+    ("rapbench run model=efficientnet_lite0 protocol=sh", "protocol=shuffling"),
 ])  # fmt: skip
 def test_the_shell_completes(line, words, monkeypatch, capsys):
     monkeypatch.setenv("COMP_LINE", line)

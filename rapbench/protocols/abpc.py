@@ -15,7 +15,7 @@ from rapbench.protocols.regions import RegionPerturbation
 @protocols.register("abpc")
 @dataclass(frozen=True, kw_only=True)
 class Abpc(RegionPerturbation):
-    """Area between perturbation curves [samek2017evaluating] [nguyen2020quantitative]: AOPC(MoRF) - AOPC(LeRF).
+    """Area between perturbation curves [samek2017evaluating], [nguyen2020quantitative]: AOPC(MoRF) - AOPC(LeRF).
 
     Its options are those of `regions`, whose answers of the model it shares.
     """

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor
 
 from rapbench.protocols import protocols
 from rapbench.protocols.base.batch import Batch, Output
 from rapbench.protocols.base.fills import NORMALISED
 from rapbench.protocols.base.metric import Metric
-from rapbench.protocols.base.random_subsets import check_sizes, correlations
+from rapbench.protocols.base.random_subsets import check_draws, check_sizes, correlations
 from rapbench.protocols.base.single import Single
 from rapbench.protocols.base.whole_fills import WholeFill
 
@@ -40,9 +40,12 @@ class FaithfulnessCorrelation(Single):
     )
 
     size: PositiveInt = 224
-    draws: Annotated[int, Field(ge=2)] = 100
+    draws: PositiveInt = 100
     fill: WholeFill = "zero"
     output: Output = "logit"
+
+    def __post_init__(self) -> None:
+        check_draws(self.draws)
 
     def measured(self, batch: Batch) -> dict[str, Tensor]:
         """Return the correlation, (N,) float64."""

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import PositiveInt
 from torch import Tensor
 
 from rapbench.core.errors import RapbenchError
@@ -16,7 +16,7 @@ from rapbench.protocols.base.fills import NORMALISED
 from rapbench.protocols.base.ks import check_list, number_of
 from rapbench.protocols.base.metric import Metric
 from rapbench.protocols.base.protocol import Protocol
-from rapbench.protocols.base.random_subsets import check_sizes, correlations
+from rapbench.protocols.base.random_subsets import check_draws, check_sizes, correlations
 from rapbench.protocols.base.whole_fills import WholeFill
 
 # From 1 pixel to 80 % of 224 x 224, in equal ratios.
@@ -56,12 +56,13 @@ class SensitivityN(Protocol):
     step_name: ClassVar[str] = "pixels in a subset"
 
     sizes: Sequence[int | str] = field(default_factory=lambda: list(SIZES))
-    draws: Annotated[int, Field(ge=2)] = 100
+    draws: PositiveInt = 100
     fill: WholeFill = "zero"
     output: Output = "logit"
 
     def __post_init__(self) -> None:
         check_list("sizes", self.sizes)
+        check_draws(self.draws)
         if {0, "all", "100%"} & set(self.sizes) or len(self.sizes) > MOST_SIZES:
             raise RapbenchError(
                 f"sizes must be up to {MOST_SIZES}, of at least 1 pixel and less than all, got "

@@ -114,6 +114,12 @@ def check_sizes(name: str, sizes: Sequence[int], space: Sequence[int]) -> None:
             raise RapbenchError(f"{name} must ascend from 1 to less than all pixels, got {said} of {shape}")
 
 
+def check_draws(draws: int) -> None:
+    """Raise RapbenchError for too few subsets to correlate."""
+    if draws < 2:
+        raise RapbenchError(f"draws={draws}: a correlation needs two subsets or more")
+
+
 def _without(batch: Batch, subsets: Subsets, fill: WholeFill) -> Answers:
     """Return what the model says of the inputs, and of them with each subset replaced, size by size."""
     filled = replaced(batch.inputs, fill, batch.seeds("pixels"), normalisation=batch.normalisation)
