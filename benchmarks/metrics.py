@@ -29,6 +29,7 @@ QUANTUS: dict[str, Callable[[Any], Any]] = {
     "faithfulness_correlation": lambda quantus: quantus.FaithfulnessCorrelation(
         nr_runs=100, subset_size=224, perturb_baseline=0.0, return_aggregate=False, **QUIET
     ),
+    "deletion": lambda quantus: quantus.PixelFlipping(features_in_step=1568, perturb_baseline=0.0, **QUIET),  # 96 steps
     "sparseness": lambda quantus: quantus.Sparseness(**QUIET | {"abs": True}),
     "complexity": lambda quantus: quantus.Complexity(**QUIET | {"abs": True}),
 }

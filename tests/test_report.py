@@ -304,6 +304,15 @@ def test_a_methods_style_does_not_depend_on_who_else_is_drawn():
     assert len(looks) == 5
 
 
+@pytest.mark.parametrize("others", [["edge"], ["lrp_epsilon", "guided_backprop", "edge", "mine"]])
+def test_no_two_methods_share_a_colour_while_there_are_others(others):
+    papers = ["rap", "sensitivity", "gradient_x_input", "lrp_a1b0", "random"]
+    styles = plots.method_styles(pd.Series([*others, *papers]))
+    assert len({style["color"] for style in styles.values()}) == len(styles)
+    many = plots.method_styles(pd.Series([f"own{number}" for number in range(25)]))
+    assert len(many) == 25
+
+
 def test_curves_draw_each_method_in_its_own_colour(tmp_path):
     images = [results(method=name, k=k) for name in ("rap", "sensitivity", "random") for k in ("0", "250", "all")]
     for stem, some in (("a", images), ("b", images[:3])):

@@ -74,12 +74,22 @@ def first_pixels(sign: str) -> str:
 
 
 def method_styles(methods: pd.Series) -> Styles:
-    """Give each method a colour and a marker; the paper's and `random` keep theirs in every figure."""
+    """Give each method a colour and a marker; the paper's and `random` keep theirs in every figure.
+
+    Others take what none of the paper's methods there has, as long as there is any.
+    """
+    there = ordered("method", methods)
+    papers = FIRST["method"]
+    places = {name: place for place, name in enumerate(papers) if name in there}
+    free = [place for place in (*range(len(papers), len(COLOURS)), *range(len(papers))) if place not in places.values()]
+    for number, name in enumerate(name for name in there if name not in places and name != "random"):
+        places[name] = free[number] if number < len(free) else number
     styles: Styles = {}
-    for place, name in enumerate(ordered("method", [*FIRST["method"], *methods])):
-        own = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
-        styles[name] = (RANDOM if name == "random" else own) | {"markersize": 5}
-    return {name: styles[name] for name in ordered("method", methods)}
+    for name in there:
+        own = {} if name == "random" else {"color": COLOURS[places[name] % len(COLOURS)],
+                                           "marker": MARKERS[places[name] % len(MARKERS)]}  # fmt: skip
+        styles[name] = (own or RANDOM) | {"markersize": 5}
+    return styles
 
 
 def _stroke(perturbation: str, perturbations: list[str]) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def verdict(verdict: pd.DataFrame, why: str, colour: dict[str, str]) -> dict[str
             })  # fmt: skip
         rows.append({"name": NAMES.get(method, method), "colour": colour[method], "cells": cells})
     cards = [
-        {"heading": f"{column.heading[0].upper()}{column.heading[1:]}", "outcomes": [
+        {"heading": column.heading, "outcomes": [
             {"kind": KINDS[outcome], "symbol": judged.SYMBOLS[outcome], "word": outcome,
              "methods": judged.names_of(names)} for outcome, names in column.methods.items()]}
         for column in columns
