@@ -1,9 +1,11 @@
 """A reader of the documentation: understands every command, and follows those that can be followed on any machine."""
 
+import io
 import re
 import shlex
 import subprocess
 import sys
+import tarfile
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ import torchvision
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from PIL import Image
 
 import rapbench.app.config  # noqa: F401  registers the schema and the sources that compose needs
 from rapbench.app import cli, job_folders
@@ -224,6 +227,7 @@ def furnish(home: Path, text: str) -> None:
     make_photos(home / "images", [f"class{label:02d}/x.jpg" for label in range(ANSWER + 1)])
     make_photos(home, ["dog.jpg"])
     lay_out_imagenet(home / "ILSVRC2012", 4)
+    pack_boxes(home / "ILSVRC2012_bbox_val_v3.tgz", home / "ILSVRC2012")
     weights = {"mine.pth": ("resnet50", 1000), "mine-vgg.pth": ("vgg16", 1000), "ours.pth": ("resnet50", ANSWER + 1)}
     for name, (architecture, classes) in weights.items():
         if re.search(rf"\b{name}\b", text):
@@ -243,6 +247,21 @@ def make_photos(folder: Path, names: list[str]) -> None:
     for number, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(source.read(source.samples[number % 20].file))
+
+
+def pack_boxes(archive: Path, images: Path) -> None:
+    """Write ImageNet's boxes of the images below a folder, one in the middle of each."""
+    with tarfile.open(archive, "w:gz") as packed:
+        for path in sorted(images.rglob("*.JPEG")):
+            with Image.open(path) as image:
+                width, height = image.size
+            ends = {"xmin": width // 4, "ymin": height // 4, "xmax": 3 * width // 4, "ymax": 3 * height // 4}
+            box = "".join(f"<{name}>{value}</{name}>" for name, value in ends.items())
+            text = (f"<annotation><size><width>{width}</width><height>{height}</height></size>"
+                    f"<object><bndbox>{box}</bndbox></object></annotation>").encode()  # fmt: skip
+            member = tarfile.TarInfo(f"val/{path.stem}.xml")
+            member.size = len(text)
+            packed.addfile(member, io.BytesIO(text))
 
 
 def typeset(text: str, home: Path) -> None:
