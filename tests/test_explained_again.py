@@ -303,7 +303,10 @@ def test_a_method_that_refuses_or_breaks_the_second_time_has_no_value_and_leaves
 
     net = network()
     before = copy.deepcopy(net.state_dict())
-    got = table(name, "once", net)
+    reasons: set[tuple[str, str]] = set()
+    made = chunk(net, missed=lambda label, reason: reasons.add((label, reason.partition(" (")[0])))
+    got = table(name, "once", made=made)
+    assert reasons == {("once", "ValueError: not again")}
     assert np.isnan(got[protocols[name].function().metrics[0].name]).all()
     assert all(torch.equal(tensor, before[key]) for key, tensor in net.state_dict().items())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())

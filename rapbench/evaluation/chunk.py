@@ -38,7 +38,8 @@ class Chunk:
     """Images with what every method and protocol shares. number: of the chunk. first: the place of its first row.
 
     shared: what does not depend on the method, computed once: seeds, indices. known: masks of the run's inputs.
-    attributed: is told how many forward passes' worth of attribution a protocol has just had.
+    attributed: is told how many forward passes' worth of attribution a protocol has just had. missed: is told which
+    method could not explain again, and why; its values are undefined.
     """
 
     model: "Model"
@@ -52,6 +53,7 @@ class Chunk:
     shared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     known: Masks | None = None
     attributed: Callable[[float], None] = field(default=lambda passes: None, repr=False)
+    missed: Callable[[str, str], None] = field(default=lambda label, reason: None, repr=False)
 
     @classmethod
     def of(
@@ -188,6 +190,7 @@ class Chunk:
         except Exception as error:  # such as for weights that a method's own file does not fit
             if out_of_memory(error):
                 raise
+            self.missed(method.label, _said(error, method))
             found = torch.full_like(images[:, 0], torch.nan, dtype=torch.float32)
         self.attributed(method.entry.facts.passes * len(images))
         finite = found.isfinite().flatten(1).all(1).view(-1, *[1] * (found.dim() - 1))

@@ -98,9 +98,17 @@ def _pass(job: Job, todo: dict[tuple[int, str], list[Choice]], forward: Any, ref
             check()
             bar.update(passes)
 
+        told: set[str] = set()
+
+        def missed(label: str, reason: str) -> None:
+            line = f"{label}: not explained again, so without a value there: {reason}"
+            if line not in told:
+                told.add(line)
+                say(line)
+
         for number, pixels in zip(numbers, images, strict=True):
             chunk = job.chunk(number, pixels, seen)
-            chunk.attributed = attributed
+            chunk.attributed, chunk.missed = attributed, missed
             for label, wanted in ((label, wanted) for (n, label), wanted in todo.items() if n == number):
                 bar.set_description_str(f"{job.model.facts.name} · {label}")
                 if label not in refused:
