@@ -48,7 +48,7 @@ NOT_FOLLOWED = {
     "make lint": "`make test` runs it, too",
     "make docs": "tests/test_site.py builds the site",
     "make benchmark": "measures for half an hour",
-    "experiment=all_metrics": "ten minutes; tests/test_metric_runs.py runs it on a small network",
+    "experiment=all_metrics": "five minutes; tests/test_metric_runs.py runs it on a small network",
     "drift check": "a minute; tests/test_drift_bites.py does it",
     "drift freeze": "five minutes; tests/test_drift_bites.py freezes baselines likewise",
     "make reproduce-luna16": "nine minutes; tests/test_make.py composes its commands",
