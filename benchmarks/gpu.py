@@ -134,9 +134,8 @@ def _passes(network: nn.Module, images: Tensor, precision: str, settings: Settin
         try:
             protocol.check(some.shape[2:])
         except RapbenchError:
-            protocol = protocols[name].function(
-                **OPTIONS.get(name, {}) | SMALL[name]
-            )  # of images as small as in --quick
+            # Of images as small as in --quick.
+            protocol = protocols[name].function(**OPTIONS.get(name, {}) | SMALL[name])
         asked = max(protocol.asked(SIGNS) + protocol.asked_once(), 1)
 
         def job(protocol=protocol) -> object:  # type: ignore[no-untyped-def]

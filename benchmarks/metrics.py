@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/metrics.py [MODEL [IMAGES [PROTOCOL ...]]], by default efficientnet_lite0, 2 and all, on the
 embedded images with two threads. Ratios only, of one run: for a first method, which pays what all methods share, and
-for a second one. Methods are not explained again: protocols that do so are left out. Quantus stands beside where it is
+for a second one. Protocols that recompute heatmaps are not measured. Quantus stands beside where it is
 installed and has the metric, with the same numbers of subsets and draws.
 """
 

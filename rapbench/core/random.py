@@ -4,7 +4,6 @@ The generator is splitmix64 [steele2014fast].
 """
 
 import hashlib
-import math
 
 import torch
 from torch import Tensor
@@ -51,6 +50,14 @@ def random_uniform(seeds: Tensor, count: int) -> Tensor:
     return _uniform(random_keys(seeds, count))
 
 
+def random_normal(seeds: Tensor, count: int) -> Tensor:
+    """Return (B, count) float32 numbers of the standard normal distribution; seeds as in `random_keys`.
+
+    `normal_at` the first places, rounded: so the last bits, in which devices' functions may differ, do not show.
+    """
+    return normal_at(seeds, torch.arange(count, device=seeds.device)[None]).float()
+
+
 def normal_at(seeds: Tensor, index: Tensor) -> Tensor:
     """Return standard normal numbers, float64, at some places of rows of draws; seeds and index as in `keys_at`.
 
@@ -61,15 +68,6 @@ def normal_at(seeds: Tensor, index: Tensor) -> Tensor:
 
 def _uniform(keys: Tensor) -> Tensor:
     return (_shift(keys, 41) + 0.5) / 2**22 - 1  # 23 bits and a half are exact in float32
-
-
-def random_normal(seeds: Tensor, count: int) -> Tensor:
-    """Return (B, count) float32 numbers of the standard normal distribution; seeds as in `random_keys`.
-
-    By the inverse of its distribution function at `random_uniform`, in float64 and then rounded: so the last bits, in
-    which devices' functions may differ, do not show.
-    """
-    return (torch.erfinv(random_uniform(seeds, count).double()) * math.sqrt(2)).float()
 
 
 def _shift(z: Tensor, bits: int) -> Tensor:

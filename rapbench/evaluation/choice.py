@@ -34,6 +34,13 @@ class Choice:
             raise RapbenchError(f"protocol {self.label!r}: {error}") from error
         return protocol
 
+    @property
+    def ready_made(self) -> bool:
+        """Whether it stands for heatmaps that others computed, which cannot be computed anew."""
+        from rapbench.methods.heatmaps import ReadyMade  # loads torch
+
+        return isinstance(self.entry, ReadyMade)
+
     def set_to(self, option: str) -> Any:
         """Return an option's value, the default where it is not given."""
         return (self.entry.options | self.options)[option]
@@ -41,8 +48,6 @@ class Choice:
 
 def variants(method: Choice, protocol: Choice) -> "dict[str, list[Step]]":
     """Return the steps of each variant of a protocol that a method has; ready-made heatmaps are not computed anew."""
-    from rapbench.methods.heatmaps import ReadyMade  # loads torch
-
-    if isinstance(method.entry, ReadyMade) and protocol.protocol.recomputed():
+    if protocol.protocol.recomputed() and method.ready_made:
         return {}
     return protocol.protocol.variants(method.entry.facts.signs)

@@ -117,7 +117,7 @@ class Chunk:
         """
         # Unless heatmaps are kept, whether they are finite is read with the first protocol's numbers.
         heatmaps = self.heatmaps(method, kept) if kept else self._attributed(method)
-        ready = isinstance(method.entry, ReadyMade)
+        ready = method.ready_made
         again = None if ready else functools.partial(self._again, method, kept.number if kept else None)
         batch = Batch(
             self.images, self.labels, heatmaps, self.forward, lambda: self.clean, self.ids, self.seed,

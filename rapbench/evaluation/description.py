@@ -11,7 +11,6 @@ from rapbench.evaluation.input_shape import input_shape, pixels_said
 from rapbench.evaluation.job import Job
 from rapbench.evaluation.k_limits import ks_of
 from rapbench.evaluation.run_spec import N, RunSpec
-from rapbench.methods.heatmaps import ReadyMade
 
 HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")  # no line of print holds a SHA-256
 
@@ -78,7 +77,7 @@ def _remarks(job: Job, asked: Sequence[Choice], refused: Mapping[str, str]) -> t
     if subset.broken:
         skipped = ", ".join(subset.broken)
         left_out.append(f"{len(subset.broken)} images could not be decoded and were skipped: {skipped}.")
-    if ready := [label for label, choice in job.methods.items() if isinstance(choice.entry, ReadyMade)]:
+    if ready := [label for label, choice in job.methods.items() if choice.ready_made]:
         without = [choice.label for choice in job.protocols if choice.protocol.recomputed()]
         if without:
             left_out.append(f"Ready-made, so without {', '.join(without)}: {', '.join(ready)}.")

@@ -101,7 +101,7 @@ def _pass(job: Job, todo: dict[tuple[int, str], list[Choice]], forward: Any, ref
         told: set[str] = set()
 
         def missed(label: str, reason: str) -> None:
-            line = f"{label}: not explained again, so without a value there: {reason}"
+            line = f"{label}: no value where its heatmap could not be recomputed: {reason}"
             if line not in told:
                 told.add(line)
                 say(line)

@@ -11,7 +11,7 @@ from rapbench.protocols.base.fills import NORMALISED
 from rapbench.protocols.base.metric import Better
 from rapbench.protocols.base.pixel_curve import PixelCurve
 from rapbench.protocols.base.pixel_steps import replacing
-from rapbench.protocols.base.whole_fills import WholeFill, replaced
+from rapbench.protocols.base.whole_fills import WholeFill
 
 
 @protocols.register("deletion")
@@ -36,8 +36,7 @@ class Deletion(PixelCurve):
 
     def evaluate(self, batch: Batch, variant: str, steps: list[Step]) -> dict[str, Tensor]:
         """Return the output after each step, (N, steps + 1)."""
-        filled = replaced(batch.inputs, self.fill, batch.seeds("pixels"), normalisation=batch.normalisation)
-        return {self.output: replacing(batch, "most", self.steps, self.fill, filled).of(self.output)}
+        return {self.output: replacing(batch, "most", self.steps, self.fill).of(self.output)}
 
     @property
     def needs_normalisation(self) -> bool:

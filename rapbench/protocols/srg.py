@@ -13,7 +13,7 @@ from rapbench.protocols.base.fills import NORMALISED
 from rapbench.protocols.base.metric import Metric
 from rapbench.protocols.base.pixel_steps import area, replacing
 from rapbench.protocols.base.single import Single
-from rapbench.protocols.base.whole_fills import WholeFill, replaced
+from rapbench.protocols.base.whole_fills import WholeFill
 
 
 @protocols.register("srg")
@@ -44,8 +44,7 @@ class SymmetricRelevanceGain(Single):
 
     def measured(self, batch: Batch) -> dict[str, Tensor]:
         """Return the area, (N,) float64."""
-        filled = replaced(batch.inputs, self.fill, batch.seeds("pixels"), normalisation=batch.normalisation)
-        least, most = (area(replacing(batch, order, self.steps, self.fill, filled).of(self.output))
+        least, most = (area(replacing(batch, order, self.steps, self.fill).of(self.output))
                        for order in ("least", "most"))  # fmt: skip
         return {"srg": least - most}
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rapbench.protocols.base.batch import Answers, Batch, Step
+from rapbench.protocols.base.whole_fills import WholeFill, filled
 
 Order = Literal["most", "least"]  # relevant first
 
@@ -21,7 +22,7 @@ def area(curve: Tensor) -> Tensor:
     return torch.trapezoid(curve.double(), dim=1) / (curve.shape[1] - 1)
 
 
-def replacing(batch: Batch, order: Order, steps: int, fill: Hashable, filled: Tensor) -> Answers:
+def replacing(batch: Batch, order: Order, steps: int, fill: WholeFill) -> Answers:
     """Ask the model after 0 to `steps` steps, in each of which as many pixels are replaced; once for equal arguments.
 
     After s steps round(n s / steps) of n pixels are replaced. Equal relevance is ranked by position.
@@ -32,33 +33,34 @@ def replacing(batch: Batch, order: Order, steps: int, fill: Hashable, filled: Te
     order : {"most", "least"}
         Which pixels are replaced first, by relevance summed over channels, whatever its sign.
     steps : int
-    fill : hashable
-        What identifies the filled images.
-    filled : Tensor, (N, C, *space)
-        The images with everything replaced, or of a shape that broadcasts to it.
+    fill : str
+        What pixels become, see `replaced`.
     """
 
     def asked() -> Answers:
-        filled_images = filled.expand_as(batch.inputs)
+        instead = filled(batch, fill)
 
         def changed(rows: Tensor, columns: Tensor) -> Tensor:
-            return torch.where(_first(batch, order, steps, rows, columns), filled_images[rows], batch.inputs[rows])
+            return torch.where(_first(batch, order, steps, rows, columns), instead[rows], batch.inputs[rows])
 
         return batch.ask(changed, shares(steps))
 
     return batch.once(("replacing", order, steps, fill), asked)
 
 
-def inserting(batch: Batch, steps: int, fill: Hashable, filled: Tensor) -> Answers:
-    """Ask the model after 0 to `steps` steps, in which the most relevant pixels come into the filled images instead."""
+def inserting(batch: Batch, steps: int, canvas: Hashable, blurred: Tensor) -> Answers:
+    """Ask the model after 0 to `steps` steps, in which the most relevant pixels come into other images.
+
+    canvas: what identifies these. blurred: (N, C, *space).
+    """
 
     def asked() -> Answers:
         def changed(rows: Tensor, columns: Tensor) -> Tensor:
-            return torch.where(_first(batch, "most", steps, rows, columns), batch.inputs[rows], filled[rows])
+            return torch.where(_first(batch, "most", steps, rows, columns), batch.inputs[rows], blurred[rows])
 
         return batch.ask(changed, shares(steps), zero="asked")
 
-    return batch.once(("inserting", steps, fill), asked)
+    return batch.once(("inserting", steps, canvas), asked)
 
 
 def _first(batch: Batch, order: Order, steps: int, rows: Tensor, columns: Tensor) -> Tensor:

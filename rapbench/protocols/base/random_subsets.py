@@ -11,7 +11,7 @@ from rapbench.core.errors import RapbenchError
 from rapbench.core.random import keys_at
 from rapbench.protocols.base.batch import Answers, Batch, Output
 from rapbench.protocols.base.similarity import pearson
-from rapbench.protocols.base.whole_fills import WholeFill, replaced
+from rapbench.protocols.base.whole_fills import WholeFill, filled
 
 BLOCK = 2**21  # numbers that are computed at a time
 
@@ -122,14 +122,13 @@ def check_draws(draws: int) -> None:
 
 def _without(batch: Batch, subsets: Subsets, fill: WholeFill) -> Answers:
     """Return what the model says of the inputs, and of them with each subset replaced, size by size."""
-    filled = replaced(batch.inputs, fill, batch.seeds("pixels"), normalisation=batch.normalisation)
-    filled = filled.expand_as(batch.inputs)
+    instead = filled(batch, fill)
     draws = subsets.first.shape[1]
 
     def changed(rows: Tensor, columns: Tensor) -> Tensor:
         subset = columns - 1
         place = torch.div(subset, draws, rounding_mode="floor")
         there = subsets.first[rows, subset.remainder(draws)] <= place[:, None]
-        return torch.where(there.view(-1, 1, *batch.heatmaps.shape[1:]), filled[rows], batch.inputs[rows])
+        return torch.where(there.view(-1, 1, *batch.heatmaps.shape[1:]), instead[rows], batch.inputs[rows])
 
     return batch.ask(changed, range(len(subsets.sizes) * draws + 1))

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from rapbench.core.memory_format import channels_last
 from rapbench.core.random import random_uniform
+from rapbench.protocols.base.batch import Batch
 from rapbench.protocols.base.blur import gaussian_blur
 from rapbench.protocols.base.fills import Fill, Normalisation, fill_values, moments
 
@@ -43,3 +44,10 @@ def replaced(
         drawn = random_uniform(seeds, skip + images[0].numel())[:, skip:].to(images.dtype)
         return channels_last(((drawn + 1) / 2).view(images.shape).sub(mean).div(std))
     return fill_values(images, fill, normalisation).expand_as(images)
+
+
+def filled(batch: Batch, fill: WholeFill) -> Tensor:
+    """Return a batch's inputs with everything replaced, (N, C, *space), one draw of it for all methods."""
+    name = ("filled", batch.seed, fill)
+    seeds = batch.seeds("pixels")
+    return batch.for_every_method(name, lambda: replaced(batch.inputs, fill, seeds, normalisation=batch.normalisation))
