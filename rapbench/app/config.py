@@ -61,6 +61,8 @@ class RunConfig:
     heatmaps: Number | None = None
     gallery: int = GALLERY
     paper: Paper = Paper.auto
+    optional: list[str] = field(default_factory=list)
+    pattern_images: int | None = None
     results: str = "results"
     output: str = "???"
 

@@ -42,7 +42,7 @@ class Ran:
     output : Path, or None
         The folder in which its results are; None while other shards owe some.
     refused : str
-        Which methods could not be used, and why; empty where all could.
+        Which methods could not be used, and why, but for optional ones; empty where all could.
     """
 
     text: str
@@ -67,7 +67,8 @@ def run(config: DictConfig) -> Ran:
         )
     else:
         text = _write(config, spec, job, refused, started, time.monotonic() - clock)
-    of = f"{len(refused)} of {len(job.methods)} methods could not be used: {reasons(refused)}" if refused else ""
+    failed = {label: reason for label, reason in refused.items() if label not in spec.optional}
+    of = f"{len(failed)} of {len(spec.methods)} methods could not be used: {reasons(failed)}" if failed else ""
     return Ran(text, None if unfinished else Path(config.output), of)
 
 
@@ -93,6 +94,8 @@ def spec_of(config: DictConfig) -> RunSpec:
         chunk=config.chunk,
         batch=config.batch,
         shard=shard,
+        optional=frozenset(config.optional),
+        pattern_images=config.pattern_images,
     )  # fmt: skip
 
 
@@ -107,7 +110,7 @@ def _write(
         **described(job, spec, refused)._asdict(),
         **provenance_of_job(job, refused, started, seconds),
         "seeds": {"run": config.seed, "subset": config.subset.seed},
-        "paper": paper_beside(config, job.model, job.dataset, job.methods.values(), job.protocols),
+        "paper": paper_beside(config, job.model, job.dataset, spec.methods, job.protocols),
         "config": settings | {"output": str(output)} | vars(job.size),
     }
     made_of = unchanged_output.made_of(provenance, [job.files(refused), [vars(row) for row in job.subset.rows]])

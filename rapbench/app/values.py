@@ -19,7 +19,7 @@ from rapbench.registry.declared import check_declared
 
 ROWS = ("method", "protocol")  # of which a run has several, by label
 # The least that makes sense; chunk and batch may be left to the device.
-LEAST = {"chunk": 1, "batch": 1, "subset.n": 1, "subset.seed": 0, "gallery": 0}
+LEAST = {"chunk": 1, "batch": 1, "subset.n": 1, "subset.seed": 0, "gallery": 0, "pattern_images": 1}
 DEVICE = re.compile(r"[a-z]+(:\d{1,4})?")
 
 

@@ -17,6 +17,8 @@ class Choice:
     """A method or protocol as a run uses it: its label in the tables, its registry entry, and its options.
 
     files: the SHA-256 of each file that an option names, or stands for by default. title: what tables call it.
+    made: options whose value the run made itself, such as a file; files holds what is in it. remark: a sentence that
+    reports say of it.
     """
 
     label: str
@@ -24,6 +26,8 @@ class Choice:
     options: dict[str, Any]
     files: dict[str, str] = field(default_factory=dict)
     title: str = ""
+    made: dict[str, Any] = field(default_factory=dict)
+    remark: str = ""
 
     @cached_property
     def protocol(self) -> "Protocol":

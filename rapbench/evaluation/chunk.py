@@ -170,7 +170,8 @@ class Chunk:
         return self._computed(method, self.model, self.images, self.labels, self.ids)
 
     def _computed(self, method: Choice, model: nn.Module, images: Tensor, labels: Tensor, ids: Sequence[str]) -> Tensor:
-        relevance = attribute(model, images, labels, method.entry, image_ids=ids, seed=self.seed, **method.options)
+        options = method.options | method.made
+        relevance = attribute(model, images, labels, method.entry, image_ids=ids, seed=self.seed, **options)
         if not relevance.is_floating_point():
             raise RapbenchError(f"relevance must be floating-point numbers, got {relevance.dtype}")
         return heatmaps_of(relevance).float()

@@ -71,6 +71,7 @@ def _remarks(job: Job, asked: Sequence[Choice], refused: Mapping[str, str]) -> t
         more.append("All these images have the same label.")
     if precision != "fp32":
         more.append(f"Perturbed images were classified in {precision}; the subset was selected in fp32.")
+    more += [choice.remark for choice in job.methods.values() if choice.remark and choice.label not in refused]
     if job.masks and (said := job.masks.said):
         more.append(said)
     left_out = _skipped_ks(asked, job)

@@ -13,6 +13,7 @@ from rapbench.core.errors import RapbenchError
 from rapbench.core.precision import Precision
 from rapbench.data.labelled.dataset import Dataset
 from rapbench.data.subset.manifest import Subset
+from rapbench.evaluation.absent import Absent
 from rapbench.evaluation.choice import Choice, variants
 from rapbench.evaluation.chunk import Chunk, slices_of
 from rapbench.evaluation.expected_rows import expected_rows
@@ -53,10 +54,12 @@ class Job:
         shard: Shard,
         size: Size,
         masks: Masks | None = None,
+        absent: Absent | None = None,
     ):
         self.spec, self.model, self.dataset, self.subset, self.device = spec, model, dataset, subset, device
         self.methods, self.protocols = {method.label: method for method in methods}, protocols
         self.shard, self.size, self.masks = shard, size, masks
+        self.absent = absent or Absent(())
         rows = len(subset.rows)
         self.slices = slices_of(rows, size.chunk)
         common = evaluation_key(model, device) | {

@@ -8,8 +8,11 @@ from rapbench.core.device import default_batch, default_chunk, device_called
 from rapbench.data.labelled.dataset import Dataset
 from rapbench.data.subset.manifest import Row, Subset, load_manifest
 from rapbench.data.subset.whole import whole_subset
+from rapbench.evaluation.absent import Absent
+from rapbench.evaluation.choice import Choice
 from rapbench.evaluation.compatible import check_classes, check_subset, logits_of
 from rapbench.evaluation.draw import drawn
+from rapbench.evaluation.held_out import takes_patterns, with_held_out, with_patterns
 from rapbench.evaluation.identity import model_key
 from rapbench.evaluation.input_shape import input_shape
 from rapbench.evaluation.job import Job, Size
@@ -20,6 +23,7 @@ from rapbench.evaluation.run_spec import N, RunSpec
 from rapbench.evaluation.selection import check_ready, check_space, matched, with_files
 from rapbench.methods import methods as METHODS
 from rapbench.model import Model
+from rapbench.patterns.file import NoPatterns
 from rapbench.protocols import protocols as PROTOCOLS
 
 
@@ -40,17 +44,39 @@ def prepared(spec: RunSpec) -> tuple[Callable[[Size], Job], Size]:
     space = input_shape(model, dataset)[1:]
     protocols = within(spec.protocols, space)
     check_space(protocols, space, model)
-    methods = [with_files(choice, model) for choice in spec.methods]
+    absent = Absent(spec.optional)
+    methods = absent.without(spec.methods, lambda choice: _with_files(choice, model, spec))
     subset = _subset(spec, model, dataset, device)
+    evaluated = {row.file for row in subset.rows}
+    methods = absent.without(methods, lambda choice: _with_patterns(choice, model, dataset, evaluated, spec, device))
     order = _order(dataset)
     methods = [matched(choice, subset.rows, space, order) for choice in methods]
     masks = Masks(dataset, tuple(space), subset.rows, model.transform) if needing_masks(protocols) else None
     protocols = with_masks(protocols, masks) if masks else protocols
 
     def job_of(size: Size) -> Job:
-        return Job(spec, model, dataset, subset, device, spec.store, methods, protocols, spec.shard, size, masks)
+        return Job(spec, model, dataset, subset, device, spec.store, methods, protocols, spec.shard, size, masks,
+                   absent)  # fmt: skip
 
     return job_of, size
+
+
+def _with_files(choice: Choice, model: Model, spec: RunSpec) -> Choice:
+    """Return a choice with its files; as it is where it lacks patterns that will be estimated."""
+    try:
+        return with_patterns(choice, model) if takes_patterns(choice) else with_files(choice, model)
+    except NoPatterns:
+        if spec.pattern_images is None:
+            raise
+        return choice
+
+
+def _with_patterns(
+    choice: Choice, model: Model, dataset: Dataset, evaluated: set[str], spec: RunSpec, device: torch.device
+) -> Choice:
+    if not takes_patterns(choice) or choice.files or spec.pattern_images is None:
+        return choice
+    return with_held_out(choice, model, dataset, evaluated, spec.pattern_images, spec.subset.seed, device)
 
 
 def _subset(spec: RunSpec, model: Model, dataset: Dataset, device: torch.device) -> Subset:

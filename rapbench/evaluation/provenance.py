@@ -14,6 +14,7 @@ from rapbench.evaluation.labels import is_control
 def provenance_of_job(job: Job, refused: Mapping[str, str], started: datetime, seconds: float) -> dict[str, Any]:
     """Return the provenance of a whole job, but for how it was asked for. refused: methods that could not be used."""
     model, dataset, subset = job.model, job.dataset, job.subset
+    asked = job.absent.choices | job.methods
     return {
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
@@ -29,4 +30,5 @@ def provenance_of_job(job: Job, refused: Mapping[str, str], started: datetime, s
         "code": job.code,
         "controls": [label for label, method in job.methods.items() if is_control(method)],
         "refused": dict(refused),
+        "refused_signs": {label: list(asked[label].entry.facts.signs) for label in refused},
     }

@@ -1,6 +1,6 @@
 """What a run is asked for, whatever asked for it: a command line's configuration, or Python."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,6 +76,10 @@ class RunSpec(Spec):
     chunk, batch : int, or None
         Inputs attributed together, and perturbed inputs in one pass; None: chosen by the device.
     shard : Shard
+    optional : collection of str
+        The labels of methods that need not work on the model: the others' results are whole without theirs.
+    pattern_images : int, or None
+        Images outside the subset from which patterns are estimated where there are none. None: they are not.
     """
 
     model: Loader = field(repr=False)
@@ -88,3 +92,5 @@ class RunSpec(Spec):
     chunk: int | None = None
     batch: int | None = None
     shard: Shard = field(default_factory=Shard)
+    optional: Collection[str] = ()
+    pattern_images: int | None = None

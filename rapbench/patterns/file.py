@@ -19,6 +19,11 @@ from rapbench.model import Model, hash_weights
 from rapbench.model.modules import at_rest
 from rapbench.patterns.chain import Chain, chain
 
+
+class NoPatterns(RapbenchError):
+    """There is no file of patterns where the methods look."""
+
+
 FORMAT = "rapbench patterns 2"
 ESTIMATOR = "S_a+- before a ReLU, S_a elsewhere (Kindermans et al. 2017, equations 8 and 4)"
 
@@ -116,6 +121,16 @@ def load(model: nn.Module, network: Chain, path: str | None) -> dict[str, Tensor
     return {name: found[name].to(layer.weight) for name, layer in network.layers.items()}
 
 
+def images_of(path: Path) -> int | None:
+    """Return from how many images a file's patterns were estimated; None where it does not say."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            count = json.loads((file.metadata() or {}).get("rapbench", "{}")).get("images")
+    except (SafetensorError, OSError, ValueError, AttributeError):
+        return None
+    return count if isinstance(count, int) else None
+
+
 def default_path(weights_sha256: str) -> Path:
     """Return where patterns lie unless another place is named: in the user's cache, by the weights they belong to."""
     return cache_folder() / "patterns" / f"{weights_sha256}.safetensors"
@@ -152,7 +167,8 @@ def _existing(model: nn.Module, path: str | None, weights: str) -> Path:
     else:
         output = "" if path is None else f", {path!r}"
         make = f"rapbench.patterns.save(rapbench.patterns.estimate(model, batches), model{output})"
-    raise RapbenchError(f"there are no patterns at {place}; make them from images: {make}")
+    refusal = NoPatterns if path is None else RapbenchError
+    raise refusal(f"there are no patterns at {place}; make them from images: {make}")
 
 
 def _check(what: str, shapes: dict[str, list[int]], network: Chain) -> None:

@@ -1,7 +1,7 @@
 """What a report has to know of a run beside its numbers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -33,11 +33,15 @@ class Paper:
 
 @dataclass(frozen=True)
 class About:
-    """caption: sentences on the run for print. controls: the labels of methods that look at no model."""
+    """caption: sentences on the run for print. controls: the labels of methods that look at no model.
+
+    refused: of methods that could not be used, by label, why, and the signs of relevance that they would have.
+    """
 
     caption: tuple[str, ...] = ()
     controls: tuple[str, ...] = CONTROLS
     paper: Paper = Paper()
+    refused: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, provenance: Mapping[str, Any]) -> "About":
@@ -46,6 +50,8 @@ class About:
         return cls(
             caption=tuple(provenance.get("caption", provenance.get("header", [])[:1])),
             controls=tuple(provenance.get("controls", CONTROLS)),
+            refused={label: (provenance["refused"][label], tuple(signs))
+                     for label, signs in provenance.get("refused_signs", {}).items()},
             paper=cls.paper if paper is None else Paper(
                 paper["shown"], tuple(paper["methods"]), tuple(paper["perturbations"]), paper["reason"]
             ),

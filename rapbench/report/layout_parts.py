@@ -32,15 +32,15 @@ def table1_part(images: pd.DataFrame, published: pd.DataFrame, head: Head, about
     files: dict[str, str | bytes] = {
         "table1.csv": csv_text(table),
         **({} if cells.empty else {"paper.csv": csv_text(cells)}),
-        "table1.md": table1_markdown(table, published, above, remarks),
-        "table1.tex": table1_latex(table, published, head.header, head.caption, remarks),
+        "table1.md": table1_markdown(table, published, above, remarks, about.refused),
+        "table1.tex": table1_latex(table, published, head.header, head.caption, remarks, about.refused),
         "intervals.md": intervals_markdown(table, head.markdown),
         "intervals.tex": done(intervals_latex(table, head.header, head.caption)),
         **done(figure_files(plots.curves(table, f"{head.title} {image_counts(table['n'])}"), "curves")),
     }
     page = {"table": table, "paper": cells, "images": images, "remarks": remarks, "why": why,
             "aside": about.paper.reason}  # fmt: skip
-    return Part(files, table1_terminal(table, published, remarks), page, verdict, pairs)
+    return Part(files, table1_terminal(table, published, remarks, about.refused), page, verdict, pairs)
 
 
 def distance_part(distances: pd.DataFrame, metric: str, head: Head, done: Done) -> Part:

@@ -1,26 +1,36 @@
 """Table I laid out beside the paper's own numbers, in Markdown, LaTeX and for a terminal."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from rapbench.report.table1 import KEYS
 from rapbench.report.table_text import Block, Notes, image_counts, latex_blocks, markdown_blocks, terminal_blocks
-from rapbench.results.display import DECIMALS, METRIC_NAMES, MISSING, PAPER, ordered
+from rapbench.results.display import DECIMALS, METRIC_NAMES, MISSING, NAMES, PAPER, ordered
+
+Refused = Mapping[str, tuple[str, tuple[str, ...]]]  # by method: why it has no values, and its signs
 
 
-def table1_markdown(table: pd.DataFrame, published: pd.DataFrame, header: list[str], notes: Notes | None = None) -> str:
+def table1_markdown(
+    table: pd.DataFrame,
+    published: pd.DataFrame,
+    header: list[str],
+    notes: Notes | None = None,
+    refused: Refused | None = None,
+) -> str:
     """Lay out `table1`'s result beside the paper's numbers; header: sentences that go on top, a paragraph each.
 
-    notes: further ones below each sign's tables.
+    notes: further ones below each sign's tables. refused: methods that get a row without values, and a note.
     """
-    return "\n\n".join([*header, *markdown_blocks(_blocks(table, published, notes))]) + "\n"
+    return "\n\n".join([*header, *markdown_blocks(_blocks(table, published, notes, refused))]) + "\n"
 
 
-def table1_terminal(table: pd.DataFrame, published: pd.DataFrame, notes: Notes | None = None) -> str:
+def table1_terminal(
+    table: pd.DataFrame, published: pd.DataFrame, notes: Notes | None = None, refused: Refused | None = None
+) -> str:
     """Lay out `table1`'s result beside the paper's numbers, for a terminal."""
-    return terminal_blocks(_blocks(table, published, notes))
+    return terminal_blocks(_blocks(table, published, notes, refused))
 
 
 def table1_latex(
@@ -29,13 +39,16 @@ def table1_latex(
     header: list[str],
     caption: list[str],
     notes: Notes | None = None,
+    refused: Refused | None = None,
 ) -> str:
     """Lay out `table1`'s result beside the paper's numbers, one table environment a block, to be included."""
-    blocks = _blocks(table, published, notes)
+    blocks = _blocks(table, published, notes, refused)
     return latex_blocks(blocks, header, caption)
 
 
-def _blocks(table: pd.DataFrame, published: pd.DataFrame, notes_of: Notes | None) -> list[Block]:
+def _blocks(
+    table: pd.DataFrame, published: pd.DataFrame, notes_of: Notes | None, refused: Refused | None = None
+) -> list[Block]:
     """Lay out each sign and metric: below each of our rows the paper's own, where it has one for a K of ours."""
     ours = table.set_index(KEYS)["value"].to_dict()
     paper = published.set_index(KEYS)["value"].to_dict()
@@ -50,9 +63,11 @@ def _blocks(table: pd.DataFrame, published: pd.DataFrame, notes_of: Notes | None
             ks = ordered("k", part["k"])
             rows = []
             footnotes: dict[str, None] = {}
-            for method in ordered("method", part["method"]):
+            without = {name: why for name, (why, signs) in (refused or {}).items() if sign in signs}
+            for method in ordered("method", [*part["method"], *without]):
                 places = [[(sign, method, metric, perturbation, k) for perturbation in perturbations] for k in ks]
-                rows.append((method, [_cell(place, ours, {}) for place in places]))
+                cells = [MISSING] * len(ks) if method in without else [_cell(place, ours, {}) for place in places]
+                rows.append((method, cells))
                 printed = [_cell(place, paper, notes) for place in places]
                 if any(printed):
                     rows.append((PAPER, printed))
@@ -61,7 +76,8 @@ def _blocks(table: pd.DataFrame, published: pd.DataFrame, notes_of: Notes | None
             if any(name == PAPER for name, _ in rows):
                 caption += f" Rows named {PAPER} show the paper's Table I, measured on 500 other images."
             title = f"{sign.capitalize()} attributions: {METRIC_NAMES.get(metric, metric)}"
-            blocks.append(Block(title, caption, ks, rows, [*footnotes, *(notes_of or {}).get(sign, [])]))
+            reasons = [f"{NAMES.get(name, name)} has no values: {why}." for name, why in without.items()]
+            blocks.append(Block(title, caption, ks, rows, [*footnotes, *reasons, *(notes_of or {}).get(sign, [])]))
     return blocks
 
 
