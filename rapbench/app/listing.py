@@ -23,7 +23,10 @@ FAMILIES = {
         "<torchvision name>": "any other of torchvision's classification models, such as densenet121 (its hub)",
         "timm/<name>": "any of timm's models with ImageNet-1k weights, such as timm/resnet18 (Hugging Face hub)",
     },
-    "methods": {"heatmaps:<path>": "heatmaps that others computed: a folder, or a .npy, .safetensors or .pt file"},
+    "methods": {
+        "captum:<class>": "any attribution class of Captum, such as captum:IntegratedGradients, with its own options",
+        "heatmaps:<path>": "heatmaps that others computed: a folder, or a .npy, .safetensors or .pt file",
+    },
 }
 
 

@@ -9,7 +9,7 @@ from rapbench.methods.adapters.gradient import check_gradient
 from rapbench.methods.adapters.target import target_logits
 
 
-@methods.register("grad_cam", title="Grad-CAM", signs=("positive",), passes=2)
+@methods.register("grad_cam", title="Grad-CAM", signs=("positive",), passes=1.1)
 def grad_cam(model: nn.Module, inputs: Tensor, targets: Tensor, *, layer: str | None = None) -> Tensor:
     """Return the positive part of the weighted sum of a layer's channels, interpolated to the image.
 

@@ -6,7 +6,7 @@ from rapbench.methods import methods
 from rapbench.methods.adapters.class_activation import PlusPlus, class_activation
 
 
-@methods.register("grad_cam_plusplus", title="Grad-CAM++", signs=("positive",), passes=2)
+@methods.register("grad_cam_plusplus", title="Grad-CAM++", signs=("positive",), passes=1.1)
 def grad_cam_plusplus(
     model: nn.Module,
     inputs: Tensor,

@@ -7,7 +7,7 @@ from rapbench.methods.grad_cam import grad_cam
 from rapbench.methods.guided_backprop import guided_backprop
 
 
-@methods.register("guided_grad_cam", title="Guided Grad-CAM", signs=("positive", "negative"), passes=5)
+@methods.register("guided_grad_cam", title="Guided Grad-CAM", signs=("positive", "negative"), passes=4)
 def guided_grad_cam(model: nn.Module, inputs: Tensor, targets: Tensor, *, layer: str | None = None) -> Tensor:
     """Return guided backpropagation times Grad-CAM, element by element.
 

@@ -9,7 +9,7 @@ from rapbench.methods.adapters.perturbed import of_regions
 from rapbench.methods.adapters.superpixels import Regions, Segments
 
 
-@methods.register("kernel_shap", title="KernelSHAP", signs=("positive", "negative"), passes=1000, random=True)
+@methods.register("kernel_shap", title="KernelSHAP", signs=("positive", "negative"), passes=610, random=True)
 def kernel_shap(
     model: nn.Module,
     inputs: Tensor,

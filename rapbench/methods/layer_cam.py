@@ -7,7 +7,7 @@ from rapbench.methods import methods
 from rapbench.methods.adapters.class_activation import class_activation
 
 
-@methods.register("layer_cam", title="LayerCAM", signs=("positive",), passes=2)
+@methods.register("layer_cam", title="LayerCAM", signs=("positive",), passes=1.1)
 def layer_cam(
     model: nn.Module,
     inputs: Tensor,

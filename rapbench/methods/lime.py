@@ -9,7 +9,7 @@ from rapbench.methods.adapters.perturbed import of_regions
 from rapbench.methods.adapters.superpixels import Regions, Segments
 
 
-@methods.register("lime", title="LIME", signs=("positive", "negative"), passes=1000, random=True)
+@methods.register("lime", title="LIME", signs=("positive", "negative"), passes=840, random=True)
 def lime(
     model: nn.Module,
     inputs: Tensor,

@@ -10,7 +10,7 @@ from rapbench.methods import methods
 from rapbench.methods.adapters.perturbed import answers
 
 
-@methods.register("occlusion", title="Occlusion", signs=("positive", "negative"), passes=790)
+@methods.register("occlusion", title="Occlusion", signs=("positive", "negative"), passes=560)
 def occlusion(
     model: nn.Module,
     inputs: Tensor,

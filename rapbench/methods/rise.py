@@ -15,7 +15,7 @@ from rapbench.methods.adapters.feature_maps import LINEAR
 BITS = 53  # of a random key, which float64 holds exactly
 
 
-@methods.register("rise", title="RISE", signs=("positive",), passes=4100, random=True)
+@methods.register("rise", title="RISE", signs=("positive",), passes=3000, random=True)
 def rise(
     model: nn.Module,
     inputs: Tensor,

@@ -7,7 +7,7 @@ from rapbench.methods import methods
 from rapbench.methods.adapters.class_activation import Score, class_activation
 
 
-@methods.register("score_cam", title="Score-CAM", signs=("positive",), passes=2050)
+@methods.register("score_cam", title="Score-CAM", signs=("positive",), passes=1200)
 def score_cam(
     model: nn.Module,
     inputs: Tensor,

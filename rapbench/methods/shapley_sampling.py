@@ -9,9 +9,7 @@ from rapbench.methods.adapters.perturbed import of_regions
 from rapbench.methods.adapters.superpixels import Regions, Segments
 
 
-@methods.register(
-    "shapley_sampling", title="Shapley sampling", signs=("positive", "negative"), passes=1250, random=True
-)
+@methods.register("shapley_sampling", title="Shapley sampling", signs=("positive", "negative"), passes=980, random=True)
 def shapley_sampling(
     model: nn.Module,
     inputs: Tensor,

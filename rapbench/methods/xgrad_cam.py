@@ -7,7 +7,7 @@ from rapbench.methods import methods
 from rapbench.methods.adapters.class_activation import class_activation
 
 
-@methods.register("xgrad_cam", title="XGrad-CAM", signs=("positive",), passes=2)
+@methods.register("xgrad_cam", title="XGrad-CAM", signs=("positive",), passes=1.1)
 def xgrad_cam(
     model: nn.Module,
     inputs: Tensor,
