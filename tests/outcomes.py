@@ -16,6 +16,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "integrated_gradients": {"steps": 2},
     "smoothgrad": {"samples": 1, "noise": 0.0},
     "rap": RAP_OPTIONS,
+    "lrp_epsilon_gamma_box": {"box": "image"},
 }
 LOOKS_AT_MODEL = [method for method in methods if methods[method].facts.looks_at_model]
 CLOSE = 1e-5  # of the largest relevance

@@ -11,7 +11,8 @@ import rapbench
 from rapbench.methods import methods
 from rapbench.patterns import estimate, save
 
-QUICK = {"smoothgrad": {"samples": 3}, "integrated_gradients": {"steps": 3}}
+QUICK = {"smoothgrad": {"samples": 3}, "integrated_gradients": {"steps": 3},
+         "lrp_epsilon_gamma_box": {"box": "image"}}  # fmt: skip
 IDS = ["a", "b", "c"]
 every_method = pytest.mark.parametrize("method", list(methods))
 

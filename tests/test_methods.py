@@ -12,7 +12,7 @@ from rapbench.patterns import estimate, save
 from tests.conftest import calibrated, vgg
 
 every_method = pytest.mark.parametrize("method", list(methods))
-QUICK = {"smoothgrad": {"samples": 6, "batch": 4}}
+QUICK = {"smoothgrad": {"samples": 6, "batch": 4}, "lrp_epsilon_gamma_box": {"box": "image"}}
 
 
 # Methods that are for chains only, and what they say of a residual network.

@@ -18,7 +18,8 @@ from rapbench.methods import methods
 from rapbench.model.modules import explainable
 from rapbench.patterns import estimate, save
 
-QUICK = {"smoothgrad": {"samples": 3}, "integrated_gradients": {"steps": 3}}
+QUICK = {"smoothgrad": {"samples": 3}, "integrated_gradients": {"steps": 3},
+         "lrp_epsilon_gamma_box": {"box": "image"}}  # fmt: skip
 LOOKS = [name for name in methods if methods[name].facts.looks_at_model]
 GRADIENTS = ("sensitivity", "gradient_x_input", "integrated_gradients", "smoothgrad")
 

@@ -15,7 +15,8 @@ from rapbench.zoo.vgg16_3d import SIDE, Shape, network
 from tests.conftest import calibrated
 
 WIDTH = 1 / 16
-QUICK = {"smoothgrad": {"samples": 2}, "integrated_gradients": {"steps": 3}}
+QUICK = {"smoothgrad": {"samples": 2}, "integrated_gradients": {"steps": 3},
+         "lrp_epsilon_gamma_box": {"box": "image"}}  # fmt: skip
 REFUSED = {"pattern_net": "patterns", "pattern_attribution": "patterns"}
 
 

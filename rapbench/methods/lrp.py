@@ -21,7 +21,7 @@ def lrp(
     inputs: Tensor,
     targets: Tensor,
     *,
-    rules: Stated = {"convolution": "zplus", "dense": "epsilon"},  # noqa: B006  never written to
+    rules: Stated | None = None,
     balance: list[Any] | None = None,
 ) -> Tensor:
     """Return relevance by the rules that `rules` states.
@@ -34,11 +34,12 @@ def lrp(
         Preprocessed.
     targets : Tensor, (N,)
         Class indices.
-    rules : mapping
+    rules : mapping, optional
         From a layer's name, a pattern of names with *, ? and [], a position ("first", "last"), or a type
         ("convolution", "dense", "Conv2d", ...) to a rule: its name, or {"rule": name, option: value}. Of several that
         speak of a layer the one named first here counts. Rules: "alpha_beta" (alpha, bias), "epsilon" (stabilizer,
-        bias), "flat", "gamma" (gamma, bias), "wsquare" (bias), "zbox" (box), "zplus" (bias).
+        bias), "flat", "gamma" (gamma, bias), "wsquare" (bias), "zbox" (box), "zplus" (bias). By default
+        {"convolution": "zplus", "dense": "epsilon"}.
     balance : list, optional
         Takes the conservation check of every layer (`rapbench.relevance.Balance`).
 
@@ -53,4 +54,5 @@ def lrp(
         For an unknown rule or option, a name of no layer, a layer without a rule, and for an operation without a rule,
         before any computation.
     """
-    return propagate(model, inputs, targets, from_stated(rules), balance=balance, own=True)
+    stated = from_stated({"convolution": "zplus", "dense": "epsilon"} if rules is None else rules)
+    return propagate(model, inputs, targets, stated, balance=balance, own=True)

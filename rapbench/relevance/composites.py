@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from timm.layers import Conv2dSame
 from torch import Tensor, fx, nn
@@ -19,8 +19,9 @@ from rapbench.relevance.node_names import place
 from rapbench.relevance.pixel_box import pixel_box
 from rapbench.relevance.rules import Sharing
 
+RuleName = Literal["alpha_beta", "epsilon", "flat", "gamma", "wsquare", "zbox", "zplus"]
 # From a layer's name, a pattern of names, its position or its type to a rule: a name, or {rule: name, option: value}.
-Stated = dict[str, str | dict[str, str | float]]
+Stated = dict[str, RuleName | dict[str, str | float]]
 
 POSITIONS = ("first", "last")
 KINDS = ("convolution", "dense")
@@ -177,7 +178,7 @@ def _wsquare(*, bias: Bias = "in_denominator") -> Rule:
 
 
 # What a composite of one's own calls the rules; their keywords are its options.
-NAMED: dict[str, Callable[..., Rule]] = {
+NAMED: dict[RuleName, Callable[..., Rule]] = {
     "alpha_beta": _alpha_beta,
     "epsilon": _epsilon,
     "flat": Flat,
@@ -190,12 +191,10 @@ NAMED: dict[str, Callable[..., Rule]] = {
 
 def from_stated(stated: Stated) -> dict[str, Rule]:
     """Return the rules that a user states, by key. Raises RapbenchError for an unknown rule or option."""
-    if not stated:
-        raise RapbenchError("rules: none; state one for each type of layer, as {convolution: zplus, dense: epsilon}")
     return {key: _rule(key, value) for key, value in stated.items()}
 
 
-def _rule(key: str, stated: str | dict[str, str | float]) -> Rule:
+def _rule(key: str, stated: RuleName | dict[str, str | float]) -> Rule:
     options: dict[str, Any] = {"rule": stated} if isinstance(stated, str) else dict(stated)
     name = options.pop("rule", None)
     if name not in NAMED:

@@ -36,7 +36,7 @@ from rapbench.relevance.tracing import trace
 
 # Functions and methods whose gradient is right: what moves elements or passes them on, and ReLU.
 PLACES = RESHAPES | REARRANGES | SPLITS | {torch.cat, torch.concat, torch._assert, *ACTIVATIONS[nn.ReLU]} | {
-    F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d,
+    F.pad, F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d,
     torch.max_pool2d, torch.max_pool3d,
 }  # fmt: skip
 INSTEAD = "use the lrp methods, which follow the graph"
