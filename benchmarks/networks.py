@@ -1,6 +1,7 @@
 """Which networks work with which methods, and RAP's rounding and conservation check: measured, as docs/networks.md.
 
-Usage: (python -m benchmarks.networks; python -m benchmarks.operations) > docs/networks.md (some minutes)
+Usage: (python -m benchmarks.networks; python -m benchmarks.operations; python -m benchmarks.zennit_beside) >
+docs/networks.md (some minutes)
 """
 
 import os
@@ -21,7 +22,11 @@ from rapbench.patterns import estimate, save
 from rapbench.relevance import Balance
 from tests.networks import NETWORKS
 
-QUICK: dict[str, dict[str, Any]] = {"integrated_gradients": {"steps": 2}, "smoothgrad": {"samples": 2}}
+QUICK: dict[str, dict[str, Any]] = {
+    "integrated_gradients": {"steps": 2},
+    "smoothgrad": {"samples": 2},
+    "lrp_epsilon_gamma_box": {"box": "image"},
+}
 REAL = ("resnet50_keras", "efficientnet_lite0")
 
 HEAD = """\
