@@ -1,8 +1,10 @@
 """How far LRP's methods are from zennit's composites, on the networks that zennit's own canonizers handle.
 
-Usage: python -m benchmarks.zennit_beside, which prints a section of docs/networks.md (some minutes). In float64, with
-random weights and calibrated batch norms, on one image of the small size.
+Usage: python -m benchmarks.zennit_beside [NETWORK ...], which prints a section of docs/networks.md (some minutes). In
+float64, with random weights and calibrated batch norms, on one image of the small size.
 """
+
+import sys
 
 import torch
 from tqdm import tqdm
@@ -25,7 +27,7 @@ benchmarks.zennit_beside` prints this section.
 def main() -> None:
     """Print the section."""
     rows, unseen = [], []
-    for name, case in tqdm(NETWORKS.items()):
+    for name, case in tqdm([(name, case) for name, case in NETWORKS.items() if not sys.argv[1:] or name in sys.argv]):
         network = case.network(case.small).float().double()
         x = torch.randn(1, *case.small, generator=torch.Generator().manual_seed(1)).double()
         cells = []
@@ -36,8 +38,8 @@ def main() -> None:
                 reason = str(error).removeprefix("zennit: ").partition(";")[0]
                 unseen.append(f"- {name}: {reason.removeprefix('no right relevance at ')}")
                 break
-            error = (ours(network, x, 3, method) - want).abs().max() / want.abs().max()
-            cells.append(f"{float(error):.0e}")
+            apart = (ours(network, x, 3, method) - want).abs().max() / want.abs().max()
+            cells.append(f"{float(apart):.0e}")
         else:
             rows.append(f"| {name} | " + " | ".join(cells) + " |")
     print(HEAD + "| network | " + " | ".join(f"`{method}`" for method in ZENNITS) + " |")
