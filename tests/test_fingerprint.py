@@ -124,6 +124,17 @@ def test_modules_without_a_package_and_in_a_namespace(own):
     assert not found.packages | found.missing
 
 
+@pytest.mark.parametrize("statement", ["from {} import data", "import {}.data", "from {}.data import inner"])
+def test_a_folder_without_init_in_a_package_that_is_not_loaded(own, statement):
+    name = own.package()
+    own.write(f"{name}/data/inner.py", "")
+    own.write("own_reader.py", f"if False:\n    {statement.format(name)}" + FUNCTION)
+    found = closure(["own_reader"])
+    inner = {f"{name}.data.inner"} if "inner" in statement else set()
+    assert found.modules.keys() == {"own_reader", name} | inner
+    assert not found.packages | found.missing
+
+
 def test_an_own_module_of_a_librarys_name_does_not_take_its_place_and_compiled_code_counts(own):
     own.write("own_binary.py", "import own_compiled" + FUNCTION)
     suffix = next(suffix for suffix in __import__("importlib.machinery").machinery.EXTENSION_SUFFIXES)

@@ -109,7 +109,11 @@ def find(name: str) -> Found | None:
         return None
     places = list(above.folders) if above else None
     specs = (finder.find_spec(name, places) for finder in sys.meta_path if hasattr(finder, "find_spec"))
-    spec = next((spec for spec in specs if spec is not None), None)
+    try:
+        spec = next((spec for spec in specs if spec is not None), None)
+    except KeyError:  # Python asks a folder without __init__ for its parent, which is not loaded
+        last = name.rpartition(".")[2]
+        return Found(name, None, tuple(filter(os.path.isdir, (os.path.join(folder, last) for folder in places or ()))))
     if spec is None and not parent:  # as the registry does for a user's modules
         spec = importlib.machinery.PathFinder.find_spec(name, [os.getcwd()])
     if spec is None:

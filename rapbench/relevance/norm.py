@@ -21,8 +21,9 @@ def batch_norm(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
         yield from ((flow.relevance,) for flow in flows)
         return
     (z,) = step.inputs
-    mean, var, weight, bias = step.constant("moments", lambda: _moments(step.module))
-    everywhere = F.batch_norm(z, mean, var, weight, bias, eps=0.0)
+    norm: nn.BatchNorm2d = step.module  # type: ignore[assignment]
+    weight, bias = step.constant("shift", lambda: _shift(norm))
+    everywhere = F.batch_norm(z, norm.running_mean, norm.running_var, weight, bias, eps=norm.eps)
     scratch = torch.empty_like(everywhere)
     units = everywhere[0].numel()
     for flow in flows:
@@ -32,12 +33,10 @@ def batch_norm(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
         yield (relevance.sub_(shift, alpha=share).add_(average, alpha=share),)
 
 
-def _moments(module: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """BN(z) - z = (z - mu) (gamma - sigma) / sigma + beta - mu is a normalisation itself: its four vectors."""
-    norm: nn.BatchNorm2d = module  # type: ignore[assignment]
+def _shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """BN(z) - z = (z - mu) (gamma - sigma) / sigma + beta - mu is a normalisation itself: its weight and bias."""
     mean, var = norm.running_mean, norm.running_var
     assert mean is not None
     assert var is not None
-    sigma = (var + norm.eps).sqrt()
     gamma, beta = 1 if norm.weight is None else norm.weight, 0 if norm.bias is None else norm.bias
-    return mean, var + norm.eps, gamma - sigma, beta - mean
+    return gamma - (var + norm.eps).sqrt(), beta - mean
