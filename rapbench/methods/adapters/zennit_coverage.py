@@ -41,6 +41,7 @@ PLACES = RESHAPES | REARRANGES | SPLITS | {torch.cat, torch.concat, torch._asser
 }  # fmt: skip
 INSTEAD = "use the lrp methods, which follow the graph"
 NO_RULE_NEEDED = (*TRANSPARENT, *MOVES, *PADS, *POOLS["max"], nn.Flatten, nn.Unflatten, nn.ReLU)
+NO_EPS = 1e-30  # of a norm, as good as 0, which not every release of torch takes
 LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 
 
@@ -68,7 +69,7 @@ def covered_copy(model: nn.Module, inputs: Tensor, composite: Any, method: str) 
     for module in network.modules():
         if isinstance(module, _BatchNorm) and module.running_var is not None:
             module.running_var += module.eps  # zennit's merging leaves a norm of variance 1, to which eps is added
-            module.eps = 0.0
+            module.eps = NO_EPS
     canonized = copy.deepcopy(network)
     refuse_hooks_that_change(model, inputs)
     with torch.no_grad(), full_precision():
@@ -155,7 +156,7 @@ def _unruled(module: nn.Module) -> str:
 def _is_identity(norm: _BatchNorm) -> bool:
     """Whether a norm does nothing, as one that is merged."""
     ends = ((norm.running_mean, 0), (norm.running_var, 1), (norm.weight, 1), (norm.bias, 0))
-    return norm.eps == 0 and all(tensor is None or bool((tensor == value).all()) for tensor, value in ends)
+    return norm.eps == NO_EPS and all(tensor is None or bool((tensor == value).all()) for tensor, value in ends)
 
 
 def _misruled(module: nn.Module, *, again: bool) -> str:
