@@ -17,7 +17,7 @@ from tests.propagation import Reference
 FAMILIES = {
     "`rap`": ("rap",),
     "`rap_aaai`": ("rap_aaai",),
-    "LRP": ("lrp_",),
+    "LRP": ("lrp",),
     "Captum's LRP": ("captum_lrp",),
     "DeepLIFT": ("deeplift",),
     "guided backprop, deconvolution": ("guided_backprop", "deconvolution"),

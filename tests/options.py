@@ -36,4 +36,5 @@ QUICK_METHODS: dict[str, dict[str, Any]] = {
     "kernel_shap": _REGIONS | {"samples": 12},
     "lime": _REGIONS | {"samples": 12},
     "rise": {"samples": 6, "cells": 3, "batch": 4},
+    "lrp_epsilon_gamma_box": {"box": "image"},
 }

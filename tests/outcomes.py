@@ -18,6 +18,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "smoothgrad_squared": {"samples": 1, "noise": 0.0},
     "deeplift_shap": {"references": 1, "noise": 0.0},
     "rap": RAP_OPTIONS,
+    "lrp_epsilon_gamma_box": {"box": "image"},
 }
 # Those that have a rule for operations, or are the gradient. The others ask for logits, or for the gradient at a layer.
 OF_OPERATIONS = ("rap", "lrp_", "captum_lrp", "deeplift", "guided_backprop", "deconvolution", "sensitivity",

@@ -190,13 +190,46 @@ def epsilon(stabilizer: float) -> Rule:
     return rule
 
 
+def gamma(value: float) -> Rule:
+    """Products of the output's sign 1 + value times as large, and the bias of that sign."""
+
+    def rule(layer: Any, x: Tensor, weight: Tensor, b: Tensor | None, relevance: Tensor) -> Tensor:
+        output, handed = apply(layer, x, weight, b), torch.zeros_like(x)
+        for sign in (1, -1):
+            same, opposite = (weight * torch.where(weight * sign * by > 0, 1 + value, 1) for by in (1, -1))
+            added = None if b is None else b * torch.where(b * sign > 0, 1 + value, 1)
+
+            def terms(x: Tensor, same: Any = same, opposite: Any = opposite, added: Any = added) -> Tensor:
+                return apply(layer, x * (x > 0), same, added) + apply(layer, x * (x < 0), opposite, None)
+
+            handed = handed + shared(terms, x, relevance * (output * sign > 0), 1e-6)
+        return handed
+
+    return rule
+
+
+def flat(layer: Any, x: Tensor, weight: Tensor, b: Tensor | None, relevance: Tensor) -> Tensor:
+    """The same to all inputs of an output."""
+    return shared(lambda x: apply(layer, x, torch.ones_like(weight), None), torch.ones_like(x), relevance, 1e-6)
+
+
+def zbox(layer: Any, x: Tensor, weight: Tensor, b: Tensor | None, relevance: Tensor) -> Tensor:
+    """z^B between each image's own bounds."""
+    low, high = (end(x, tuple(range(1, x.dim())), keepdim=True) for end in (torch.amin, torch.amax))
+
+    def terms(both: Tensor) -> Tensor:
+        return apply(layer, both[0], weight.clamp(min=0), None) + apply(layer, both[1], -weight.clamp(max=0), None)
+
+    return shared(terms, torch.stack([x - low, high - x]), relevance, 1e-6).sum(0)
+
+
 @dataclass(frozen=True)
 class Propagation:
     """A method of LRP's kind.
 
-    convolution, dense: its rules. stabilizer: of what shares in proportion: sums and averages. norm: whether a batch
-    norm is folded into the layer before, passes relevance on, or is a layer with the rule of proportion. flat: whether
-    resizing hands on relevance by its weights alone.
+    convolution, dense: its rules. first: that of the first layer, where it is another. stabilizer: of what shares in
+    proportion: sums and averages. norm: whether a batch norm is folded into the layer before, passes relevance on, or
+    is a layer with the rule of proportion. flat: whether resizing hands on relevance by its weights alone.
     """
 
     convolution: Rule
@@ -204,10 +237,11 @@ class Propagation:
     stabilizer: float
     norm: Literal["folded", "passes", "layer"]
     flat: bool = True
+    first: Rule | None = None
 
 
-def _lrp(convolution: Rule, dense: Rule) -> Propagation:
-    return Propagation(convolution, dense, 1e-6, "folded")
+def _lrp(convolution: Rule, dense: Rule, first: Rule | None = None) -> Propagation:
+    return Propagation(convolution, dense, 1e-6, "folded", first=first)
 
 
 def _rap(sign: int) -> Propagation:
@@ -215,8 +249,15 @@ def _rap(sign: int) -> Propagation:
     return Propagation(rule, rule, 0.0, "passes")
 
 
-A1B0, A2B1, EPSILON = alpha_beta(1, 1e-6), alpha_beta(2, 1e-6), epsilon(0.1)
+A1B0, A2B1, EPSILON, SMALL, GAMMA = alpha_beta(1, 1e-6), alpha_beta(2, 1e-6), epsilon(0.1), epsilon(1e-6), gamma(0.25)
 LRP = {
+    "lrp": _lrp(A1B0, EPSILON),
+    "lrp_gamma": _lrp(GAMMA, GAMMA),
+    "lrp_epsilon_plus": _lrp(A1B0, SMALL),
+    "lrp_epsilon_plus_flat": _lrp(A1B0, SMALL, flat),
+    "lrp_epsilon_alpha2_beta1": _lrp(A2B1, SMALL),
+    "lrp_epsilon_alpha2_beta1_flat": _lrp(A2B1, SMALL, flat),
+    "lrp_epsilon_gamma_box": _lrp(GAMMA, SMALL, zbox),
     "lrp_a1b0": _lrp(A1B0, A1B0),
     "lrp_a2b1": _lrp(A2B1, A2B1),
     "lrp_alpha_beta": _lrp(A2B1, A2B1),
@@ -409,6 +450,8 @@ class Reference:
                     weight, bias = folded(module, norm)
                     norm = None
                 rule = method.dense if isinstance(module, nn.Linear) else method.convolution
+                if method.first and layer is next(it for it in self.layers if isinstance(it.module, LAYERS)):
+                    rule = method.first
                 relevance = rule(module, layer.x, weight, bias, relevance)
             elif (
                 method.norm == "folded"

@@ -256,6 +256,8 @@ def again(name: str) -> int:
 BESIDE = {
     "edge": {"cpu": 1},  # its filter is SciPy's
     "rap": {"__bool__": 1},  # of each convolution before a batch norm: whether a difference is exact enough
+    "lrp_gamma": {"__bool__": 3},  # of each layer: whether an output with relevance is negative
+    "lrp_epsilon_gamma_box": {"__bool__": 1},
 }
 
 

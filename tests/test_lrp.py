@@ -3,21 +3,21 @@
 import pytest
 import torch
 from torch import nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 from zennit.composites import LayerMapComposite
 from zennit.layer import Sum
 from zennit.rules import AlphaBeta, Norm, Pass
-from zennit.torchvision import ResNetCanonizer
 from zennit.types import Activation, AvgPool, Convolution
 
 import rapbench
+from rapbench.methods import methods
 from rapbench.relevance.canonical import canonical
 from rapbench.relevance.operations import Add
 from tests import dense
-from tests.conftest import NETWORKS, calibrated, resnet
+from tests.conftest import NETWORKS, calibrated
 from tests.networks import NETWORKS as KNOWN
-from tests.referee import RULES, StackedSum, zennit_lrp
+from tests.referee import RULES, StackedSum, ours, zennit_lrp, zennits_own
 
+LRP = [method for method in methods if method.startswith("lrp")]
 OFF = {"bias_correction": False, "batchnorm_correction": False, "input_rule": "same_as_hidden"}
 
 
@@ -56,22 +56,30 @@ def test_the_normal_flow_is_zennits_alpha1_beta0_from_the_same_start(name, image
     assert (got - want).abs().max() < 1e-5 * want.abs().max()
 
 
-@pytest.mark.parametrize("method", RULES)
-@pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
-def test_lrp_on_the_normalised_graph_is_zennit_with_its_resnet_canonizer(method, block, images, targets):
-    network = calibrated(resnet(block), 32)
-    for module in network.modules():  # zennit 0.5.1 leaves eps out when it merges batch norms
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_var += module.eps
-            module.eps = 0.0
-    got = rapbench.attribute(network, images, targets, method)
-    convolution, dense = (make() for make in RULES[method])
-    layer_map = [(Activation, Pass()), (Sum, Norm()), (AvgPool, Norm()), (Convolution, convolution), (nn.Linear, dense)]
-    x = images.clone().requires_grad_()
-    with LayerMapComposite(layer_map, canonizers=[ResNetCanonizer()]).context(network) as modified:
-        logits = modified(x).gather(1, targets[:, None])[:, 0]
-        (want,) = torch.autograd.grad(logits, x, logits.detach())
+@pytest.mark.parametrize("method", LRP)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_composite_is_zennits_with_its_own_canonizers(name, method, images):
+    network = calibrated(NETWORKS[name](), 32).float().double()  # a `Model` keeps float32
+    want = zennits_own(network, images, 3, method)
+    got = ours(network, images, 3, method)
     assert (got - want).abs().max() < 1e-9 * want.abs().max()
+
+
+HANDLED = ("vgg16", "vgg16_bn", "resnet18", "resnet50", "googlenet", "resnet50_keras", "vgg3d")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KNOWN)
+def test_every_network_is_zennits_or_zennit_does_not_see_it(name):
+    case = KNOWN[name]
+    network, x = case.network(case.small).float().double(), torch.randn(1, *case.small).double()
+    if name not in HANDLED:
+        with pytest.raises(rapbench.RapbenchError, match=r"zennit's canonizers merge|zennit sees modules only"):
+            zennits_own(network, x, 3, "lrp_epsilon_plus")
+        return
+    for method in LRP:
+        want = zennits_own(network, x, 3, method)
+        assert (ours(network, x, 3, method) - want).abs().max() < 1e-5 * want.abs().max()
 
 
 QUICK = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "timm/seresnet18", "vgg3d")

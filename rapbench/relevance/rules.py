@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from rapbench.core.errors import RapbenchError
 
@@ -90,6 +90,8 @@ class Step:
         Which inputs depend on the network's input.
     count_dropped : bool
         Whether each flow's `dropped` is asked for: then no two flows' relevance may be propagated together.
+    node : fx.Node, optional
+        The call in the network's graph.
     """
 
     module: nn.Module
@@ -102,6 +104,7 @@ class Step:
     constants: dict[str, Any] | None = None
     varying: tuple[bool, ...] = ()
     count_dropped: bool = False
+    node: fx.Node | None = None
 
     def constant(self, name: str, compute: Callable[[], T]) -> T:
         """Return compute(), which must depend on the module and the options only."""
