@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
+from rapbench.relevance.images import to_rows
 from rapbench.relevance.linear import LINEAR, Folded, products, shares
 from rapbench.relevance.operations import NORMS
 from rapbench.relevance.rap import zbox
-from rapbench.relevance.rules import RULES, Flow, Rules, Step, divisor, per_sample
+from rapbench.relevance.rules import RULES, Flow, Rules, Step, divisor
 
 
 def seed(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
@@ -52,10 +53,10 @@ def _hidden(step: Step, flow: Flow) -> Tensor:
     once_more += relevance.clamp(max=0)
     handed = excitatory[1](over_p / divisor(p, signed=False)) + inhibitory[1](over_n / divisor(n, signed=False))
     touched = handed.ne(0)
-    surplus = (per_sample(handed) - per_sample(relevance)) / per_sample(touched).clamp(min=1)
-    result = handed - touched * surplus.view(-1, *[1] * (m.dim() - 1))
+    surplus = (step.per_image(handed) - step.per_image(relevance)) / step.per_image(touched).clamp(min=1)
+    result = handed - touched * to_rows(surplus, m)
     if step.count_dropped:  # only where nothing could take it
-        flow.dropped = per_sample(relevance) - per_sample(result)
+        flow.dropped = step.per_image(relevance) - step.per_image(result)
     return result
 
 
@@ -69,5 +70,5 @@ def batch_norm(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
     for flow in flows:
         passed = flow.relevance.masked_fill(stopped, 0)
         if step.count_dropped:
-            flow.dropped = per_sample(flow.relevance - passed)
+            flow.dropped = step.per_image(flow.relevance - passed)
         yield (passed,)

@@ -14,6 +14,7 @@ from rapbench.relevance.node_names import place
 from rapbench.relevance.node_properties import shape_valued
 from rapbench.relevance.operations import MODULES
 from rapbench.relevance.plain import plain, twin
+from rapbench.relevance.selecting import select_before_moving
 from rapbench.relevance.tracing import trace
 
 
@@ -80,6 +81,7 @@ def canonical(model: nn.Module, inputs: Tensor | None = None, leaves: tuple[type
     updates += fold_constants(result, shape_valued(graph))
     shapes = shape_valued(graph)
     changing = without_in_place(result, shapes, inputs)
+    select_before_moving(graph)
     for node in list(graph.nodes):
         if _detaches(node):
             node.replace_all_uses_with(node.args[0])

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rapbench.relevance.images import to_rows
 from rapbench.relevance.operations import NORMS
-from rapbench.relevance.rules import Flow, Step, per_sample, rule
+from rapbench.relevance.rules import Flow, Step, rule
 
 
 @rule(*NORMS)
@@ -25,11 +26,11 @@ def batch_norm(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
     weight, bias = step.constant("shift", lambda: _shift(norm))
     everywhere = F.batch_norm(z, norm.running_mean, norm.running_var, weight, bias, eps=norm.eps)
     scratch = torch.empty_like(everywhere)
-    units = everywhere[0].numel()
+    units = everywhere.numel() // step.batch
     for flow in flows:
         relevance, share = flow.relevance, flow.kappa / units
         shift = torch.ne(relevance, 0, out=scratch).mul_(everywhere)
-        average = (per_sample(shift) / units).view(-1, *[1] * (z.dim() - 1))
+        average = to_rows(step.per_image(shift) / units, z)
         yield (relevance.sub_(shift, alpha=share).add_(average, alpha=share),)
 
 

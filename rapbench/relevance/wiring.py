@@ -20,7 +20,7 @@ from rapbench.relevance.operations import (
     Pad,
     Part,
 )
-from rapbench.relevance.rules import Flow, Step, per_sample, rule, transpose
+from rapbench.relevance.rules import Flow, Step, rule, transpose
 
 
 @rule(*ACTIVATIONS, *TRANSPARENT, keeps_inputs=False)
@@ -54,7 +54,7 @@ def rearrange_back(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]
     for flow in flows:
         handed = back(flow.relevance)
         if step.count_dropped:
-            flow.dropped = per_sample(flow.relevance) - per_sample(handed)
+            flow.dropped = step.per_image(flow.relevance) - step.per_image(handed)
         yield (handed,)
 
 
