@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.fx
 import torch.nn.functional as F
+from timm.layers import RmsNorm, RmsNorm2d
 from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor, nn
 from torchvision.ops import stochastic_depth
@@ -194,7 +195,8 @@ BOUNDED = (nn.Sigmoid, nn.Hardsigmoid, nn.ReLU6, nn.Hardtanh)
 NONNEGATIVE = (nn.ReLU, nn.ReLU6, nn.Softplus, nn.Sigmoid, nn.Hardsigmoid, nn.Softmax)
 # Norms with the statistics of the sample itself.
 SAMPLE_NORMS = (
-    nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, GlobalResponseNorm,
+    nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.RMSNorm, RmsNorm, RmsNorm2d,
+    GlobalResponseNorm,
 )  # fmt: skip
 
 

@@ -11,12 +11,15 @@ from rapbench.relevance.linear import (
     LINEAR,
     TRANSPOSED,
     Folded,
+    attended,
     back_through,
     per_channel,
     products,
     shares,
+    to_values,
     weight_magnitude,
 )
+from rapbench.relevance.operations import MatMul
 from rapbench.relevance.rules import RULES, Flow, Step, divisor, rule
 
 
@@ -60,6 +63,12 @@ def linear(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None]]:
             flow.times, flow.dropped = -flow.times, -flow.dropped
             handed.neg_()
         yield (handed,)
+
+
+@rule(MatMul, where=lambda product: product.values is not None)
+def attention(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None, ...]]:
+    """(7) or (8) through attention's weights, which are constants [ali2022xai], to its values."""
+    return to_values(step, linear(attended(step), flows))
 
 
 def two_ratios(step: Step, flows: Sequence[Flow]) -> Iterator[Tensor]:

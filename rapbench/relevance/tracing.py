@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.fx
-from timm.layers import Conv2dSame
+from timm.layers import Conv2dSame, RmsNorm, RmsNorm2d
 from timm.layers.grn import GlobalResponseNorm
 from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from rapbench.relevance.expansions import expansion, multihead
 SHAPES = {"size", "dim", "numel", "stride"}
 SHAPE_ATTRIBUTES = {"shape", "ndim", "dtype", "device", "is_cuda", "requires_grad"}
 # Library modules that stay one node, as torch's own do.
-LEAVES = (Conv2dSame, MaxPool2dSame, AvgPool2dSame, GlobalResponseNorm)
+LEAVES = (Conv2dSame, MaxPool2dSame, AvgPool2dSame, GlobalResponseNorm, RmsNorm, RmsNorm2d)
 
 
 class Traced(NamedTuple):

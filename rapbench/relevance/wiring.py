@@ -19,6 +19,7 @@ from rapbench.relevance.operations import (
     Interpolate,
     Pad,
     Part,
+    Share,
 )
 from rapbench.relevance.rules import Flow, Step, rule, transpose
 
@@ -90,6 +91,19 @@ def add(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None, Tens
     for flow in flows:
         shared = step.share(flow, flow.relevance, total)
         yield (a * shared).sum_to_size(a.shape), shared.mul_(b).sum_to_size(b.shape)
+
+
+@rule(Share)
+def share(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
+    """R_x = x / (x + c) R, as at an addition; the share of c, which depends on no image, is dropped."""
+    (x,) = step.inputs
+    c: Tensor = step.module.constant  # type: ignore[assignment]
+    if step.options.residual == "absolute":
+        x, c = x.abs(), c.abs()
+    total = step.denominator(x + c, signed=step.options.residual == "proportional")
+    for flow in flows:
+        shared = step.share(flow, flow.relevance, total, added=c)
+        yield (shared.mul_(x).sum_to_size(x.shape),)
 
 
 @rule(Cat, keeps_inputs=False)
