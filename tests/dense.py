@@ -47,11 +47,38 @@ def flow(weights: Tensor, m: Tensor, relevance: Tensor, kappa: int, mixed: str =
     return shares @ relevance
 
 
-def zbox(weights: Tensor, x: Tensor, relevance: Tensor, swapped: bool = False) -> Tensor:
-    """z^B with the image's own bounds."""
-    low, high = (x.max(), x.min()) if swapped else (x.min(), x.max())
+def zbox(weights: Tensor, x: Tensor, relevance: Tensor, swapped: bool = False,
+         bounds: tuple[float, float] | None = None, stabilizer: float = 0.0) -> Tensor:  # fmt: skip
+    """z^B with bounds, the image's own by default."""
+    low, high = bounds or ((x.max(), x.min()) if swapped else (x.min(), x.max()))
     q = x[:, None] * weights - low * weights.clamp(min=0) - high * weights.clamp(max=0)
-    return ratio(q) @ relevance
+    return epsilon(q, torch.ones(len(x)).double(), relevance, torch.zeros(q.shape[1]).double(), stabilizer)
+
+
+def flat(reach: Tensor, relevance: Tensor) -> Tensor:
+    """The same to each input that an output has; reach: 1 there, else 0, (inputs, outputs)."""
+    return reach / (reach.sum(0) + STABILIZER) @ relevance
+
+
+def wsquare(weights: Tensor, relevance: Tensor, bias: Tensor) -> Tensor:
+    """By the weights' squares."""
+    return weights**2 / ((weights**2).sum(0) + bias**2 + STABILIZER) @ relevance
+
+
+def gamma(weights: Tensor, m: Tensor, relevance: Tensor, bias: Tensor, value: float, output_bias: Tensor) -> Tensor:
+    """Products of the output's sign favoured; output_bias: of the output whose sign counts."""
+    handed = torch.zeros(len(m)).double()
+    for j, r in enumerate(relevance):
+        z = m * weights[:, j]
+        output = float(z.sum() + output_bias[j])
+        if output == 0:
+            continue
+        up = z * output > 0
+        favoured = torch.where(up, (1 + value) * z, z)
+        b = bias[j] * ((1 + value) if bias[j] * output > 0 else 1)
+        total = favoured.sum() + b
+        handed += favoured / (total + STABILIZER * (1 if total >= 0 else -1)) * r
+    return handed
 
 
 def bias_correction(relevance: Tensor, bias: Tensor, kappa: int, divisor: str = "area") -> Tensor:

@@ -1,5 +1,7 @@
 """Every rule against a slow dense float64 reference that builds the full matrix z_ij."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,8 +11,10 @@ from torch import Tensor, nn
 
 from rapbench.relevance import Flow, Options, Step
 from rapbench.relevance.aaai import AAAI
+from rapbench.relevance.composites import Composite
 from rapbench.relevance.linear import Folded
-from rapbench.relevance.lrp import LRP, AlphaBeta, Composite, Epsilon
+from rapbench.relevance.lrp import LRP
+from rapbench.relevance.lrp_rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZBox
 from rapbench.relevance.network import Network  # noqa: F401  registers the rules
 from rapbench.relevance.operations import Add, Cat, Interpolate, Mean, Sum
 from rapbench.relevance.rap import opposite_total
@@ -292,9 +296,26 @@ def test_the_last_layers_equal_the_dense_formulas(layer):
             torch.testing.assert_close(got[sample].flatten(), want, rtol=1e-9, atol=1e-12)
 
 
-@CHECK
-@given(layers(), st.sampled_from([1.0, 2.0, 1.3]), st.sampled_from([0.0, 0.1, 3.0]), st.booleans(), st.booleans())
-def test_lrps_rules_equal_the_dense_formulas(layer, alpha, epsilon, ignore, norm):
+LRP_RULES = {
+    "alpha1-beta0": (lambda how: AlphaBeta(1, how), lambda w, m, r, b: dense.alpha_beta(w, m, r, b, 1)),
+    "alpha2-beta1": (lambda how: AlphaBeta(2, how), lambda w, m, r, b: dense.alpha_beta(w, m, r, b, 2)),
+    "alpha1.3": (lambda how: AlphaBeta(1.3, how), lambda w, m, r, b: dense.alpha_beta(w, m, r, b, 1.3)),
+    "epsilon 0": (lambda how: Epsilon(0.0, how), lambda w, m, r, b: dense.epsilon(w, m, r, b, 0.0)),
+    "epsilon 0.1": (lambda how: Epsilon(0.1, how), lambda w, m, r, b: dense.epsilon(w, m, r, b, 0.1)),
+    "gamma 0.25": (lambda how: Gamma(0.25, how), lambda w, m, r, b: dense.gamma(w, m, r, b, 0.25)),
+    "gamma 3": (lambda how: Gamma(3.0, how), lambda w, m, r, b: dense.gamma(w, m, r, b, 3.0)),
+    "flat": (lambda how: Flat(), lambda w, m, r, b: dense.flat(w, r)),
+    "wsquare": (WSquare, lambda w, m, r, b: dense.wsquare(w, r, b)),
+    "zbox, image": (lambda how: ZBox("image"), lambda w, m, r, b: dense.zbox(w, m, r, stabilizer=dense.STABILIZER)),
+    "zbox": (lambda how: ZBox("pixels", torch.tensor(-0.5), torch.tensor(2.0)),
+             lambda w, m, r, b: dense.zbox(w, m, r, bounds=(-0.5, 2.0), stabilizer=dense.STABILIZER)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", LRP_RULES)
+@settings(CHECK, max_examples=12)
+@given(layer=layers(), ignore=st.booleans(), norm=st.booleans())
+def test_lrps_rules_equal_the_dense_formulas(rule, layer, ignore, norm):
     module, x, relevance = layer
     if norm:
         channels = len(module.bias) if module.bias is not None else module(x).shape[1]
@@ -311,22 +332,25 @@ def test_lrps_rules_equal_the_dense_formulas(layer, alpha, epsilon, ignore, norm
     else:
         together = module
     weights, bias = matrix(together, x.shape[1:]), dense.offset(together, x.shape[1:])
-    bias = torch.zeros_like(bias) if ignore else bias
-    how = "ignored" if ignore else "in_denominator"
-    kind = nn.Linear if x.dim() == 2 else nn.Conv2d
-    for rule in (AlphaBeta(alpha, how), Epsilon(epsilon, how)):
-        other = Epsilon(7.0)
-        composite = Composite(
-            dense=rule if kind is nn.Linear else other, convolution=other if kind is nn.Linear else rule
-        )
-        (got,) = run(module, (x,), relevance, rules=LRP, given=composite)
-        for sample in range(len(x)):
-            flat, r = x[sample].flatten(), relevance[sample].flatten()
-            if isinstance(rule, AlphaBeta):
-                want = dense.alpha_beta(weights, flat, r, bias, alpha)
-            else:
-                want = dense.epsilon(weights, flat, r, bias, epsilon)
-            torch.testing.assert_close(got[sample].flatten(), want, rtol=1e-6, atol=1e-9)
+    make, formula = LRP_RULES[rule]
+    if rule == "flat":  # by which inputs an output has, even those whose weight is 0
+        weights = reach(module, x.shape[1:])
+    composite = Composite(rules={None: make("ignored" if ignore else "in_denominator")})
+    (got,) = run(module, (x,), relevance, rules=LRP, given=composite)
+    for sample in range(len(x)):
+        flat, r = x[sample].flatten(), relevance[sample].flatten()
+        if rule.startswith("gamma"):  # whose sign is the output's own, with its bias
+            want = dense.gamma(weights, flat, r, 0 * bias if ignore else bias, float(rule.split()[1]), bias)
+        else:
+            want = formula(weights, flat, r, 0 * bias if ignore else bias)
+        torch.testing.assert_close(got[sample].flatten(), want, rtol=1e-6, atol=1e-9)
+
+
+def reach(module: nn.Module, shape: torch.Size) -> Tensor:
+    """1 where an output depends on an input, (inputs, outputs)."""
+    ones = copy.deepcopy(module.layer if isinstance(module, Folded) else module)
+    nn.init.ones_(ones.weight)
+    return matrix(ones, shape).clamp(max=1)
 
 
 def test_a_concatenation_splits():

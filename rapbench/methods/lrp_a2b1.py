@@ -5,7 +5,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.relevance.lrp import AlphaBeta, Bias, lrp
+from rapbench.relevance.composites import everywhere
+from rapbench.relevance.lrp import lrp
+from rapbench.relevance.lrp_rules import AlphaBeta, Bias
 
 
 @methods.register("lrp_a2b1", title="LRP-α2β1", signs=("positive", "negative"), passes=6)  # noqa: RUF001
@@ -42,5 +44,4 @@ def lrp_a2b1(
     RapbenchError
         For an operation without a rule, before any computation.
     """
-    rule = AlphaBeta(2, bias)
-    return lrp(model, inputs, targets, convolution=rule, dense=rule, balance=balance)
+    return lrp(model, inputs, targets, everywhere(AlphaBeta(2, bias)), balance=balance)

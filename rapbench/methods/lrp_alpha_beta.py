@@ -5,7 +5,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.relevance.lrp import Bias, alpha_beta, lrp
+from rapbench.relevance.composites import everywhere
+from rapbench.relevance.lrp import lrp
+from rapbench.relevance.lrp_rules import Bias, alpha_beta
 
 
 @methods.register("lrp_alpha_beta", title="LRP-αβ", signs=("positive", "negative"), passes=6)
@@ -45,5 +47,5 @@ def lrp_alpha_beta(
     RapbenchError
         For alpha below 1, and for an operation without a rule, before any computation.
     """
-    rule = alpha_beta("lrp_alpha_beta", alpha, bias)
-    return lrp(model, inputs, targets, convolution=rule, dense=rule, balance=balance)
+    rules = everywhere(alpha_beta("lrp_alpha_beta", alpha, bias))
+    return lrp(model, inputs, targets, rules, balance=balance)

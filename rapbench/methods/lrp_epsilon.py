@@ -5,7 +5,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.relevance.lrp import Bias, epsilon, lrp
+from rapbench.relevance.composites import everywhere
+from rapbench.relevance.lrp import lrp
+from rapbench.relevance.lrp_rules import Bias, epsilon
 
 
 @methods.register("lrp_epsilon", title="LRP-ε", signs=("positive", "negative"), passes=4)
@@ -45,5 +47,5 @@ def lrp_epsilon(
     RapbenchError
         For epsilon below 0, and for an operation without a rule, before any computation.
     """
-    rule = epsilon("lrp_epsilon", stabilizer, bias)
-    return lrp(model, inputs, targets, convolution=rule, dense=rule, balance=balance)
+    rules = everywhere(epsilon("lrp_epsilon", stabilizer, bias))
+    return lrp(model, inputs, targets, rules, balance=balance)

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from rapbench.methods import methods
-from rapbench.relevance.lrp import AlphaBeta, Bias, epsilon, lrp
+from rapbench.relevance.lrp import lrp
+from rapbench.relevance.lrp_rules import AlphaBeta, Bias, Rule, epsilon
 
 
 @methods.register("lrp_preset_a", title="LRP-PresetA", signs=("positive",), passes=4)
@@ -48,5 +49,5 @@ def lrp_preset_a(
     RapbenchError
         For epsilon below 0, and for an operation without a rule, before any computation.
     """
-    dense = epsilon("lrp_preset_a", stabilizer, bias)
-    return lrp(model, inputs, targets, convolution=AlphaBeta(1, bias), dense=dense, balance=balance)
+    rules: dict[str, Rule] = {"convolution": AlphaBeta(1, bias), "dense": epsilon("lrp_preset_a", stabilizer, bias)}
+    return lrp(model, inputs, targets, rules, balance=balance)

@@ -131,6 +131,7 @@ class Propagation:
             varying=tuple(argument in self.network.varying for argument in arguments),
             count_dropped=self.balance is not None,
             batch=len(run.logits),
+            node=node,
         )
         given = [Flow(out, 0 if node in self.network.above else self.flows[flow]) for flow, out in arrived.items()]
         # before the rule overwrites it
@@ -207,13 +208,29 @@ def explain(
     RapbenchError
         For a network with an operation that has no rule, and for inputs in another precision.
     """
+    return propagate(ready(model, inputs, rules), inputs, targets, options, flows, balance)
+
+
+def ready(model: nn.Module, inputs: Tensor, rules: Rules) -> Network:
+    """Return a model made ready for relevance by these rules; raises as `explain` does."""
     if inputs.dtype not in (torch.float32, torch.float64):
         raise RapbenchError(
             f"relevance is propagated in float32 or float64, the inputs are {inputs.dtype}; convert them and the model "
             "with .float()"
         )
     kind = (*rules.items(), rules.head, rules.folds, rules.bilinear)
-    network = prepared(model, inputs, kind, lambda: Network(model, inputs, rules))
+    return prepared(model, inputs, kind, lambda: Network(model, inputs, rules))
+
+
+def propagate(
+    network: Network,
+    inputs: Tensor,
+    targets: Tensor,
+    options: Sharing,
+    flows: Mapping[str, int],
+    balance: list[Balance] | None = None,
+) -> Tensor:
+    """Return what `explain` does, of a network that is `ready`."""
     with torch.no_grad(), network.folded():
         run = network.forward(inputs)
         start = torch.zeros_like(run.logits).scatter_(1, targets[:, None], run.logits.gather(1, targets[:, None]))

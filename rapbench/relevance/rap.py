@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from rapbench.relevance.box import image_box, in_box
 from rapbench.relevance.linear import (
     CONVOLUTIONS,
     LINEAR,
@@ -146,10 +147,8 @@ def zbox(step: Step, flows: Sequence[Flow], *, swapped: bool = False) -> Iterato
         for flow in waiting:
             last.relevance.add_(flow.relevance)
     (x,) = step.inputs
-    low, high = (bound(x, tuple(range(1, x.dim())), keepdim=True) for bound in (torch.amin, torch.amax))
-    if swapped:
-        low, high = high, low
-    parts = [(x - low, weight_magnitude(step, 1)), (high - x, weight_magnitude(step, -1))]
+    low, high = image_box(x)
+    parts = in_box(step, x, *((high, low) if swapped else (low, high)))
     for flow in flows:
         together = flow is not last and not step.count_dropped
         yield (None if together else _handed(step, flow, flow.relevance, parts, signed=swapped),)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from rapbench.core.errors import RapbenchError
 from rapbench.relevance import images
@@ -93,6 +93,8 @@ class Step:
         Whether each flow's `dropped` is asked for: then no two flows' relevance may be propagated together.
     batch : int
         How many images there are. A tensor may have several rows of each, as where attention works on windows.
+    node : fx.Node, optional
+        The call in the network's graph.
     """
 
     module: nn.Module
@@ -106,6 +108,7 @@ class Step:
     varying: tuple[bool, ...] = ()
     count_dropped: bool = False
     batch: int = 1
+    node: fx.Node | None = None
 
     def constant(self, name: str, compute: Callable[[], T]) -> T:
         """Return compute(), which must depend on the module and the options only."""

@@ -1,0 +1,50 @@
+"""LRP, EpsilonPlus: epsilon in fully connected layers, alpha1-beta0 in convolutions [anders2021zennit]."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from rapbench.methods import methods
+from rapbench.relevance.lrp import lrp
+from rapbench.relevance.lrp_rules import AlphaBeta, Bias, Rule, epsilon
+
+
+@methods.register("lrp_epsilon_plus", title="LRP-EpsilonPlus", signs=("positive",), passes=4)
+def lrp_epsilon_plus(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    stabilizer: float = 1e-6,
+    bias: Bias = "in_denominator",
+    balance: list[Any] | None = None,
+) -> Tensor:
+    """Return relevance by the epsilon and the alpha1-beta0 rule.
+
+    Parameters
+    ----------
+    model : nn.Module
+        From (N, C, *space) to (N, classes) logits.
+    inputs : Tensor, (N, C, *space)
+        Preprocessed.
+    targets : Tensor, (N,)
+        Class indices.
+    stabilizer : float
+        Epsilon, 0 or more.
+    bias : {"in_denominator", "ignored"}
+        Whether the bias is a part of the denominator. If it is, its share of the relevance is dropped.
+    balance : list, optional
+        Takes the conservation check of every layer (`rapbench.relevance.Balance`).
+
+    Returns
+    -------
+    Tensor, shaped like `inputs`
+        Relevance.
+
+    Raises
+    ------
+    RapbenchError
+        For epsilon below 0, and for an operation without a rule, before any computation.
+    """
+    rules: dict[str, Rule] = {"convolution": AlphaBeta(1, bias), "dense": epsilon("lrp_epsilon_plus", stabilizer, bias)}
+    return lrp(model, inputs, targets, rules, balance=balance)
