@@ -237,9 +237,7 @@ def propagate(
         return Propagation(network, options, flows, balance).back(run, start)
 
 
-def _accounts(
-    flow: Flow, handed: tuple[Tensor | None, ...], step: Step, nothing: Tensor
-) -> tuple[Tensor, Tensor]:
+def _accounts(flow: Flow, handed: tuple[Tensor | None, ...], step: Step, nothing: Tensor) -> tuple[Tensor, Tensor]:
     """Return what the inputs got and what nobody got, (N,) each; what constants got is dropped. nothing: (N,) zeros."""
     got, dropped = nothing, nothing + flow.dropped
     for part, varies in zip(handed, step.varying, strict=True):

@@ -38,9 +38,10 @@ def attention(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None
 
 @LRP.rule(*SAMPLE_NORMS)
 def sample_norm(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
-    """R_i = sum_j x_i (d_ij - 1 / n) k_j / y_j R_j, y = norm(x): the deviation is a constant, the mean is not [ali2022xai].
+    """R_i = sum_j x_i (d_ij - 1 / n) k_j / y_j R_j, y = norm(x): the deviation is a constant, the mean is not.
 
-    k_j is the scale divided by the deviation, n the number of the mean's inputs, d_ij is 1 where i = j, else 0.
+    As in [ali2022xai]. k_j is the scale divided by the deviation, n the number of the mean's inputs, and d_ij is 1
+    where i = j, else 0.
     """
     (x,) = step.inputs
     composite: Composite = step.options

@@ -13,7 +13,17 @@ from torch import Tensor, nn
 
 from rapbench.core.errors import RapbenchError
 from rapbench.relevance.box import image_box, in_box
-from rapbench.relevance.linear import TRANSPOSED, Attended, apply, groups, innermost, magnitude, per_channel, products, shares
+from rapbench.relevance.linear import (
+    TRANSPOSED,
+    Attended,
+    apply,
+    groups,
+    innermost,
+    magnitude,
+    per_channel,
+    products,
+    shares,
+)
 from rapbench.relevance.rules import Flow, Step, stabilized
 
 Bias = Literal["in_denominator", "ignored"]

@@ -183,7 +183,7 @@ class Network:
         return found
 
     def _takers(self, node: fx.Node) -> list[fx.Node]:
-        """Those of a node's inputs that take relevance: no gates, no constants, and no attention unless rules ask it."""
+        """Those of a node's inputs that take relevance: no gates, no constants; attention where rules ask."""
         arguments = signals(node, self.shapes)
         module = self.modules.get(str(node.target))
         if isinstance(module, Gate):

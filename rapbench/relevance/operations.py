@@ -1,8 +1,8 @@
 """The operations of a graph as modules: one for what torch has only as a function, and which function becomes which."""
 
 import operator
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import torch
 import torch.fx
@@ -11,6 +11,8 @@ from timm.layers import RmsNorm, RmsNorm2d
 from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor, nn
 from torchvision.ops import stochastic_depth
+
+T = TypeVar("T")
 
 
 class Add(nn.Module):
@@ -52,15 +54,22 @@ class Share(nn.Module):
 
 
 class Cat(nn.Module):
-    """A concatenation along `dim`."""
+    """A concatenation along `dim`. constants: the parts that are constants, by their place among all."""
 
-    def __init__(self, dim: int = 0):
+    def __init__(self, dim: int = 0, constants: dict[int, Tensor] | None = None):
         super().__init__()
-        self.dim = dim
+        self.dim, self.constants = dim, constants or {}
 
     def forward(self, *parts: Tensor) -> Tensor:
         """Concatenate the parts."""
-        return torch.cat(parts, self.dim)
+        return torch.cat(self.all(parts, self.constants), self.dim)
+
+    def all(self, parts: Iterable[T], constants: dict[int, T]) -> list[T]:
+        """Return what belongs to the parts and to the constants, in the order of the concatenation."""
+        found = list(parts)
+        for place in sorted(constants):
+            found.insert(place, constants[place])
+        return found
 
 
 class Mean(nn.Module):
@@ -248,8 +257,8 @@ def _over(module: type[Mean]) -> Callable[..., nn.Module]:
 
 
 def _cat(tensors: Any, dim: int = 0) -> nn.Module:
-    _only(all(isinstance(tensor, torch.fx.Node) for tensor in tensors))  # a constant part would be lost
-    return Cat(dim)
+    constants = {place: tensor for place, tensor in enumerate(tensors) if not isinstance(tensor, torch.fx.Node)}
+    return Cat(dim, constants)
 
 
 def _batch_norm(input: Any, mean: Tensor, var: Tensor, weight: Tensor | None = None, bias: Tensor | None = None,

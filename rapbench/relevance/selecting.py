@@ -44,7 +44,7 @@ def _order(node: fx.Node) -> tuple[int, ...] | None:
 
 
 def _taken(node: fx.Node) -> list[tuple[fx.Node, int]] | None:
-    """Return the nodes that each take one part along the first dimension, and which; None where others read the node."""
+    """Return the nodes that each take one part along the first dimension, and which; None with other readers."""
     found: list[tuple[fx.Node, int]] = []
     for user in node.users:
         if user.target in UNBINDS and tuple(user.args[1:]) in ((), (0,)) and not user.kwargs.get("dim", 0):

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from timm.layers import RmsNorm, RmsNorm2d
 from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor, nn
 
@@ -15,11 +16,15 @@ def with_constant_deviation(norm: nn.Module, x: Tensor) -> Tensor:
     module: Any = norm
     if isinstance(norm, GlobalResponseNorm):
         scale = module.weight.view(module.wb_shape) * _response(module, x.detach())
-        return x + (x * scale + module.bias.view(module.wb_shape))
+        response: Tensor = x + (x * scale + module.bias.view(module.wb_shape))
+        return response
     weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-    if isinstance(norm, (nn.LayerNorm, nn.RMSNorm)):
+    if isinstance(norm, (nn.LayerNorm, nn.RMSNorm, RmsNorm, RmsNorm2d)):
         dims = tuple(range(x.dim() - len(module.normalized_shape), x.dim()))
-        if isinstance(norm, nn.RMSNorm):
+        if isinstance(norm, RmsNorm2d):
+            dims = (1,)
+            weight = None if weight is None else weight.view(-1, 1, 1)
+        if not isinstance(norm, nn.LayerNorm):
             eps = torch.finfo(x.dtype).eps if module.eps is None else module.eps
             value = x * (x.detach().square().mean(dims, keepdim=True) + eps).rsqrt()
         else:
@@ -35,7 +40,8 @@ def with_constant_deviation(norm: nn.Module, x: Tensor) -> Tensor:
             value = _standard(grouped, (2,), module.eps).reshape(x.shape)
         weight, bias = (None if part is None else part.view(-1, *ones) for part in (weight, bias))
     value = value if weight is None else value * weight
-    return value if bias is None else value + bias
+    result: Tensor = value if bias is None else value + bias
+    return result
 
 
 def offset(norm: nn.Module, x: Tensor) -> Tensor | None:
@@ -43,7 +49,8 @@ def offset(norm: nn.Module, x: Tensor) -> Tensor | None:
     module: Any = norm
     bias: Tensor | None = getattr(module, "bias", None)
     if isinstance(norm, GlobalResponseNorm):
-        return module.bias.view(module.wb_shape)  # type: ignore[no-any-return]
+        shift: Tensor = module.bias.view(module.wb_shape)
+        return shift
     if bias is not None and not isinstance(norm, nn.LayerNorm):
         bias = bias.view(-1, *[1] * (x.dim() - 2))
     if getattr(module, "running_mean", None) is not None:
@@ -61,4 +68,5 @@ def _standard(x: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
 
 def _response(norm: Any, x: Tensor) -> Tensor:
     size = x.norm(p=2, dim=norm.spatial_dim, keepdim=True)
-    return size / (size.mean(dim=norm.channel_dim, keepdim=True) + norm.eps)
+    response: Tensor = size / (size.mean(dim=norm.channel_dim, keepdim=True) + norm.eps)
+    return response

@@ -1,10 +1,11 @@
 """Rules of what joins, passes, moves or resizes signals: activations, gates, additions, concatenations, padding."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from rapbench.core.errors import RapbenchError
 from rapbench.relevance.operations import (
     ACTIVATIONS,
     INTERPOLATIONS,
@@ -20,6 +21,7 @@ from rapbench.relevance.operations import (
     Pad,
     Part,
     Share,
+    of_every_unit,
 )
 from rapbench.relevance.rules import Flow, Step, rule, transpose
 
@@ -75,9 +77,16 @@ def interpolate(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
 def add(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None, Tensor | None]]:
     """R_a = a / (a + b) R, as the authors' release; `absolute`: |a| / (|a| + |b|) R, bounded where signs differ.
 
-    What does not depend on the network's input is a constant, which takes nothing.
+    What does not depend on the network's input is a constant: one of every unit, as a position embedding is, has its
+    share, which is dropped; another takes nothing.
     """
     if step.varying and not all(step.varying):
+        signal = step.varying.index(True)
+        x, c = step.inputs[signal], _of_one_image(step.inputs[1 - signal], step.inputs[signal])
+        if of_every_unit(c):
+            for (handed,) in _shared_with(step, flows, x, c):
+                yield (handed, None) if signal == 0 else (None, handed)
+            return
         for flow in flows:
             own = [flow.relevance.sum_to_size(shape) if varying else None
                    for shape, varying in zip(step.shapes, step.varying, strict=True)]  # fmt: skip
@@ -94,10 +103,23 @@ def add(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None, Tens
 
 
 @rule(Share)
-def share(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
+def share(step: Step, flows: Sequence[Flow]) -> Iterable[tuple[Tensor]]:
     """R_x = x / (x + c) R, as at an addition; the share of c, which depends on no image, is dropped."""
     (x,) = step.inputs
-    c: Tensor = step.module.constant  # type: ignore[assignment]
+    c = _of_one_image(step.module.constant, x)  # type: ignore[arg-type]
+    return _shared_with(step, flows, x, c) if of_every_unit(c) else constant(step, flows)
+
+
+def _of_one_image(c: Tensor, x: Tensor) -> Tensor:
+    """Return a constant that is added to (rows, ...) without its rows, which must be equal."""
+    if c.dim() < x.dim():
+        return c
+    if not torch.equal(c, c[:1].expand_as(c)):
+        raise RapbenchError("a summand that depends on an image's place in the batch has no relevance rule")
+    return c[:1]
+
+
+def _shared_with(step: Step, flows: Sequence[Flow], x: Tensor, c: Tensor) -> Iterator[tuple[Tensor]]:
     if step.options.residual == "absolute":
         x, c = x.abs(), c.abs()
     total = step.denominator(x + c, signed=step.options.residual == "proportional")
@@ -108,7 +130,12 @@ def share(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
 
 @rule(Cat, keeps_inputs=False)
 def cat(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor, ...]]:
-    """Each part gets its own relevance back."""
-    dim: int = step.module.dim  # type: ignore[assignment]
-    sizes = [shape[dim] for shape in step.shapes]
-    return (torch.split(flow.relevance, sizes, dim) for flow in flows)
+    """Each part gets its own relevance back; a constant's, as a class token's, is dropped."""
+    module: Cat = step.module  # type: ignore[assignment]
+    constants = {place: tensor.shape[module.dim] for place, tensor in module.constants.items()}
+    sizes = module.all([shape[module.dim] for shape in step.shapes], constants)
+    for flow in flows:
+        parts = torch.split(flow.relevance, sizes, module.dim)
+        if step.count_dropped:
+            flow.dropped = sum((step.per_image(parts[place]) for place in constants), start=flow.dropped)
+        yield tuple(part for place, part in enumerate(parts) if place not in constants)
