@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rapbench.methods import methods
 from rapbench.relevance.composites import Stated, from_stated
+from rapbench.relevance.lrp import Attention
 from rapbench.relevance.lrp import lrp as propagate
 
 
@@ -22,6 +23,7 @@ def lrp(
     targets: Tensor,
     *,
     rules: Stated = {"convolution": "zplus", "dense": "epsilon"},  # noqa: B006  never written to
+    attention: Attention = "constant",
     balance: list[Any] | None = None,
 ) -> Tensor:
     """Return relevance by the rules that `rules` states.
@@ -39,6 +41,8 @@ def lrp(
         ("convolution", "dense", "Conv2d", ...) to a rule: its name, or {"rule": name, option: value}. Of several that
         speak of a layer the one named first here counts. Rules: "alpha_beta" (alpha, bias), "epsilon" (stabilizer,
         bias), "flat", "gamma" (gamma, bias), "wsquare" (bias), "zbox" (box), "zplus" (bias).
+    attention : {"constant", "attnlrp"}
+        Attention's weights are constants, or take relevance too, by AttnLRP's rules. An extension of the paper.
     balance : list, optional
         Takes the conservation check of every layer (`rapbench.relevance.Balance`).
 
@@ -53,4 +57,4 @@ def lrp(
         For an unknown rule or option, a name of no layer, a layer without a rule, and for an operation without a rule,
         before any computation.
     """
-    return propagate(model, inputs, targets, from_stated(rules), balance=balance, own=True)
+    return propagate(model, inputs, targets, from_stated(rules), balance=balance, attention=attention, own=True)

@@ -1,17 +1,19 @@
-"""AttnLRP's rules [achtibat2024attnlrp]: attention's weights take relevance too, and norms pass it on."""
+"""AttnLRP's rules [achtibat2024attnlrp]: attention's weights take relevance too.
+
+Norms are as in LRP, as in the authors' software: their paper's identity rule is the same for a norm without shift and
+mean, and otherwise hands relevance to activations near 0, which no denominator below takes.
+"""
 
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from rapbench.relevance.lrp import LRP
-from rapbench.relevance.operations import SAMPLE_NORMS, MatMul
+from rapbench.relevance.lrp_layers import LRP
+from rapbench.relevance.operations import MatMul
 from rapbench.relevance.rules import Flow, Rules, Step
-from rapbench.relevance.wiring import pass_through
 
 ATTNLRP = Rules({}, *LRP.maps, folds=True, bilinear=True)
-ATTNLRP.rule(*SAMPLE_NORMS, keeps_inputs=False)(pass_through)
 
 
 @ATTNLRP.rule(MatMul)

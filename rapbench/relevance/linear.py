@@ -83,6 +83,9 @@ class Folded(nn.Module):
         return apply(self, x, *self.fold())
 
 
+MASKED = 1e-30  # attention below counts as none: masks of -100 leave e^-100 of it, which only float64 resolves
+
+
 class Attended(nn.Module):
     """Attention as a linear layer of its values, whose weights are constants.
 
@@ -219,6 +222,8 @@ def attended(step: Step) -> Step:
     """Return the step of a product of attention's weights and values as one of a linear layer of the values."""
     values: int = step.module.values  # type: ignore[assignment]
     weight, signed = step.inputs[1 - values], not step.nonnegative[1 - values]
+    if not signed:  # what a mask has shut out takes no share, also where nothing else has the sign that a rule needs
+        weight = F.threshold(weight, MASKED, 0.0)
     return dataclasses.replace(
         step,
         module=Attended(weight, left=values == 1, nonnegative=not signed),

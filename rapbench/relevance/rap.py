@@ -1,6 +1,5 @@
 """RAP's rules of the linear layers: the first propagation (5), two flows (7), (8), and z^B at the network's input."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -51,7 +50,7 @@ def linear(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None]]:
     """
     bias: Tensor | None = step.module.bias  # type: ignore[assignment]
     if step.options.bias_correction and bias is not None:
-        area = math.prod(flows[0].relevance.shape[1:]) // len(bias)
+        area = flows[0].relevance.numel() // step.batch // len(bias)
         divisor = area if step.options.bias_divisor == "area" else area**2
         excess = step.constant("bias", lambda: (bias - bias.mean()) / divisor)
         for flow in flows:

@@ -1,6 +1,6 @@
 """Rules of what joins, passes, moves or resizes signals: activations, gates, additions, concatenations, padding."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -103,11 +103,14 @@ def add(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None, Tens
 
 
 @rule(Share)
-def share(step: Step, flows: Sequence[Flow]) -> Iterable[tuple[Tensor]]:
+def share(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None, ...]]:
     """R_x = x / (x + c) R, as at an addition; the share of c, which depends on no image, is dropped."""
     (x,) = step.inputs
     c = _of_one_image(step.module.constant, x)  # type: ignore[arg-type]
-    return _shared_with(step, flows, x, c) if of_every_unit(c) else constant(step, flows)
+    if of_every_unit(c):
+        yield from _shared_with(step, flows, x, c)
+    else:
+        yield from constant(step, flows)
 
 
 def _of_one_image(c: Tensor, x: Tensor) -> Tensor:
