@@ -68,7 +68,9 @@ def _module_for(owner: fx.GraphModule, node: fx.Node, shapes: set[fx.Node]) -> t
         if sum(gates) != 1:
             return None, []
         return module, inputs[::-1] if gates[0] else inputs
-    if isinstance(module, MatMul) and len(inputs) == 2:
+    if isinstance(module, MatMul):
+        if len(inputs) != 2:
+            return None, []
         weights = [_is_attention(owner, argument) for argument in inputs]
         module.values = weights.index(False) if sum(weights) == 1 else None
         return module, inputs

@@ -14,7 +14,8 @@ UNBINDS = {torch.unbind, "unbind"}
 def select_before_moving(graph: fx.Graph) -> None:
     """Write x.permute(2, 0, 3, 1, 4)[i] and its .unbind(0)[i] as x.select(2, i).permute(0, 2, 1, 3), in place.
 
-    So the first dimension stays the images'. A permuted tensor with other readers, or with another dimension in front than is taken from, stays as it is.
+    So the first dimension stays the images'. A permuted tensor that others read, or that is taken from along
+    another dimension than the first, stays as it is.
     """
     for node in list(graph.nodes):
         order = _order(node)
