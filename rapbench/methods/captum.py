@@ -40,7 +40,7 @@ def _offered(name: str) -> Offered:
         if seeds is None:
             found: Tensor = method.attribute(inputs, additional_forward_args=(targets,), **options)
             return found
-        return seeded(lambda x, target: method.attribute(x, additional_forward_args=(target,), **options),
+        return seeded(lambda x, target, _: method.attribute(x, additional_forward_args=(target,), **options),
                       inputs, targets, seeds)  # fmt: skip
 
     signs: Any = ("positive",) if name == "Saliency" else ("positive", "negative")
