@@ -10,8 +10,8 @@ from torch import nn
 import rapbench
 from rapbench.methods import methods
 from rapbench.patterns import estimate, save
+from tests.options import QUICK_METHODS
 
-QUICK = {"smoothgrad": {"samples": 3}, "integrated_gradients": {"steps": 3}}
 IDS = ["a", "b", "c"]
 every_method = pytest.mark.parametrize("method", list(methods))
 
@@ -34,7 +34,7 @@ def attributed(tmp_path, x):
 
     def run(method, inputs, targets, net=None, **more):
         net = network() if net is None else net
-        options = dict(QUICK.get(method, {}))
+        options = dict(QUICK_METHODS.get(method, {}))
         if "patterns" in methods[method].facts.files:
             dtype = next(net.parameters()).dtype
             options["patterns"] = str(save(estimate(net, [x.to(dtype)]), net, tmp_path / f"patterns{dtype}"))

@@ -17,8 +17,8 @@ import rapbench
 from rapbench.methods import methods
 from rapbench.model.modules import explainable
 from rapbench.patterns import estimate, save
+from tests.options import QUICK_METHODS
 
-QUICK = {"smoothgrad": {"samples": 3}, "integrated_gradients": {"steps": 3}}
 LOOKS = [name for name in methods if methods[name].facts.looks_at_model]
 GRADIENTS = ("sensitivity", "gradient_x_input", "integrated_gradients", "smoothgrad")
 
@@ -624,7 +624,7 @@ def attributed(model, method, x, folder):
     """Attribute with what the method needs, or return the RapbenchError, which must be one line."""
     result = None
     try:
-        options = dict(QUICK.get(method, {}))
+        options = dict(QUICK_METHODS.get(method, {}))
         if "patterns" in methods[method].facts.files:
             images = torch.randn(8, 3, 8, 8, dtype=x.dtype, generator=torch.Generator().manual_seed(5))
             inside = explainable(model)
