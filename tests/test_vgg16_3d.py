@@ -16,7 +16,7 @@ from tests.conftest import calibrated
 from tests.options import QUICK_METHODS
 
 WIDTH = 1 / 16
-REFUSED = {"pattern_net": "patterns", "pattern_attribution": "patterns"}
+REFUSED = {"pattern_net": "patterns", "pattern_attribution": "patterns", "legrad": "vision transformers"}
 
 
 @pytest.fixture(scope="module")

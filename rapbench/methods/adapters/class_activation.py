@@ -19,7 +19,8 @@ def class_activation(
 
     layer: see `probed`. method: for messages. options: of the class.
     """
-    check_gradient(model, inputs)
+    if kind is not Score:  # which takes none
+        check_gradient(model, inputs)
     network = probed(model, inputs, layer, method)
     with kind(network, "probe", **options) as extractor, torch.enable_grad():
         scores = network(inputs.requires_grad_())

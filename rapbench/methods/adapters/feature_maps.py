@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rapbench.core.errors import RapbenchError, did_you_mean
+from rapbench.model import Model
 from rapbench.model.makeup import kept
 
 MOST_PREFIX = 16  # class, distillation and register tokens before those of the image
@@ -123,6 +124,8 @@ class _Call:
 
 def _found(model: nn.Module, inputs: Tensor, layer: str | None, method: str) -> Layer:
     names = dict(model.named_modules())
+    if layer not in names and f"network.{layer}" in names and isinstance(model, Model):
+        layer = f"network.{layer}"  # as the network itself calls it
     if layer is not None and layer not in names:
         raise RapbenchError(f"{method}: the model has no layer {layer!r}{did_you_mean(layer, names)}")
     calls, logits = _called(model, inputs)
@@ -140,6 +143,8 @@ def _found(model: nn.Module, inputs: Tensor, layer: str | None, method: str) -> 
     for call, found in reversed(layers):
         is_last = last is not None and call.output.shape[2:] == last.output.shape[2:] and not found.channels_last
         if (is_last and not found.grid) or (call.normalised and (found.grid or found.channels_last)):
+            if not call.output.requires_grad:
+                break  # its gradient is not to be had, and an earlier layer is not the last
             (gradient,) = torch.autograd.grad(weighted, call.output, retain_graph=True, allow_unused=True)
             if gradient is not None and found.maps(gradient).any():
                 return found
@@ -159,7 +164,7 @@ def _called(model: nn.Module, inputs: Tensor) -> tuple[list[_Call], Tensor]:
                 continue
 
             def note(module: nn.Module, given: Any, output: Any, name: str = name, calls: list[_Call] = calls) -> None:
-                if isinstance(output, Tensor) and output.dim() > 2 and output.requires_grad:
+                if isinstance(output, Tensor) and output.dim() > 2:
                     calls.append(_Call(name, module, output))
 
             hooks.append(module.register_forward_hook(note))
