@@ -7,7 +7,6 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from PIL import Image
@@ -20,8 +19,8 @@ from rapbench.methods import methods
 from rapbench.patterns import estimate, save
 from rapbench.relevance import Balance
 from tests.networks import NETWORKS
+from tests.options import QUICK_METHODS
 
-QUICK: dict[str, dict[str, Any]] = {"integrated_gradients": {"steps": 2}, "smoothgrad": {"samples": 2}}
 REAL = ("resnet50_keras", "efficientnet_lite0")
 
 HEAD = """\
@@ -60,7 +59,7 @@ def works(network: nn.Module, x: Tensor) -> Iterator[tuple[str, str]]:
         try:
             if "patterns" in methods[method].facts.files:
                 save(estimate(network, [x]), network)
-            relevance = rapbench.attribute(network, x, 3, method, **QUICK.get(method, {}))
+            relevance = rapbench.attribute(network, x, 3, method, **QUICK_METHODS.get(method, {}))
         except rapbench.RapbenchError as error:
             yield method, str(error)
         else:

@@ -15,9 +15,14 @@ from tests.propagation import RAP_OPTIONS, Reference, Refused, Unknown
 OPTIONS: dict[str, dict[str, Any]] = {
     "integrated_gradients": {"steps": 2},
     "smoothgrad": {"samples": 1, "noise": 0.0},
+    "smoothgrad_squared": {"samples": 1, "noise": 0.0},
+    "deeplift_shap": {"references": 1, "noise": 0.0},
     "rap": RAP_OPTIONS,
 }
-LOOKS_AT_MODEL = [method for method in methods if methods[method].facts.looks_at_model]
+# Those that have a rule for operations, or are the gradient. The others ask for logits, or for the gradient at a layer.
+OF_OPERATIONS = ("rap", "lrp_", "captum_lrp", "deeplift", "guided_backprop", "deconvolution", "sensitivity",
+                 "gradient_x_input", "integrated_gradients", "smoothgrad", "pattern_")  # fmt: skip
+LOOKS_AT_MODEL = [method for method in methods if method.startswith(OF_OPERATIONS)]
 CLOSE = 1e-5  # of the largest relevance
 
 
@@ -67,7 +72,7 @@ def outcome(reference: Reference, method: str) -> str:
 
 def _check_sum(reference: Reference, method: str, got: Tensor, balance: list[Any]) -> None:
     logits = reference.logits(reference.x)
-    if method == "deeplift":
+    if method in ("deeplift", "deeplift_shap"):
         want = logits - reference.logits(torch.zeros_like(reference.x))
     else:
         assert balance

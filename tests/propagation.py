@@ -282,7 +282,9 @@ class Reference:
                 return self._path()
             case "guided_backprop" | "deconvolution":
                 return self._rectified(RECTIFIED[method])
-            case "deeplift":
+            case "smoothgrad_squared":
+                return self.gradient(self.x) ** 2
+            case "deeplift" | "deeplift_shap":
                 return self._deeplift()
             case "pattern_net" | "pattern_attribution":  # with trivial patterns
                 logits = self.logits(self.x)

@@ -10,10 +10,11 @@ from torch import nn
 import rapbench
 from rapbench.methods import methods
 from rapbench.patterns import estimate, save
+from tests.options import QUICK_METHODS
 
-QUICK = {"smoothgrad": {"samples": 3}, "integrated_gradients": {"steps": 3}}
 IDS = ["a", "b", "c"]
-every_method = pytest.mark.parametrize("method", list(methods))
+# But `legrad`, which is for one class of networks: tests/test_class_activation.py.
+every_method = pytest.mark.parametrize("method", [name for name in methods if name != "legrad"])
 
 
 def network(dtype=torch.float32):
@@ -34,7 +35,7 @@ def attributed(tmp_path, x):
 
     def run(method, inputs, targets, net=None, **more):
         net = network() if net is None else net
-        options = dict(QUICK.get(method, {}))
+        options = dict(QUICK_METHODS.get(method, {}))
         if "patterns" in methods[method].facts.files:
             dtype = next(net.parameters()).dtype
             options["patterns"] = str(save(estimate(net, [x.to(dtype)]), net, tmp_path / f"patterns{dtype}"))

@@ -54,7 +54,7 @@ MUTATIONS = {
     "integrated gradients: another quadrature": (
         "methods/integrated_gradients.py", "method = quadrature", 'method="riemann_left"', "gradients", 1),
     "SmoothGrad: a tenth more noise": (
-        "methods/smoothgrad.py", "_1 = self.noise * _2", "_1 = 1.1 * self.noise * _2", "gradients", 1),
+        "methods/adapters/noisy.py", "_1 = share * _2", "_1 = 1.1 * share * _2", "gradients", 1),
     "guided backprop: ReLU6 without its bound": (
         "methods/adapters/rectified.py", "_1.clamp(max=6)", "_1", "relu", 2),
     "DeepLIFT: the gradient in place of the rescale rule": (

@@ -40,7 +40,7 @@ from rapbench.model.preprocessing import Preprocess
 from rapbench.protocols import protocols
 from rapbench.store.cell import digest_of
 from tests.conftest import calibrated, vgg
-from tests.options import small_options
+from tests.options import QUICK_METHODS, small_options
 from tests.own import Own
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -118,7 +118,7 @@ def test_what_runs_while_a_chunk_is_computed_is_in_its_key(name, tmp_path, monke
         (pixels,) = load_images(Subset(rows), dataset, model.transform, [slice(0, 2)])
         forward = forward_of(model, Precision.bf16)
         chunk = Chunk.of(model, forward, 0, 2, rows, pixels, CPU, 0, 3)
-        found = [*chunk.evaluate(Choice(name, methods[name], {}), wanted, None)]
+        found = [*chunk.evaluate(Choice(name, methods[name], QUICK_METHODS.get(name, {})), wanted, None)]
         assert len(found) == len(wanted)
 
     compute()  # registries load at the first call

@@ -17,10 +17,16 @@ import rapbench
 from rapbench.methods import methods
 from rapbench.model.modules import explainable
 from rapbench.patterns import estimate, save
+from tests.options import QUICK_METHODS
 
-QUICK = {"smoothgrad": {"samples": 3}, "integrated_gradients": {"steps": 3}}
-LOOKS = [name for name in methods if methods[name].facts.looks_at_model]
-GRADIENTS = ("sensitivity", "gradient_x_input", "integrated_gradients", "smoothgrad")
+# But `legrad`, which is for one class of networks: tests/test_class_activation.py.
+LOOKS = [name for name in methods if methods[name].facts.looks_at_model and name != "legrad"]
+# Methods that ask for logits and their gradients alone, or for logits alone, and need no graph of the network.
+GRADIENTS = (
+    "sensitivity", "gradient_x_input", "integrated_gradients", "smoothgrad", "smoothgrad_squared", "vargrad",
+    "gradient_shap", "grad_cam", "grad_cam_plusplus", "smooth_grad_cam_plusplus", "layer_cam", "xgrad_cam",
+)  # fmt: skip
+LOGITS = ("kernel_shap", "shapley_sampling", "occlusion", "feature_ablation", "lime", "rise", "score_cam")
 
 
 class Net(nn.Module):
@@ -624,7 +630,7 @@ def attributed(model, method, x, folder):
     """Attribute with what the method needs, or return the RapbenchError, which must be one line."""
     result = None
     try:
-        options = dict(QUICK.get(method, {}))
+        options = dict(QUICK_METHODS.get(method, {}))
         if "patterns" in methods[method].facts.files:
             images = torch.randn(8, 3, 8, 8, dtype=x.dtype, generator=torch.Generator().manual_seed(5))
             inside = explainable(model)
@@ -654,7 +660,7 @@ def equal(got, net, method, x, folder):
 NARROW = ("captum_lrp", "pattern_net", "pattern_attribution")
 
 
-@pytest.mark.parametrize("method", list(methods))
+@pytest.mark.parametrize("method", [name for name in methods if name != "legrad"])
 @pytest.mark.parametrize("kind", WORKS)
 def test_it_works_where_what_is_meant_is_plain(kind, method, x, tmp_path):
     net, model = made(WORKS[kind])
@@ -699,7 +705,7 @@ def test_it_is_the_plain_network_or_refused(kind, method, x, tmp_path):
         equal(got, net, method, x, tmp_path)
 
 
-@pytest.mark.parametrize("method", [name for name in LOOKS if name not in GRADIENTS])
+@pytest.mark.parametrize("method", [name for name in LOOKS if name not in (*GRADIENTS, *LOGITS)])
 @pytest.mark.parametrize(("kind", "says"), [
     (ClampsAView, "works in place on memory that is read elsewhere|cannot be traced"),
     (HookThatClamps, "a forward hook at c changes what the module reads or returns"),

@@ -13,10 +13,10 @@ from rapbench.methods import methods
 from rapbench.relevance import Balance
 from rapbench.zoo.vgg16_3d import SIDE, Shape, network
 from tests.conftest import calibrated
+from tests.options import QUICK_METHODS
 
 WIDTH = 1 / 16
-QUICK = {"smoothgrad": {"samples": 2}, "integrated_gradients": {"steps": 3}}
-REFUSED = {"pattern_net": "patterns", "pattern_attribution": "patterns"}
+REFUSED = {"pattern_net": "patterns", "pattern_attribution": "patterns", "legrad": "vision transformers"}
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_lrp_without_biases_conserves(module, x, method):
 
 @pytest.mark.parametrize("method", list(methods))
 def test_a_method_works_and_a_batch_is_its_inputs_or_it_is_refused_by_name(module, x, method):
-    model, images, options = rapbench.Model(module, size=[SIDE] * 3), x.float(), QUICK.get(method, {})
+    model, images, options = rapbench.Model(module, size=[SIDE] * 3), x.float(), QUICK_METHODS.get(method, {})
     if method in REFUSED:
         with pytest.raises(rapbench.RapbenchError, match=REFUSED[method]):
             rapbench.attribute(model, images, [1, 0, 1], method, **options)

@@ -1,0 +1,61 @@
+"""LIME [ribeiro2016why]: a sparse linear model of the logit near the image, over its regions, through Captum."""
+
+from captum.attr import Lime
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from rapbench.methods import methods
+from rapbench.methods.adapters.perturbed import of_regions
+from rapbench.methods.adapters.superpixels import Regions, Segments
+
+
+@methods.register("lime", title="LIME", signs=("positive", "negative"), passes=1000, random=True)
+def lime(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    samples: PositiveInt = 1000,
+    segments: Segments = 50,
+    regions: Regions = "auto",
+    baseline: float = 0.0,
+    batch: PositiveInt = 16,
+    seeds: Tensor | None = None,
+) -> Tensor:
+    """Return the coefficient of each region in a linear model of the logit, at each of its elements.
+
+    Parameters
+    ----------
+    model : nn.Module
+        From (N, C, *space) to (N, classes) logits.
+    inputs : Tensor, (N, C, *space)
+        Preprocessed.
+    targets : Tensor, (N,)
+        Class indices.
+    samples : int
+        Perturbed images that the linear model is fitted to.
+    segments : int
+        About how many regions an image is cut into.
+    regions : str
+        How it is cut: "slic", superpixels; "grid", boxes; "auto", superpixels for 2-D images of three channels.
+    baseline : float
+        What a region is replaced with, in the network's input space.
+    batch : int
+        Perturbed images in one forward pass. It limits the memory.
+    seeds : Tensor, (N,)
+        One per image; they seed the draws.
+
+    Returns
+    -------
+    Tensor, shaped like `inputs`
+        Relevance, the same in all of a region; 0 where the Lasso leaves a region out.
+
+    Raises
+    ------
+    RapbenchError
+        For superpixels of inputs with neither two nor three dimensions, and for an image of one region.
+    """
+    return of_regions(
+        Lime, model, inputs, targets, segments=segments, regions=regions, baseline=baseline,
+        batch=batch, seeds=seeds, n_samples=samples,
+    )  # fmt: skip
