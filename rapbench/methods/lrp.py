@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rapbench.methods import methods
 from rapbench.relevance.composites import Stated, from_stated
+from rapbench.relevance.lrp import Attention
 from rapbench.relevance.lrp import lrp as propagate
 
 
@@ -22,6 +23,7 @@ def lrp(
     targets: Tensor,
     *,
     rules: Stated | None = None,
+    attention: Attention = "constant",
     balance: list[Any] | None = None,
 ) -> Tensor:
     """Return relevance by the rules that `rules` states.
@@ -40,6 +42,8 @@ def lrp(
         speak of a layer the one named first here counts. Rules: "alpha_beta" (alpha, bias), "epsilon" (stabilizer,
         bias), "flat", "gamma" (gamma, bias), "wsquare" (bias), "zbox" (box), "zplus" (bias). By default
         {"convolution": "zplus", "dense": "epsilon"}.
+    attention : {"constant", "attnlrp"}
+        Attention's weights are constants, or take relevance too, by AttnLRP's rules. An extension of the paper.
     balance : list, optional
         Takes the conservation check of every layer (`rapbench.relevance.Balance`).
 
@@ -55,4 +59,4 @@ def lrp(
         before any computation.
     """
     stated = from_stated({"convolution": "zplus", "dense": "epsilon"} if rules is None else rules)
-    return propagate(model, inputs, targets, stated, balance=balance, own=True)
+    return propagate(model, inputs, targets, stated, balance=balance, attention=attention, own=True)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from rapbench.methods import methods
 from rapbench.relevance.composites import everywhere
-from rapbench.relevance.lrp import lrp
+from rapbench.relevance.lrp import Attention, lrp
 from rapbench.relevance.lrp_rules import Bias, epsilon
 
 
@@ -18,6 +18,7 @@ def lrp_epsilon(
     *,
     stabilizer: float = 0.1,
     bias: Bias = "in_denominator",
+    attention: Attention = "constant",
     balance: list[Any] | None = None,
 ) -> Tensor:
     """Return relevance by the epsilon rule.
@@ -34,6 +35,8 @@ def lrp_epsilon(
         Epsilon, 0 or more.
     bias : {"in_denominator", "ignored"}
         Whether the bias is a part of the denominator. If it is, its share of the relevance is dropped.
+    attention : {"constant", "attnlrp"}
+        Attention's weights are constants, or take relevance too, by AttnLRP's rules. An extension of the paper.
     balance : list, optional
         Takes the conservation check of every layer (`rapbench.relevance.Balance`).
 
@@ -48,4 +51,4 @@ def lrp_epsilon(
         For epsilon below 0, and for an operation without a rule, before any computation.
     """
     rules = everywhere(epsilon("lrp_epsilon", stabilizer, bias))
-    return lrp(model, inputs, targets, rules, balance=balance)
+    return lrp(model, inputs, targets, rules, balance=balance, attention=attention)

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
-from rapbench.relevance.linear import LINEAR, Folded, products, shares
-from rapbench.relevance.operations import NORMS
+from rapbench.relevance.images import to_rows
+from rapbench.relevance.linear import LINEAR, Folded, attended, products, shares, to_values
+from rapbench.relevance.operations import NORMS, SAMPLE_NORMS, MatMul
 from rapbench.relevance.rap import zbox
-from rapbench.relevance.rules import RULES, Flow, Rules, Step, divisor, per_sample
+from rapbench.relevance.rules import RULES, Flow, Rules, Step, divisor
 
 
 def seed(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
@@ -52,11 +53,23 @@ def _hidden(step: Step, flow: Flow) -> Tensor:
     once_more += relevance.clamp(max=0)
     handed = excitatory[1](over_p / divisor(p, signed=False)) + inhibitory[1](over_n / divisor(n, signed=False))
     touched = handed.ne(0)
-    surplus = (per_sample(handed) - per_sample(relevance)) / per_sample(touched).clamp(min=1)
-    result = handed - touched * surplus.view(-1, *[1] * (m.dim() - 1))
+    surplus = (step.per_image(handed) - step.per_image(relevance)) / step.per_image(touched).clamp(min=1)
+    result = handed - touched * to_rows(surplus, m)
     if step.count_dropped:  # only where nothing could take it
-        flow.dropped = per_sample(relevance) - per_sample(result)
+        flow.dropped = step.per_image(relevance) - step.per_image(result)
     return result
+
+
+@AAAI.rule(MatMul, where=lambda product: product.values is not None)
+def attention(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None, ...]]:
+    """As in a layer, through attention's weights, which are constants, to its values."""
+    return to_values(step, linear(attended(step), flows))
+
+
+@AAAI.rule(*SAMPLE_NORMS, keeps_inputs=False)
+def sample_norm(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
+    """R_i = R_i under a normalisation with the sample's own statistics."""
+    return ((flow.relevance,) for flow in flows)
 
 
 @AAAI.rule(*NORMS)
@@ -69,5 +82,5 @@ def batch_norm(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
     for flow in flows:
         passed = flow.relevance.masked_fill(stopped, 0)
         if step.count_dropped:
-            flow.dropped = per_sample(flow.relevance - passed)
+            flow.dropped = step.per_image(flow.relevance - passed)
         yield (passed,)

@@ -14,6 +14,7 @@ from rapbench.relevance.node_names import place
 from rapbench.relevance.node_properties import shape_valued
 from rapbench.relevance.operations import MODULES
 from rapbench.relevance.plain import plain, twin
+from rapbench.relevance.selecting import select_before_moving, split_layers
 from rapbench.relevance.tracing import trace
 
 
@@ -80,6 +81,7 @@ def canonical(model: nn.Module, inputs: Tensor | None = None, leaves: tuple[type
     updates += fold_constants(result, shape_valued(graph))
     shapes = shape_valued(graph)
     changing = without_in_place(result, shapes, inputs)
+    select_before_moving(graph)
     for node in list(graph.nodes):
         if _detaches(node):
             node.replace_all_uses_with(node.args[0])
@@ -92,6 +94,8 @@ def canonical(model: nn.Module, inputs: Tensor | None = None, leaves: tuple[type
             result.add_submodule(str(node.target), module)
     for node in [node for node in graph.nodes if node.target is torch._assert]:
         graph.erase_node(node)  # a traced assertion about a shape has done its work
+    graph.eliminate_dead_code()
+    split_layers(result)
     graph.eliminate_dead_code()
     graph.lint()
     result.recompile()

@@ -16,6 +16,7 @@ from rapbench.relevance.linear import CONVOLUTIONS, LINEAR, TRANSPOSED, innermos
 from rapbench.relevance.lrp_rules import STABILIZER, AlphaBeta, Bias, Box, Flat, Rule, WSquare, ZBox
 from rapbench.relevance.network import Network
 from rapbench.relevance.node_names import place
+from rapbench.relevance.operations import MatMul
 from rapbench.relevance.pixel_box import pixel_box
 from rapbench.relevance.rules import Sharing
 
@@ -24,22 +25,26 @@ RuleName = Literal["alpha_beta", "epsilon", "flat", "gamma", "wsquare", "zbox", 
 Stated = dict[str, RuleName | dict[str, str | float]]
 
 POSITIONS = ("first", "last")
-KINDS = ("convolution", "dense")
+KINDS = ("convolution", "dense", "attention")
 TYPES = tuple(kind.__name__ for kind in (*CONVOLUTIONS, *TRANSPOSED, Conv2dSame, nn.Linear))
 SHOWN = 12  # names of layers in a message
 
 
 @dataclass(frozen=True)
 class Composite(Sharing):
-    """A rule for each linear layer of a network."""
+    """A rule for each linear layer of a network and each product of attention and values.
+
+    norm_bias: whether what a norm with the sample's statistics adds is a part of the denominator.
+    """
 
     stabilizer: float = STABILIZER
+    norm_bias: Bias = "in_denominator"
     rules: Mapping[fx.Node | None, Rule] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A linear layer that takes relevance.
+    """A linear layer, or a product of attention and values, that takes relevance.
 
     name: as in the user's module. type: of the torch module. kind: one of KINDS. positions: those of POSITIONS that it
     has; in a network with branches several layers are first or last.
@@ -61,6 +66,7 @@ class Layer:
             [key for key in keys if key in self.positions],
             [key for key in keys if key == self.type],
             [key for key in keys if key == self.kind],
+            [key for key in keys if key == "dense" and self.kind == "attention"],
         ]
 
 
@@ -70,9 +76,9 @@ def everywhere(rule: Rule) -> dict[str, Rule]:
 
 
 def layers_of(network: Network, model: nn.Module) -> list[Layer]:
-    """Return the linear layers of a network that take relevance, in forward order."""
+    """Return the linear layers of a network, and products of attention, that take relevance, in forward order."""
     path = network.path
-    linear = {node for node in path if isinstance(network.modules.get(str(node.target)), LINEAR)}
+    linear = {node for node in path if isinstance(network.modules.get(str(node.target)), (*LINEAR, MatMul))}
     below, above = set[fx.Node](), set[fx.Node]()  # nodes with a linear layer below them, or above
     for node in path:
         if any(argument in below or argument in linear for argument in node.all_input_nodes):
@@ -88,6 +94,7 @@ def layers_of(network: Network, model: nn.Module) -> list[Layer]:
             positions = [word for word, beyond in zip(POSITIONS, (below, above), strict=True) if node not in beyond]
             name = place(node).removeprefix("network." if isinstance(model, Model) else "")
             kind = "dense" if isinstance(module, nn.Linear) else "convolution"
+            kind = "attention" if isinstance(module, MatMul) else kind
             found.append(Layer(node, name, type(module).__name__, kind, tuple(positions)))
     return found
 

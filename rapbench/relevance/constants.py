@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rapbench.core.errors import RapbenchError
 from rapbench.relevance.inplace import changes_its_input
+from rapbench.relevance.linear import LINEAR
 from rapbench.relevance.node_names import operation, place
 
 
@@ -19,12 +20,15 @@ def fold_constants(owner: torch.fx.GraphModule, shapes: set[torch.fx.Node]) -> l
     Raises RapbenchError for a forward that changes a buffer or parameter of its own.
     """
     constant: set[torch.fx.Node] = set()
+    own: set[torch.fx.Node] = set()  # the model's tensors, and what may be a view of one
     for node in owner.graph.nodes:
         if node.op == "get_attr" or (
             node.op.startswith("call") and node.all_input_nodes and constant.issuperset(node.all_input_nodes)
         ) or (node.op == "call_module" and not node.all_input_nodes):  # fmt: skip
             constant.add(node)
-        if node in constant and node not in shapes and changes_its_input(owner, node):
+            if node.op == "get_attr" or not (own.isdisjoint(node.all_input_nodes) or _is_fresh(owner, node)):
+                own.add(node)
+        if node in constant and node not in shapes and changes_its_input(owner, node) and node.args[0] in own:
             raise RapbenchError(
                 f"{operation(owner, node)} at {place(node)} changes the model's own tensor in its forward pass: the "
                 "answer depends on what was run before; do that in training mode only"
@@ -49,6 +53,13 @@ def fold_constants(owner: torch.fx.GraphModule, shapes: set[torch.fx.Node]) -> l
                 user.replace_input_with(node, got)
             updates.append(_update(kept, compute))
     return updates
+
+
+def _is_fresh(owner: torch.fx.GraphModule, node: torch.fx.Node) -> bool:
+    """Whether a call's result is no view of what it is given."""
+    if node.op == "call_module":
+        return isinstance(owner.get_submodule(str(node.target)), LINEAR)
+    return node.target in ("clone", torch.clone)
 
 
 def _write_out(node: torch.fx.Node, value: Any, users: list[torch.fx.Node]) -> None:

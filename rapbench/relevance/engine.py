@@ -15,7 +15,7 @@ from rapbench.relevance.network import Network
 from rapbench.relevance.node_names import operation, place
 from rapbench.relevance.node_properties import signals
 from rapbench.relevance.operations import RESHAPES
-from rapbench.relevance.rules import RULES, Flow, Rules, Sharing, Step, per_sample, transpose
+from rapbench.relevance.rules import RULES, Flow, Rules, Sharing, Step, transpose
 
 FLOWS = {"normal": 1, "inversion": -1}
 
@@ -101,8 +101,9 @@ class Propagation:
             if node not in relevance:
                 continue
             some = next(iter(relevance[node].values()))
-            block = images.block(some) if self.balance is None else len(some)
-            if len(some) > block:
+            batch = len(run.logits)
+            block = images.block(some, batch) if self.balance is None else batch
+            if batch > block:
                 parts = images.split(run, relevance, block, self.network.varying)
                 return torch.cat([self._walk(number + 1, *part) for part in parts])
             self._step(node, run, relevance)
@@ -129,11 +130,14 @@ class Propagation:
             constants=None if run.constants is None else run.constants.setdefault(node, {}),
             varying=tuple(argument in self.network.varying for argument in arguments),
             count_dropped=self.balance is not None,
+            batch=len(run.logits),
             node=node,
         )
         given = [Flow(out, 0 if node in self.network.above else self.flows[flow]) for flow, out in arrived.items()]
         # before the rule overwrites it
-        sums_above = [(per_sample(out), per_sample(out.abs())) for out in arrived.values() if self.balance is not None]
+        sums_above = [
+            (step.per_image(out), step.per_image(out.abs())) for out in arrived.values() if self.balance is not None
+        ]
         every = iter(self._hand(node, run, step, given))
         for number, (flow, of) in enumerate(zip(arrived, given, strict=True)):
             handed = next(every, None)
@@ -147,7 +151,7 @@ class Propagation:
             handed = _owned(handed, [*step.inputs, *there])
             if self.balance is not None:
                 above, total = sums_above[number]
-                got, dropped = _accounts(of, handed, step.varying, torch.zeros_like(above))
+                got, dropped = _accounts(of, handed, step, torch.zeros_like(above))
                 self.balance.append(Balance(place(node), flow, of.times * above, got, dropped, total))
             for argument, part in zip(arguments, handed, strict=True):
                 if part is not None and argument in self.network.varying:
@@ -214,7 +218,7 @@ def ready(model: nn.Module, inputs: Tensor, rules: Rules) -> Network:
             f"relevance is propagated in float32 or float64, the inputs are {inputs.dtype}; convert them and the model "
             "with .float()"
         )
-    kind = (*rules.items(), rules.head, rules.folds)
+    kind = (*rules.items(), rules.head, rules.folds, rules.bilinear)
     return prepared(model, inputs, kind, lambda: Network(model, inputs, rules))
 
 
@@ -233,16 +237,14 @@ def propagate(
         return Propagation(network, options, flows, balance).back(run, start)
 
 
-def _accounts(
-    flow: Flow, handed: tuple[Tensor | None, ...], varying: tuple[bool, ...], nothing: Tensor
-) -> tuple[Tensor, Tensor]:
+def _accounts(flow: Flow, handed: tuple[Tensor | None, ...], step: Step, nothing: Tensor) -> tuple[Tensor, Tensor]:
     """Return what the inputs got and what nobody got, (N,) each; what constants got is dropped. nothing: (N,) zeros."""
     got, dropped = nothing, nothing + flow.dropped
-    for part, varies in zip(handed, varying, strict=True):
+    for part, varies in zip(handed, step.varying, strict=True):
         if part is not None and varies:
-            got = got + per_sample(part)
+            got = got + step.per_image(part)
         elif part is not None:
-            dropped = dropped + per_sample(part)
+            dropped = dropped + step.per_image(part)
     return got, dropped
 
 

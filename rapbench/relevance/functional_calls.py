@@ -17,6 +17,7 @@ from rapbench.relevance.operations import (
     Cat,
     Constant,
     Gate,
+    MatMul,
     Part,
 )
 from rapbench.relevance.tracing import attribute_of
@@ -67,6 +68,12 @@ def _module_for(owner: fx.GraphModule, node: fx.Node, shapes: set[fx.Node]) -> t
         if sum(gates) != 1:
             return None, []
         return module, inputs[::-1] if gates[0] else inputs
+    if isinstance(module, MatMul):
+        if len(inputs) != 2:
+            return None, []
+        weights = [_is_attention(owner, argument) for argument in inputs]
+        module.values = weights.index(False) if sum(weights) == 1 else None
+        return module, inputs
     # any other module reads one signal, the first argument: another one would be lost
     several = isinstance(module, (Add, Cat))
     return (module, inputs) if several or len(inputs) == 1 else (None, [])
@@ -76,13 +83,30 @@ def _is_gate(owner: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a node's values come, but for constants and shapes, straight from a function between bounds."""
     while node.op in ("call_module", "call_method", "call_function"):
         module = owner.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if isinstance(module, BOUNDED):
+        if isinstance(module, (*BOUNDED, nn.Softmax)):
             return True
         passes = isinstance(module, (*TRANSPARENT, Constant)) or node.target in RESHAPES | {"expand", "expand_as"}
         if not passes:
             return False
         node = node.all_input_nodes[0]
     return False
+
+
+def _is_attention(owner: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node depends on the network's input through a softmax alone, as weights of attention do."""
+    waiting, seen, found = [node], {node}, False
+    while waiting:
+        node = waiting.pop()
+        if node.op == "placeholder":
+            return False
+        module = owner.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, nn.Softmax):
+            found = True
+            continue
+        further = [argument for argument in node.all_input_nodes if argument not in seen]
+        waiting += further
+        seen.update(further)
+    return found
 
 
 def _closed(node: fx.Node) -> Any:

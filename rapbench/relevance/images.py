@@ -24,12 +24,12 @@ class Pass:
     constants: dict[fx.Node, dict[str, Any]] | None = None
 
 
-def block(x: Tensor) -> int:
-    """How many images of a batch like x go down together."""
+def block(x: Tensor, batch: int) -> int:
+    """How many of a batch's images go down together, where what belongs to all of them is like x."""
     if x.device.type != "cpu":
-        return len(x)
-    blocks = math.ceil(len(x) / max(1, CACHED // max(1, x[0].numel() * x.element_size())))
-    return math.ceil(len(x) / blocks)
+        return batch
+    blocks = math.ceil(batch / max(1, CACHED // max(1, x.numel() // batch * x.element_size())))
+    return math.ceil(batch / blocks)
 
 
 def split(
@@ -37,28 +37,53 @@ def split(
 ) -> Iterator[tuple[Pass, dict[fx.Node, dict[str, Tensor]]]]:
     """Yield what belongs to every `size` images: views, one after another.
 
-    varying: the nodes whose first dimension is the images'; the values of the others go with all of them.
+    varying: the nodes whose first dimension is the images', or each image's rows one image after the other, as windows
+    of attention are; the values of the others go with all of them.
     """
     constants = {} if run.constants is None else run.constants
     batch = len(run.logits)
+
+    def of(images: slice, rows: int) -> slice:
+        return slice(images.start * rows // batch, images.stop * rows // batch)
+
     for start in range(0, batch, size):
-        images = slice(start, start + size)
+        images = slice(start, min(start + size, batch))
         values = {
-            node: value[images] if isinstance(value, Tensor) and node in varying else value
+            node: value[of(images, len(value))] if isinstance(value, Tensor) and node in varying else value
             for node, value in run.values.items()
         }
-        some = {node: {flow: part[images] for flow, part in flows.items()} for node, flows in relevance.items()}
-        count = min(size, batch - start)
+        some = {
+            node: {flow: part[of(images, len(part))] for flow, part in flows.items()}
+            for node, flows in relevance.items()
+        }
+        count = images.stop - images.start
         shapes = {
-            node: torch.Size((count, *shape[1:])) if node in varying else shape for node, shape in run.shapes.items()
+            node: torch.Size((shape[0] * count // batch, *shape[1:])) if node in varying else shape
+            for node, shape in run.shapes.items()
         }
         yield Pass(values, shapes, run.logits[images], constants), some
 
 
-def keeps_images(function: Callable[[Tensor], Tensor], x: Tensor) -> bool:
-    """Whether a function that moves elements leaves each in its own image; of x, (N, ...), only the shape counts."""
-    numbers = torch.arange(len(x), device=x.device)
-    moved = function(numbers.view(-1, *[1] * (x.dim() - 1)).expand(x.shape))
-    if moved.dim() == 0 or len(moved) != len(x):
+def keeps_images(function: Callable[[Tensor], Tensor], x: Tensor, batch: int) -> bool:
+    """Whether a function that moves elements leaves each in its own image; of x, (rows, ...), only the shape counts."""
+    owners = _owners(len(x), batch, x)
+    moved = function(owners.view(-1, *[1] * (x.dim() - 1)).expand(x.shape))
+    if moved.dim() == 0 or len(moved) % batch:
         return False
-    return bool((moved == numbers.view(-1, *[1] * (moved.dim() - 1))).all())
+    return bool((moved == _owners(len(moved), batch, x).view(-1, *[1] * (moved.dim() - 1))).all())
+
+
+def _owners(rows: int, batch: int, like: Tensor) -> Tensor:
+    """Which image each row belongs to, where each image has as many rows, one image's after another's."""
+    return torch.arange(batch, device=like.device).repeat_interleave(rows // batch)
+
+
+def per_image(x: Tensor, batch: int) -> Tensor:
+    """Return (batch,) sums over all that each image has; x: (rows, ...), in any memory layout."""
+    rows = x.sum(tuple(range(1, x.dim())))
+    return rows if len(rows) == batch else rows.view(batch, -1).sum(1)
+
+
+def to_rows(values: Tensor, like: Tensor) -> Tensor:
+    """View each image's value, (batch,), so that it broadcasts against like, (rows, ...)."""
+    return values.repeat_interleave(len(like) // len(values)).view(-1, *[1] * (like.dim() - 1))

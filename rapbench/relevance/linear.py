@@ -1,7 +1,8 @@
 """Linear layers as maps: applied with other weights, and transposed."""
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -82,6 +83,29 @@ class Folded(nn.Module):
         return apply(self, x, *self.fold())
 
 
+MASKED = 1e-30  # attention below counts as none: masks of -100 leave e^-100 of it, which only float64 resolves
+
+
+class Attended(nn.Module):
+    """Attention as a linear layer of its values, whose weights are constants.
+
+    Parameters
+    ----------
+    weight : Tensor
+        Attention's weights, (rows, ..., queries, keys).
+    left : bool
+        Whether they stand to the left of the values.
+    nonnegative : bool
+        Whether no weight is negative.
+    """
+
+    bias = None
+
+    def __init__(self, weight: Tensor, left: bool, nonnegative: bool):
+        super().__init__()
+        self.weight, self.left, self.nonnegative = weight, left, nonnegative
+
+
 LINEAR = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED, Conv2dSame, Padded, Folded)
 
 
@@ -109,6 +133,9 @@ def apply(module: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None = No
     """
     if isinstance(module, nn.Linear):
         return F.linear(x, weight, bias)
+    if isinstance(module, Attended):
+        value = weight @ x if module.left else x @ weight
+        return value if bias is None else value + bias
     if isinstance(module, Padded):
         return apply(module.layer, module.pad(x), weight, bias)
     if isinstance(module, Folded):
@@ -153,6 +180,8 @@ def weight_magnitude(step: Step, sign: int) -> Tensor:
 
 def products(step: Step, m: Tensor, sign: int, *, nonnegative: bool) -> list[tuple[Tensor, Tensor]]:
     """Return the parts (input, weight) whose products are the magnitudes of all products m w of one sign."""
+    if isinstance(step.module, Attended) and step.module.nonnegative:
+        return [(magnitude(m, sign), step.module.weight)]
     if nonnegative:
         return [(m, weight_magnitude(step, sign))]
     return [(magnitude(m, 1), weight_magnitude(step, sign)), (magnitude(m, -1), weight_magnitude(step, -sign))]
@@ -166,6 +195,8 @@ def shares(module: nn.Module, parts: list[tuple[Tensor, Tensor]], bias: Tensor |
     (x, weight), count = parts[0], len(parts)
     axis = x.dim() - 1 if isinstance(innermost(module), nn.Linear) else 1
     inputs = 0 if isinstance(innermost(module), TRANSPOSED) else 1  # the weight's input channels, in groups or not
+    if isinstance(module, Attended):
+        axis, inputs = (x.dim() - 2, weight.dim() - 1) if module.left else (x.dim() - 1, weight.dim() - 2)
     if count > 1:
         x = _stacked([x for x, _ in parts], axis, groups(module))
         weight = _stacked([weight for _, weight in parts], inputs, groups(module) if inputs == 0 else 1)
@@ -185,3 +216,27 @@ def _stacked(tensors: list[Tensor], axis: int, groups: int) -> Tensor:
     if groups == 1:  # the common case, which keeps the memory's layout
         return torch.cat(tensors, axis)
     return torch.cat([tensor.unflatten(axis, (groups, -1)) for tensor in tensors], axis + 1).flatten(axis, axis + 1)
+
+
+def attended(step: Step) -> Step:
+    """Return the step of a product of attention's weights and values as one of a linear layer of the values."""
+    values: int = step.module.values  # type: ignore[assignment]
+    weight, signed = step.inputs[1 - values], not step.nonnegative[1 - values]
+    if not signed:  # what a mask has shut out takes no share, also where nothing else has the sign that a rule needs
+        weight = F.threshold(weight, MASKED, 0.0)
+    return dataclasses.replace(
+        step,
+        module=Attended(weight, left=values == 1, nonnegative=not signed),
+        inputs=(step.inputs[values],),
+        first=False,
+        shapes=(step.shapes[values],),
+        nonnegative=(step.nonnegative[values],),
+        varying=(step.varying[values],),
+        constants=None,  # these weights are the images' own
+    )
+
+
+def to_values(step: Step, handed: Iterable[tuple[Tensor | None, ...]]) -> Iterator[tuple[Tensor | None, ...]]:
+    """Yield what a linear layer's rule hands to its input as what goes to the values, and nothing to the weights."""
+    for (part,) in handed:
+        yield (None, part) if step.module.values == 1 else (part, None)

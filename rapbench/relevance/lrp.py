@@ -1,31 +1,18 @@
-"""Layer-wise relevance propagation [bach2015lrp], with a rule of its own for each linear layer.
+"""Layer-wise relevance propagation [bach2015lrp], with a rule of its own for each linear layer."""
 
-Batch norms are folded into the linear layer before them; those that follow none pass relevance on. Activations,
-constants and gates are as in RAP; so are additions and poolings, but for the stabilizer in what is divided by.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from typing import Literal
 
 from torch import Tensor, nn
 
-from rapbench.relevance.composites import Composite, assigned
+from rapbench.relevance.attnlrp import ATTNLRP
+from rapbench.relevance.composites import assigned
 from rapbench.relevance.engine import Balance, propagate, ready
-from rapbench.relevance.linear import LINEAR
+from rapbench.relevance.lrp_layers import LRP
 from rapbench.relevance.lrp_rules import Rule
-from rapbench.relevance.operations import NORMS
-from rapbench.relevance.rules import RULES, Flow, Rules, Step
-from rapbench.relevance.wiring import pass_through
 
-LRP = Rules({}, *RULES.maps, folds=True)
-LRP.rule(*NORMS, keeps_inputs=False)(pass_through)
-
-
-@LRP.rule(*LINEAR)
-def linear(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
-    """Apply the rule that the composite has for this layer."""
-    composite: Composite = step.options
-    rule = composite.rules[step.node]
-    return ((rule(step, flow),) for flow in flows)
+Attention = Literal["constant", "attnlrp"]
+NETWORKS = {"constant": LRP, "attnlrp": ATTNLRP}
 
 
 def lrp(
@@ -36,6 +23,7 @@ def lrp(
     *,
     balance: list[Balance] | None = None,
     own: bool = False,
+    attention: Attention = "constant",
 ) -> Tensor:
     """Propagate the targets' logits [bach2015lrp], each linear layer by its own rule.
 
@@ -53,6 +41,9 @@ def lrp(
         A list to append to, for the conservation check.
     own : bool
         Whether the user states the rules, rather than a built-in method.
+    attention : {"constant", "attnlrp"}
+        Whether attention's weights are constants, and relevance goes to the values [ali2022xai], or take a share of the
+        relevance [achtibat2024attnlrp].
 
     Returns
     -------
@@ -64,6 +55,6 @@ def lrp(
     RapbenchError
         For an operation without a rule, and for rules that do not fit the network's layers.
     """
-    network = ready(model, inputs, LRP)
+    network = ready(model, inputs, NETWORKS[attention])
     composite = assigned(network, model, inputs, rules, own=own)
     return propagate(network, inputs, targets, composite, {"single": 1}, balance)

@@ -13,8 +13,18 @@ from torch import Tensor, nn
 
 from rapbench.core.errors import RapbenchError
 from rapbench.relevance.box import image_box, in_box
-from rapbench.relevance.linear import TRANSPOSED, apply, groups, innermost, magnitude, per_channel, products, shares
-from rapbench.relevance.rules import Flow, Step, per_sample, stabilized
+from rapbench.relevance.linear import (
+    TRANSPOSED,
+    Attended,
+    apply,
+    groups,
+    innermost,
+    magnitude,
+    per_channel,
+    products,
+    shares,
+)
+from rapbench.relevance.rules import Flow, Step, stabilized
 
 Bias = Literal["in_denominator", "ignored"]
 Box = Literal["pixels", "image"]
@@ -89,7 +99,7 @@ class Gamma:
         if output is None:
             output = apply(step.module, m, step.module.weight, step.module.bias)  # type: ignore[arg-type]
         if step.count_dropped:
-            flow.dropped = flow.dropped + per_sample(torch.where(output == 0, flow.relevance, 0))
+            flow.dropped = flow.dropped + step.per_image(torch.where(output == 0, flow.relevance, 0))
         handed = None
         for sign in (1, -1):
             relevance = torch.where(output > 0 if sign > 0 else output < 0, flow.relevance, 0)
@@ -196,6 +206,8 @@ def _positive(module: nn.Module, bias: Tensor | None) -> Tensor:
     if bias is not None:
         return bias + STABILIZER
     weight: Tensor = module.weight  # type: ignore[assignment]
+    if isinstance(module, Attended):
+        return weight.new_full((1,), STABILIZER)
     transposed = isinstance(innermost(module), TRANSPOSED)
     return weight.new_full((weight.shape[1] * groups(module) if transposed else len(weight),), STABILIZER)
 

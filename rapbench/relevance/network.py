@@ -32,6 +32,7 @@ from rapbench.relevance.operations import (
     Constant,
     Gate,
     Interpolate,
+    MatMul,
     Pad,
     Part,
 )
@@ -80,6 +81,7 @@ class Network:
         self.heads = heads if rules.head else set()
         self.path = self._path()
         self.carrying = set(self.path)
+        self.joining = {argument for node in self.path for argument in node.all_input_nodes if argument in self.varying}
         self._refuse_unknown()
         if rules.head:
             refuse_unclear_ending(
@@ -137,10 +139,10 @@ class Network:
             values[node] = value
             if isinstance(value, Tensor):
                 shapes[node] = value.shape
-            if node in self.carrying and inputs.shape not in self.checked:
-                apart = isinstance(value, Tensor) and value.dim() > 0 and len(value) == len(inputs)
+            if node in self.joining | self.carrying and inputs.shape not in self.checked:
+                apart = isinstance(value, Tensor) and value.dim() > 0 and len(value) % len(inputs) == 0
                 if apart and node.target in REARRANGES:
-                    apart = images.keeps_images(self.call(node, values), args[0])
+                    apart = images.keeps_images(self.call(node, values), args[0], len(inputs))
                 if not apart:
                     raise RapbenchError(
                         f"{operation(self.graph_module, node)} at {place(node)} does not keep the images of a batch "
@@ -181,10 +183,14 @@ class Network:
         return found
 
     def _takers(self, node: fx.Node) -> list[fx.Node]:
-        """Those of a node's inputs that take relevance: not the gates, nor what does not depend on the input."""
+        """Those of a node's inputs that take relevance: no gates, no constants; attention where rules ask."""
         arguments = signals(node, self.shapes)
-        gated = isinstance(self.modules.get(str(node.target)), Gate)
-        return [argument for argument in (arguments[:1] if gated else arguments) if argument in self.varying]
+        module = self.modules.get(str(node.target))
+        if isinstance(module, Gate):
+            arguments = arguments[:1]
+        elif isinstance(module, MatMul) and module.values is not None and not self.rules.bilinear:
+            arguments = [arguments[module.values]]
+        return [argument for argument in arguments if argument in self.varying]
 
     def _like_input(self) -> set[fx.Node]:
         """The network's input, and what comes from it by moving, resizing, padding and rescaling it."""

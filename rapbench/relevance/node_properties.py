@@ -12,8 +12,8 @@ from rapbench.relevance.tracing import SHAPE_ATTRIBUTES, SHAPES
 # What keeps numbers numbers.
 _ARITHMETIC = {
     operator.getitem, operator.add, operator.sub, operator.mul, operator.floordiv, operator.truediv, operator.mod,
-    operator.neg, operator.eq, operator.ne, operator.lt, operator.gt, operator.le, operator.ge, int, float, bool,
-    *IN_PLACE,
+    operator.pow, operator.neg, operator.eq, operator.ne, operator.lt, operator.gt, operator.le, operator.ge,
+    int, float, bool, *IN_PLACE,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The rule of batch normalisation, which is not folded into the convolution before it."""
+"""RAP's rules of normalisations: by running statistics, not folded into the layer before, and by the sample's own."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rapbench.relevance.operations import NORMS
-from rapbench.relevance.rules import Flow, Step, per_sample, rule
+from rapbench.relevance.images import to_rows
+from rapbench.relevance.operations import NORMS, SAMPLE_NORMS
+from rapbench.relevance.rules import Flow, Step, rule
 
 
 @rule(*NORMS)
@@ -23,13 +24,27 @@ def batch_norm(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
     (z,) = step.inputs
     norm: nn.BatchNorm2d = step.module  # type: ignore[assignment]
     weight, bias = step.constant("shift", lambda: _shift(norm))
-    everywhere = F.batch_norm(z, norm.running_mean, norm.running_var, weight, bias, eps=norm.eps)
+    yield from _corrected(step, flows, F.batch_norm(z, norm.running_mean, norm.running_var, weight, bias, eps=norm.eps))
+
+
+@rule(*SAMPLE_NORMS)
+def sample_norm(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
+    """As `batch_norm`, with S = norm(z) - z, where the statistics are the sample's own."""
+    if not step.options.batchnorm_correction:
+        yield from ((flow.relevance,) for flow in flows)
+        return
+    (z,) = step.inputs
+    yield from _corrected(step, flows, step.module(z).sub_(z))
+
+
+def _corrected(step: Step, flows: Sequence[Flow], everywhere: Tensor) -> Iterator[tuple[Tensor]]:
+    """R' = R - kappa (S' - mean(S')) / units; everywhere: S, which is shaped like the input, (rows, ...)."""
     scratch = torch.empty_like(everywhere)
-    units = everywhere[0].numel()
+    units = everywhere.numel() // step.batch
     for flow in flows:
         relevance, share = flow.relevance, flow.kappa / units
         shift = torch.ne(relevance, 0, out=scratch).mul_(everywhere)
-        average = (per_sample(shift) / units).view(-1, *[1] * (z.dim() - 1))
+        average = to_rows(step.per_image(shift) / units, everywhere)
         yield (relevance.sub_(shift, alpha=share).add_(average, alpha=share),)
 
 

@@ -1,14 +1,18 @@
 """The operations of a graph as modules: one for what torch has only as a function, and which function becomes which."""
 
 import operator
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import torch
 import torch.fx
 import torch.nn.functional as F
+from timm.layers import RmsNorm, RmsNorm2d
+from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor, nn
 from torchvision.ops import stochastic_depth
+
+T = TypeVar("T")
 
 
 class Add(nn.Module):
@@ -27,16 +31,45 @@ class Gate(nn.Module):
         return signal * gate
 
 
-class Cat(nn.Module):
-    """A concatenation along `dim`."""
+class MatMul(nn.Module):
+    """A matrix product of two signals. values: which of them attention's weights, the other, are applied to, if any."""
 
-    def __init__(self, dim: int = 0):
+    values: int | None = None
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Multiply, broadcasting."""
+        return a @ b
+
+
+class Share(nn.Module):
+    """A summand of its own for every unit, as a position embedding is: x -> x + c; c has a share of the relevance."""
+
+    def __init__(self, constant: Tensor):
         super().__init__()
-        self.dim = dim
+        self.constant = constant
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the constant."""
+        return x + self.constant
+
+
+class Cat(nn.Module):
+    """A concatenation along `dim`. constants: the parts that are constants, by their place among all."""
+
+    def __init__(self, dim: int = 0, constants: dict[int, Tensor] | None = None):
+        super().__init__()
+        self.dim, self.constants = dim, constants or {}
 
     def forward(self, *parts: Tensor) -> Tensor:
         """Concatenate the parts."""
-        return torch.cat(parts, self.dim)
+        return torch.cat(self.all(parts, self.constants), self.dim)
+
+    def all(self, parts: Iterable[T], constants: dict[int, T]) -> list[T]:
+        """Return what belongs to the parts and to the constants, in the order of the concatenation."""
+        found = list(parts)
+        for place in sorted(constants):
+            found.insert(place, constants[place])
+        return found
 
 
 class Mean(nn.Module):
@@ -168,7 +201,12 @@ ACTIVATIONS: dict[type[nn.Module], tuple[Any, ...]] = {
 # Those whose values lie between bounds, so that their product with a signal is a gate on it.
 BOUNDED = (nn.Sigmoid, nn.Hardsigmoid, nn.ReLU6, nn.Hardtanh)
 # Those whose values are never negative.
-NONNEGATIVE = (nn.ReLU, nn.ReLU6, nn.Softplus, nn.Sigmoid, nn.Hardsigmoid)
+NONNEGATIVE = (nn.ReLU, nn.ReLU6, nn.Softplus, nn.Sigmoid, nn.Hardsigmoid, nn.Softmax)
+# Norms with the statistics of the sample itself.
+SAMPLE_NORMS = (
+    nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.RMSNorm, RmsNorm, RmsNorm2d,
+    GlobalResponseNorm,
+)  # fmt: skip
 
 
 def _like(module: type[nn.Module]) -> Callable[..., nn.Module]:
@@ -219,8 +257,8 @@ def _over(module: type[Mean]) -> Callable[..., nn.Module]:
 
 
 def _cat(tensors: Any, dim: int = 0) -> nn.Module:
-    _only(all(isinstance(tensor, torch.fx.Node) for tensor in tensors))  # a constant part would be lost
-    return Cat(dim)
+    constants = {place: tensor for place, tensor in enumerate(tensors) if not isinstance(tensor, torch.fx.Node)}
+    return Cat(dim, constants)
 
 
 def _batch_norm(input: Any, mean: Tensor, var: Tensor, weight: Tensor | None = None, bias: Tensor | None = None,
@@ -233,6 +271,39 @@ def _batch_norm(input: Any, mean: Tensor, var: Tensor, weight: Tensor | None = N
         norm.weight = nn.Parameter(torch.ones_like(mean) if weight is None else weight, False)
         norm.bias = nn.Parameter(torch.zeros_like(mean) if bias is None else bias, False)
     return norm
+
+
+def _softmax(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> nn.Module:
+    _only(dtype is None and dim is not None)
+    return nn.Softmax(dim)
+
+
+def _layer_norm(input: Any, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None,
+                eps: float = 1e-5) -> nn.Module:  # fmt: skip
+    return _with(nn.LayerNorm(tuple(normalized_shape), eps, elementwise_affine=False), weight, bias)
+
+
+def _rms_norm(input: Any, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None) -> nn.Module:
+    return _with(nn.RMSNorm(tuple(normalized_shape), eps, elementwise_affine=False), weight, None)
+
+
+def _group_norm(input: Any, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
+                eps: float = 1e-5) -> nn.Module:  # fmt: skip
+    _only(weight is not None)  # which tells the number of channels
+    assert weight is not None
+    return _with(nn.GroupNorm(num_groups, len(weight), eps, affine=False), weight, bias)
+
+
+def _sum(input: Any, other: Any, *, alpha: Any = 1) -> nn.Module:
+    module = _binary(operator.add, Add)(input, other, alpha=alpha)
+    if isinstance(module, Constant) and isinstance(module.constant, Tensor) and of_every_unit(module.constant):
+        return Share(module.constant)
+    return module
+
+
+def of_every_unit(constant: Tensor) -> bool:
+    """Whether a summand has a value of its own for each channel and position, as no bias has."""
+    return sum(size > 1 for size in constant.shape) > 1
 
 
 def _prelu(input: Any, weight: Tensor) -> nn.Module:
@@ -302,11 +373,16 @@ MODULES: dict[Any, Callable[..., nn.Module]] = {
     torch.prelu: _prelu,
     **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout), _dropout),
     stochastic_depth: _stochastic_depth,
-    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), _binary(operator.add, Add)),
+    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), _sum),
     **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), _binary(operator.mul, Gate)),
     **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub", "sub_"), _binary(operator.sub, None)),
     **dict.fromkeys((operator.truediv, operator.itruediv, torch.div, "div", "div_"), _binary(operator.truediv, None)),
     **dict.fromkeys((torch.cat, torch.concat), _cat),
+    **dict.fromkeys((torch.matmul, torch.bmm, operator.matmul, "matmul", "bmm"), lambda input, other: MatMul()),
+    **dict.fromkeys((F.softmax, torch.softmax, "softmax"), _softmax),
+    **dict.fromkeys((F.layer_norm, torch.layer_norm), _layer_norm),
+    **dict.fromkeys((F.group_norm, torch.group_norm), _group_norm),
+    F.rms_norm: _rms_norm,
     **dict.fromkeys((torch.mean, "mean"), _over(Mean)),
     **dict.fromkeys((torch.sum, "sum"), _over(Sum)),
     F.interpolate: _interpolate,

@@ -1,6 +1,5 @@
 """RAP's rules of the linear layers: the first propagation (5), two flows (7), (8), and z^B at the network's input."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -12,12 +11,15 @@ from rapbench.relevance.linear import (
     LINEAR,
     TRANSPOSED,
     Folded,
+    attended,
     back_through,
     per_channel,
     products,
     shares,
+    to_values,
     weight_magnitude,
 )
+from rapbench.relevance.operations import MatMul
 from rapbench.relevance.rules import RULES, Flow, Step, divisor, rule
 
 
@@ -48,7 +50,7 @@ def linear(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None]]:
     """
     bias: Tensor | None = step.module.bias  # type: ignore[assignment]
     if step.options.bias_correction and bias is not None:
-        area = math.prod(flows[0].relevance.shape[1:]) // len(bias)
+        area = flows[0].relevance.numel() // step.batch // len(bias)
         divisor = area if step.options.bias_divisor == "area" else area**2
         excess = step.constant("bias", lambda: (bias - bias.mean()) / divisor)
         for flow in flows:
@@ -61,6 +63,12 @@ def linear(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None]]:
             flow.times, flow.dropped = -flow.times, -flow.dropped
             handed.neg_()
         yield (handed,)
+
+
+@rule(MatMul, where=lambda product: product.values is not None)
+def attention(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None, ...]]:
+    """(7) or (8) through attention's weights, which are constants [ali2022xai], to its values."""
+    return to_values(step, linear(attended(step), flows))
 
 
 def two_ratios(step: Step, flows: Sequence[Flow]) -> Iterator[Tensor]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from rapbench.core.errors import RapbenchError
+from rapbench.relevance import images
 
 T = TypeVar("T")
 
@@ -90,6 +91,8 @@ class Step:
         Which inputs depend on the network's input.
     count_dropped : bool
         Whether each flow's `dropped` is asked for: then no two flows' relevance may be propagated together.
+    batch : int
+        How many images there are. A tensor may have several rows of each, as where attention works on windows.
     node : fx.Node, optional
         The call in the network's graph.
     """
@@ -104,6 +107,7 @@ class Step:
     constants: dict[str, Any] | None = None
     varying: tuple[bool, ...] = ()
     count_dropped: bool = False
+    batch: int = 1
     node: fx.Node | None = None
 
     def constant(self, name: str, compute: Callable[[], T]) -> T:
@@ -114,6 +118,10 @@ class Step:
             self.constants[name] = compute()
         found: T = self.constants[name]
         return found
+
+    def per_image(self, x: Tensor) -> Tensor:
+        """Return (batch,) sums over all that each image has; x: (rows, ...)."""
+        return images.per_image(x, self.batch)
 
     def denominator(self, total: Tensor, *, signed: bool) -> Tensor:
         """Return `total`, overwritten, as what relevance is divided by: `divisor`, or with the options' stabilizer."""
@@ -147,13 +155,8 @@ class Step:
         shared = relevance.div_(denominator)
         if added is None:
             added = torch.full_like(denominator, self.options.stabilizer).copysign_(denominator)
-        flow.dropped = flow.dropped + per_sample(nobody) + per_sample(shared * added)
+        flow.dropped = flow.dropped + self.per_image(nobody) + self.per_image(shared * added)
         return shared
-
-
-def per_sample(x: Tensor) -> Tensor:
-    """Return (N,) sums over all that each sample has, whatever the memory's layout; x: (N, ...)."""
-    return x.sum(tuple(range(1, x.dim())))
 
 
 def divisor(total: Tensor, *, signed: bool) -> Tensor:
@@ -204,13 +207,19 @@ class Rules(ChainMap[type[nn.Module], Rule]):
         above it.
     folds : bool
         Whether a batch norm and the linear layer before it are one layer.
+    bilinear : bool
+        Whether attention's weights take relevance too; else they are constants.
     """
 
     def __init__(
-        self, *maps: MutableMapping[type[nn.Module], Rule], head: Rule | None = None, folds: bool = False
+        self,
+        *maps: MutableMapping[type[nn.Module], Rule],
+        head: Rule | None = None,
+        folds: bool = False,
+        bilinear: bool = False,
     ) -> None:
         super().__init__(*maps)
-        self.head, self.folds = head, folds
+        self.head, self.folds, self.bilinear = head, folds, bilinear
 
     def rule(
         self,

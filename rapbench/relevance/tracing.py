@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.fx
-from timm.layers import Conv2dSame
+from timm.layers import Conv2dSame, RmsNorm, RmsNorm2d
+from timm.layers.grn import GlobalResponseNorm
 from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -15,12 +16,13 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from rapbench.core.errors import RapbenchError
 from rapbench.model.makeup import reparametrisations, wrapped
+from rapbench.relevance.expansions import expansion, multihead
 
 # Operations whose result is a shape or a number, not a tensor that could carry relevance.
 SHAPES = {"size", "dim", "numel", "stride"}
 SHAPE_ATTRIBUTES = {"shape", "ndim", "dtype", "device", "is_cuda", "requires_grad"}
-# Library modules that stay one node, as torch's own do: their padding looks at the input's size.
-LEAVES = (Conv2dSame, MaxPool2dSame, AvgPool2dSame)
+# Library modules that stay one node, as torch's own do.
+LEAVES = (Conv2dSame, MaxPool2dSame, AvgPool2dSame, GlobalResponseNorm, RmsNorm, RmsNorm2d)
 
 
 class Traced(NamedTuple):
@@ -60,7 +62,10 @@ def trace(
 
 
 def _graph(model: nn.Module, tracer: "_Tracer") -> torch.fx.GraphModule:
-    return torch.fx.GraphModule(model, tracer.trace(model))
+    graph = tracer.trace(model)
+    for node in graph.nodes:  # what torch.fx notes of a hidden function is not true of what it consists of
+        node.meta.pop("is_wrapped", None)
+    return torch.fx.GraphModule(model, graph)
 
 
 def _in_place(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -103,9 +108,22 @@ class _Tracer(torch.fx.Tracer):
         if m is self.root or "forward" in vars(m):
             return False
         kind = type_before_parametrizations(m)
+        if kind is nn.MultiheadAttention and kind not in self.leaves:
+            return False
         return kind in self.leaves or (
             kind.__module__.startswith(("torch.nn", "torch.ao.nn")) and not isinstance(m, nn.Sequential)
         )
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **others: Any) -> Any:
+        """Record a call, or what it consists of."""
+        expanded = expansion(target) if kind == "call_function" else None
+        if expanded is not None:
+            return expanded(*args, **kwargs)
+        return self.record(kind, target, args, kwargs, *more, **others)
+
+    def record(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **others: Any) -> torch.fx.Proxy:
+        """Record a call."""
+        return super().create_proxy(kind, target, args, kwargs, *more, **others)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         """Follow a module without its hooks, which are not to see proxies, but with those that make its weights."""
@@ -116,6 +134,8 @@ class _Tracer(torch.fx.Tracer):
         def plain(*args: Any, **kwargs: Any) -> Any:
             for hook in reparametrisations(m):
                 hook(m, args)
+            if isinstance(m, nn.MultiheadAttention) and not self.is_leaf_module(m, self.path_of_module(m)):
+                return multihead(m, *args, **kwargs)
             return m.forward(*args, **kwargs)
 
         return super().call_module(m, plain, args, kwargs)
@@ -143,6 +163,11 @@ class _Shaped(_Proxy):
     def __len__(self) -> int:
         return len(self.fake)
 
+    def new_zeros(self, *size: Any, **others: Any) -> Tensor:
+        """Return a tensor, not a proxy: the forward may fill it, as it does masks of attention."""
+        others = {"dtype": self.fake.dtype, "device": self.fake.device} | others
+        return torch.zeros(*size, **others)
+
 
 class _ShapeTracer(_Tracer):
     """Follows each operation with a tensor that has a shape and no data, at one input's size."""
@@ -159,8 +184,8 @@ class _ShapeTracer(_Tracer):
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         return attr_val if self.following else super().getattr(attr, attr_val, parameter_proxy_cache)
 
-    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **others: Any) -> torch.fx.Proxy:
-        proxy = super().create_proxy(kind, target, args, kwargs, *more, **others)
+    def record(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **others: Any) -> torch.fx.Proxy:
+        proxy = super().record(kind, target, args, kwargs, *more, **others)
         assert isinstance(proxy, _Shaped)
         if kind == "placeholder":
             proxy.fake, self.inputs = self.inputs, None

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from rapbench.core.errors import RapbenchError
 from rapbench.relevance.operations import (
     ACTIVATIONS,
     INTERPOLATIONS,
@@ -19,8 +20,10 @@ from rapbench.relevance.operations import (
     Interpolate,
     Pad,
     Part,
+    Share,
+    of_every_unit,
 )
-from rapbench.relevance.rules import Flow, Step, per_sample, rule, transpose
+from rapbench.relevance.rules import Flow, Step, rule, transpose
 
 
 @rule(*ACTIVATIONS, *TRANSPARENT, keeps_inputs=False)
@@ -54,7 +57,7 @@ def rearrange_back(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]
     for flow in flows:
         handed = back(flow.relevance)
         if step.count_dropped:
-            flow.dropped = per_sample(flow.relevance) - per_sample(handed)
+            flow.dropped = step.per_image(flow.relevance) - step.per_image(handed)
         yield (handed,)
 
 
@@ -74,9 +77,16 @@ def interpolate(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
 def add(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None, Tensor | None]]:
     """R_a = a / (a + b) R, as the authors' release; `absolute`: |a| / (|a| + |b|) R, bounded where signs differ.
 
-    What does not depend on the network's input is a constant, which takes nothing.
+    What does not depend on the network's input is a constant: one of every unit, as a position embedding is, has its
+    share, which is dropped; another takes nothing.
     """
     if step.varying and not all(step.varying):
+        signal = step.varying.index(True)
+        x, c = step.inputs[signal], _of_one_image(step.inputs[1 - signal], step.inputs[signal])
+        if of_every_unit(c):
+            for (handed,) in _shared_with(step, flows, x, c):
+                yield (handed, None) if signal == 0 else (None, handed)
+            return
         for flow in flows:
             own = [flow.relevance.sum_to_size(shape) if varying else None
                    for shape, varying in zip(step.shapes, step.varying, strict=True)]  # fmt: skip
@@ -92,9 +102,43 @@ def add(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None, Tens
         yield (a * shared).sum_to_size(a.shape), shared.mul_(b).sum_to_size(b.shape)
 
 
+@rule(Share)
+def share(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None, ...]]:
+    """R_x = x / (x + c) R, as at an addition; the share of c, which depends on no image, is dropped."""
+    (x,) = step.inputs
+    c = _of_one_image(step.module.constant, x)  # type: ignore[arg-type]
+    if of_every_unit(c):
+        yield from _shared_with(step, flows, x, c)
+    else:
+        yield from constant(step, flows)
+
+
+def _of_one_image(c: Tensor, x: Tensor) -> Tensor:
+    """Return a constant that is added to (rows, ...) without its rows, which must be equal."""
+    if c.dim() < x.dim():
+        return c
+    if not torch.equal(c, c[:1].expand_as(c)):
+        raise RapbenchError("a summand that depends on an image's place in the batch has no relevance rule")
+    return c[:1]
+
+
+def _shared_with(step: Step, flows: Sequence[Flow], x: Tensor, c: Tensor) -> Iterator[tuple[Tensor]]:
+    if step.options.residual == "absolute":
+        x, c = x.abs(), c.abs()
+    total = step.denominator(x + c, signed=step.options.residual == "proportional")
+    for flow in flows:
+        shared = step.share(flow, flow.relevance, total, added=c)
+        yield (shared.mul_(x).sum_to_size(x.shape),)
+
+
 @rule(Cat, keeps_inputs=False)
 def cat(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor, ...]]:
-    """Each part gets its own relevance back."""
-    dim: int = step.module.dim  # type: ignore[assignment]
-    sizes = [shape[dim] for shape in step.shapes]
-    return (torch.split(flow.relevance, sizes, dim) for flow in flows)
+    """Each part gets its own relevance back; a constant's, as a class token's, is dropped."""
+    module: Cat = step.module  # type: ignore[assignment]
+    constants = {place: tensor.shape[module.dim] for place, tensor in module.constants.items()}
+    sizes = module.all([shape[module.dim] for shape in step.shapes], constants)
+    for flow in flows:
+        parts = torch.split(flow.relevance, sizes, module.dim)
+        if step.count_dropped:
+            flow.dropped = sum((step.per_image(parts[place]) for place in constants), start=flow.dropped)
+        yield tuple(part for place, part in enumerate(parts) if place not in constants)

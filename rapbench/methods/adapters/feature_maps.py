@@ -183,9 +183,7 @@ def _called(model: nn.Module, inputs: Tensor) -> tuple[list[_Call], Tensor]:
 def _layers(calls: list[_Call], dimensions: int) -> list[tuple[_Call, Layer]]:
     """Return the calls with a feature map of more than one position, in order, with its layout."""
     found = []
-    grids = list(dict.fromkeys(
-        tuple(call.output.shape[2:]) for call in calls if call.is_convolution and call.output.dim() == dimensions + 2
-    ))  # fmt: skip
+    grids = _grids(calls, dimensions)
     for call in calls:
         shape = call.output.shape
         if len(shape) == dimensions + 2:
@@ -193,11 +191,29 @@ def _layers(calls: list[_Call], dimensions: int) -> list[tuple[_Call, Layer]]:
             if math.prod(shape[1:-1] if last else shape[2:]) > 1:
                 found.append((call, Layer(call.name, channels_last=last)))
         if len(shape) == 3 and dimensions > 1:
-            fitting = [grid for grid in reversed(grids) if 0 <= shape[1] - math.prod(grid) <= MOST_PREFIX]
-            if fitting and math.prod(fitting[0]) > 1:
-                prefix = shape[1] - math.prod(fitting[0])
-                found.append((call, Layer(call.name, grid=fitting[0], prefix=prefix)))
+            grid = _fitting(grids, shape[1])
+            if grid:
+                found.append((call, Layer(call.name, grid=grid, prefix=shape[1] - math.prod(grid))))
     return found
+
+
+def _grids(calls: list[_Call], dimensions: int) -> list[tuple[int, ...]]:
+    """Return the sizes of the convolutions' outputs, in order."""
+    return list(dict.fromkeys(
+        tuple(call.output.shape[2:]) for call in calls if call.is_convolution and call.output.dim() == dimensions + 2
+    ))  # fmt: skip
+
+
+def _fitting(grids: list[tuple[int, ...]], tokens: int) -> tuple[int, ...]:
+    """Return the last grid that so many tokens cover but for a prefix; () for none of more than one position."""
+    fitting = [grid for grid in reversed(grids) if 0 <= tokens - math.prod(grid) <= MOST_PREFIX]
+    return fitting[0] if fitting and math.prod(fitting[0]) > 1 else ()
+
+
+def token_grid(model: nn.Module, inputs: Tensor, tokens: int) -> tuple[int, ...]:
+    """Return the positions of the last tokens of a transformer in the image; () where no convolution tells them."""
+    calls, _ = _called(model, inputs)
+    return _fitting(_grids(calls, inputs.dim() - 2), tokens)
 
 
 def _last_map(calls: list[_Call], dimensions: int) -> _Call | None:
