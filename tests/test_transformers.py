@@ -1,6 +1,7 @@
 """Relevance through attention, sample norms, position embeddings and class tokens."""
 
 import copy
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,11 +13,17 @@ import torchvision
 from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor, nn
 
-from rapbench.relevance.composites import assigned
+import rapbench
+from rapbench import RapbenchError, attribute
+from rapbench.methods import methods
+from rapbench.relevance import images
+from rapbench.relevance.attnlrp import ATTNLRP
+from rapbench.relevance.composites import Composite, assigned
 from rapbench.relevance.engine import propagate, ready
 from rapbench.relevance.lrp import NETWORKS as NETS
 from rapbench.relevance.lrp_rules import Epsilon
-from rapbench.relevance.operations import ACTIVATIONS
+from rapbench.relevance.operations import ACTIVATIONS, MatMul
+from rapbench.relevance.rules import Flow, Step
 
 EPSILON = {"convolution": Epsilon(0.0), "dense": Epsilon(0.0)}
 
@@ -51,7 +58,6 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
                             num_heads=(2, 4)),
     "timm convnextv2": timm_model("convnextv2_atto", depths=(1,) * 4, dims=(8, 8, 16, 16)),
     "timm mobilenetv4": timm_model("mobilenetv4_conv_small"),
-    "timm efficientnetv2": timm_model("efficientnetv2_rw_t", channel_multiplier=0.25, depth_multiplier=0.25),
 }  # fmt: skip
 ATTENTIVE = ("vit", "swin", "timm vit", "timm deit, distilled", "timm deit3", "timm swin")
 
@@ -175,7 +181,7 @@ def apart(one: Tensor, other: Tensor) -> float:
     return float((one - other).abs().max() / other.abs().max())
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in ("timm mobilenetv4", "timm efficientnetv2")])
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "timm mobilenetv4"])
 def test_lrp_is_gradient_times_input_of_constant_attention_and_statistics(name):
     network, (x, targets) = made(name), batch()
     relevance = exact_lrp(network, x, targets)
@@ -187,3 +193,166 @@ def test_attnlrp_is_gradient_times_input_with_products_shared_by_half(name):
     network, (x, targets) = made(name), batch()
     relevance = exact_lrp(network, x, targets, attention="attnlrp")
     assert apart(relevance, gradient_times_input(network, x, targets, halved=True)) < 1e-8
+
+
+PROPAGATED = [name for name in methods if "balance" in inspect.signature(methods[name].function).parameters]
+
+
+@pytest.mark.parametrize("method", PROPAGATED)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_layer_conserves_relevance_and_images_do_not_mix(name, method):
+    network, (x, targets) = made(name), batch(2)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    network = rapbench.Model(network, mean=(0.5,) * 3, std=(0.25,) * 3, size=32)
+    balance: list[rapbench.relevance.Balance] = []
+    relevance = attribute(network, x, targets, method, balance=balance)
+    assert relevance.isfinite().all()
+    for entry in balance:
+        missing = entry.relevance_out - entry.relevance_in - entry.dropped
+        assert (missing.abs() <= 1e-9 * entry.total.clamp(min=1e-12)).all(), entry.place
+    assert apart(attribute(network, x, targets, method), relevance) < 1e-9
+    alone = attribute(network, x[1:], targets[1:], method)
+    assert apart(relevance[1:], alone) < 1e-9
+    for key, value in network.network.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+@pytest.mark.parametrize("method", ["lrp_epsilon", "lrp_a1b0", "attnlrp", "rap"])
+def test_blocks_of_images_give_what_the_batch_gives(method, monkeypatch):
+    network, (x, targets) = made("swin"), batch(5)
+    whole = attribute(network, x, targets, method)
+    monkeypatch.setattr(images, "CACHED", 60_000)
+    assert apart(attribute(network, x, targets, method), whole) < 1e-12
+
+
+def test_scaling_the_input_of_a_norm_changes_nothing():
+    class PreNorm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.norm, self.last = nn.Conv2d(3, 8, 4, 4), nn.LayerNorm(8), nn.Linear(8, 3)
+            self.scale = 1.0
+
+        def forward(self, x: Tensor) -> Tensor:
+            tokens = self.first(x).flatten(2).transpose(1, 2) * self.scale
+            return self.last(self.norm(tokens).mean(1))
+
+    torch.manual_seed(0)
+    network, (x, targets) = PreNorm().double().eval(), batch()
+    network.norm.eps = 0.0
+    sums = []
+    for scale in (1.0, 1e3):
+        network.scale = scale
+        balance: list[rapbench.relevance.Balance] = []
+        attribute(network, x, targets % 3, "lrp_epsilon", stabilizer=0.0, balance=balance)
+        sums += [entry.relevance_in for entry in balance if entry.place == "norm"]
+    torch.testing.assert_close(sums[0], sums[1], rtol=1e-4, atol=0)
+
+
+def test_attnlrps_softmax_and_product_by_hand():
+    """One query, two keys: R_x = x (R - s sum R) and half of a product's share to each factor."""
+    x, s = torch.tensor([[[[1.0, 2.0]]]]).double(), torch.tensor([[[[1.0, 2.0]]]]).double().softmax(-1)
+    relevance = torch.tensor([[[[0.3, 0.5]]]]).double()
+    step = Step(nn.Softmax(-1), (x,), False, Composite(stabilizer=0.0))
+    (found,) = next(iter(ATTNLRP[nn.Softmax](step, [Flow(relevance.clone(), 1)])))
+    expected = [1 * (0.3 - s[..., 0] * 0.8), 2 * (0.5 - s[..., 1] * 0.8)]
+    torch.testing.assert_close(found, torch.stack(expected, -1))
+    v = torch.tensor([[[[3.0], [4.0]]]]).double()
+    step = Step(MatMul(), (s, v), False, Composite(stabilizer=0.0))
+    left, right = next(iter(ATTNLRP[MatMul](step, [Flow(torch.full((1, 1, 1, 1), 2.0).double(), 1)])))
+    z = torch.stack([s[..., 0] * 3, s[..., 1] * 4], -1)
+    torch.testing.assert_close(left, z / z.sum() / 2 * 2)
+    torch.testing.assert_close(right, (z / z.sum() / 2 * 2).transpose(-2, -1))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_queries_keys_and_values_of_one_layer_are_three(fused):
+    """RAP's correction for biases has the same units, whether a layer computes the values alone or with others."""
+
+    class Self(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.qkv, self.last = nn.Conv2d(3, 8, 8, 8), nn.Linear(8, 24), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x).flatten(2).transpose(1, 2)
+            if fused:
+                q, k, v = self.qkv(x).reshape(x.shape[0], x.shape[1], 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+            else:
+                parts = zip(self.qkv.weight.chunk(3), self.qkv.bias.chunk(3), strict=True)
+                q, k, v = (F.linear(x, w, b).unflatten(-1, (2, 4)).transpose(1, 2) for w, b in parts)
+            return self.last((q @ k.transpose(-2, -1)).softmax(-1).matmul(v).transpose(1, 2).flatten(2).mean(1))
+
+    torch.manual_seed(0)
+    network, (x, targets) = Self().double().eval(), batch()
+    SEEN.append(attribute(network, x, targets % 3, "rap"))
+    assert apart(SEEN[-1], SEEN[0]) < 1e-9
+
+
+SEEN: list[Tensor] = []  # relevance of the same network, written in both ways
+
+
+@pytest.mark.parametrize(("name", "operation"), [("gated", "mul"), ("linear attention", "MatMul"), ("window", "keep")])
+def test_what_has_no_rule_is_refused_by_name(name, operation):
+    class Other(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 8, 8, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x).flatten(2).transpose(1, 2)
+            if name == "gated":
+                x = x * F.silu(x)
+            elif name == "linear attention":
+                x = x @ (x.transpose(1, 2) @ x)
+            else:
+                x = self.last(x.permute(1, 0, 2)).permute(1, 0, 2)
+                return x.mean(1)
+            return self.last(x.mean(1))
+
+    network, (x, targets) = Other().double().eval(), batch(3)
+    with pytest.raises(RapbenchError, match=operation):
+        attribute(network, x, targets % 3, "rap")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("method", ["rap", "attnlrp", "chefer"])
+def test_half_precision_is_explained_in_float32(method, dtype):
+    network, (x, targets) = made("vit", torch.float32).to(dtype), batch(2, torch.float32)
+    expected = attribute(copy.deepcopy(network).float(), x, targets, method)
+    assert (
+        torch.equal(attribute(network, x.to(dtype).float(), targets, method).float(), expected)
+        or apart(attribute(network, x, targets, method).float(), expected) < 1e-2
+    )
+
+
+@pytest.mark.parametrize("name", ["vit", "timm vit", "timm deit3", "timm deit, distilled"])
+def test_rollout_and_chefer_are_their_formulas(name):
+    network, (x, targets) = made(name), batch(2)
+    attention = watched_attention(network, x, targets)
+    tokens = attention[0][0].shape[-1]
+    identity = torch.eye(tokens).double()
+    rolled, taken = identity.expand(2, -1, -1), identity.expand(2, -1, -1)
+    for weights, gradient in attention:
+        mixed = 0.5 * weights.mean(1) + 0.5 * identity
+        rolled = mixed / mixed.sum(-1, keepdim=True) @ rolled
+        taken = taken + (weights * gradient).clamp(min=0).mean(1) @ taken
+    rows = slice(0, 2) if "distilled" in name else slice(0, 1)
+    for method, matrix in (("attention_rollout", rolled), ("chefer", taken)):
+        small = matrix[:, rows, -16:].mean(1).view(2, 1, 4, 4)
+        expected = F.interpolate(small, (32, 32), mode="bilinear").expand(-1, 3, -1, -1)
+        assert apart(attribute(network, x, targets, method), expected) < 1e-9
+
+
+def watched_attention(network: nn.Module, x: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return each block's attention and its gradient, by watching a network's own softmax."""
+    seen: list[Tensor] = []
+
+    class Watch(Watched):
+        def weights(self, softmax: Tensor) -> Tensor:
+            seen.append(softmax)
+            return softmax
+
+    with Watch(halved=False):
+        logits = network(x.clone().requires_grad_())
+    gradients = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), seen)
+    return [(weights.detach(), gradient) for weights, gradient in zip(seen, gradients, strict=True)]

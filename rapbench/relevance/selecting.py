@@ -83,7 +83,7 @@ def split_layers(owner: fx.GraphModule) -> None:
             part = nn.Linear(layer.in_features, width, device="meta")
             outputs = slice(index * width, (index + 1) * width)
             part.weight = nn.Parameter(layer.weight[outputs], False)
-            part.bias = None if layer.bias is None else nn.Parameter(layer.bias[outputs], False)  # type: ignore[assignment]
+            part.bias = None if layer.bias is None else nn.Parameter(layer.bias[outputs], False)
             name = f"{node.target}_part{index}".replace(".", "_")
             owner.add_submodule(name, part.eval())
             with owner.graph.inserting_before(user):
