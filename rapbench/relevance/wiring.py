@@ -126,8 +126,9 @@ def _shared_with(step: Step, flows: Sequence[Flow], x: Tensor, c: Tensor) -> Ite
     if step.options.residual == "absolute":
         x, c = x.abs(), c.abs()
     total = step.denominator(x + c, signed=step.options.residual == "proportional")
+    added = c + torch.full_like(total, step.options.stabilizer).copysign_(total) if step.count_dropped else None
     for flow in flows:
-        shared = step.share(flow, flow.relevance, total, added=c)
+        shared = step.share(flow, flow.relevance, total, added=added)
         yield (shared.mul_(x).sum_to_size(x.shape),)
 
 
