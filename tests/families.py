@@ -14,21 +14,20 @@ from tests.conftest import calibrated
 
 METHODS = ("rap", "lrp_epsilon", "attnlrp")
 TORCHVISION = torchvision.models.list_models(module=torchvision.models)
-TIMM = tuple(
-    """
-    beit_base_patch16_224 cait_xxs24_224 coat_tiny coatnet_nano_rw_224 convit_tiny convmixer_768_32 convnext_atto
-    convnextv2_atto crossvit_tiny_240 cspresnet50 davit_tiny deit_tiny_distilled_patch16_224 deit3_small_patch16_224
-    dla34 dpn48b edgenext_xx_small efficientformer_l1 efficientformerv2_s0 efficientnetv2_rw_t efficientvit_b0
-    efficientvit_m0 eva02_tiny_patch14_224 fastvit_t8 focalnet_tiny_srf gcvit_xxtiny ghostnet_050 gmlp_ti16_224
-    hgnet_tiny hiera_tiny_224 hrnet_w18_small inception_next_atto inception_v4 levit_128s maxvit_rmlp_nano_rw_256
-    mixer_s32_224 mobilenetv4_conv_small mobilenetv4_hybrid_medium mobileone_s0 mobilevit_xxs mobilevitv2_050 mvitv2_tiny
-    nest_tiny nextvit_small nfnet_f0 pit_ti_224 poolformer_s12 pvt_v2_b0 regnetx_002 repghostnet_050 repvgg_a0
-    repvit_m0_9 res2net50_26w_4s resmlp_12_224 resnest14d resnetv2_50 rexnet_100 sequencer2d_s shvit_s1 skresnet18
-    starnet_s1 swin_tiny_patch4_window7_224 swinv2_cr_tiny_224 swinv2_tiny_window8_256 tiny_vit_5m_224
-    tnt_s_patch16_224 tresnet_m twins_pcpvt_small visformer_tiny vit_relpos_small_patch16_224 vit_tiny_patch16_224
-    volo_d1_224 vovnet39a xception41 xcit_nano_12_p16_224
-    """.split()
-)
+TIMM_NAMES = """
+beit_base_patch16_224 cait_xxs24_224 coat_tiny coatnet_nano_rw_224 convit_tiny convmixer_768_32 convnext_atto
+convnextv2_atto crossvit_tiny_240 cspresnet50 davit_tiny deit_tiny_distilled_patch16_224 deit3_small_patch16_224 dla34
+dpn48b edgenext_xx_small efficientformer_l1 efficientformerv2_s0 efficientnetv2_rw_t efficientvit_b0 efficientvit_m0
+eva02_tiny_patch14_224 fastvit_t8 focalnet_tiny_srf gcvit_xxtiny ghostnet_050 gmlp_ti16_224 hgnet_tiny hiera_tiny_224
+hrnet_w18_small inception_next_atto inception_v4 levit_128s maxvit_rmlp_nano_rw_256 mixer_s32_224
+mobilenetv4_conv_small mobilenetv4_hybrid_medium mobileone_s0 mobilevit_xxs mobilevitv2_050 mvitv2_tiny nest_tiny
+nextvit_small nfnet_f0 pit_ti_224 poolformer_s12 pvt_v2_b0 regnetx_002 repghostnet_050 repvgg_a0 repvit_m0_9
+res2net50_26w_4s resmlp_12_224 resnest14d resnetv2_50 rexnet_100 sequencer2d_s shvit_s1 skresnet18 starnet_s1
+swin_tiny_patch4_window7_224 swinv2_cr_tiny_224 swinv2_tiny_window8_256 tiny_vit_5m_224 tnt_s_patch16_224 tresnet_m
+twins_pcpvt_small visformer_tiny vit_relpos_small_patch16_224 vit_tiny_patch16_224 volo_d1_224 vovnet39a xception41
+xcit_nano_12_p16_224
+"""
+TIMM = TIMM_NAMES.split()
 NAMES = (*TORCHVISION, *(f"timm/{name}" for name in TIMM))
 
 

@@ -22,6 +22,8 @@ def with_regions(**options: Any) -> dict[str, dict[str, Any]]:
 _NOISY = {"samples": 3, "batch": 2}
 _REGIONS = {"segments": 4, "regions": "grid", "batch": 8}
 # By method: fewer samples, in batches smaller than they are, and regions that a small input has.
+# Methods for vision transformers alone: tests/test_class_activation.py, tests/test_transformers.py.
+FOR_TRANSFORMERS = ("attention_rollout", "chefer", "legrad")
 QUICK_METHODS: dict[str, dict[str, Any]] = {
     "integrated_gradients": {"steps": 3},
     "smoothgrad": _NOISY,
@@ -36,5 +38,6 @@ QUICK_METHODS: dict[str, dict[str, Any]] = {
     "kernel_shap": _REGIONS | {"samples": 12},
     "lime": _REGIONS | {"samples": 12},
     "rise": {"samples": 6, "cells": 3, "batch": 4},
+    "attnlrp": {"stabilizer": 0.1},
     "lrp_epsilon_gamma_box": {"box": "image"},
 }

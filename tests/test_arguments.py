@@ -10,11 +10,10 @@ from torch import nn
 import rapbench
 from rapbench.methods import methods
 from rapbench.patterns import estimate, save
-from tests.options import QUICK_METHODS
+from tests.options import FOR_TRANSFORMERS, QUICK_METHODS
 
 IDS = ["a", "b", "c"]
-# But `legrad`, which is for one class of networks: tests/test_class_activation.py.
-every_method = pytest.mark.parametrize("method", [name for name in methods if name != "legrad"])
+every_method = pytest.mark.parametrize("method", [name for name in methods if name not in FOR_TRANSFORMERS])
 
 
 def network(dtype=torch.float32):

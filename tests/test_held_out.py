@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -73,21 +73,32 @@ def test_a_file_of_the_users_comes_first_and_is_said(zoo, pictures, cache, capsy
     assert "patterns from a file of the user's, estimated from 20 images." in capsys.readouterr().out
 
 
-def test_of_several_processes_one_estimates(zoo, pictures, cache, monkeypatch):  # noqa: F811
-    calls = []
+def test_of_several_processes_one_estimates(zoo, pictures, cache, monkeypatch, tmp_path):  # noqa: F811
+    calls = tmp_path / "calls"
     whole = module.estimated
 
     def counted(*arguments):
-        calls.append(1)
+        with calls.open("a") as file:
+            file.write("1")
         return whole(*arguments)
 
     monkeypatch.setattr(module, "estimated", counted)
     monkeypatch.setattr(module, "PATIENCE", 0.01)
     dataset = load_data("imagenet", root=str(pictures), labels="predicted")
     models = [rapbench.load_model(zoo) for _ in range(3)]
-    with ThreadPoolExecutor(3) as pool:  # a claim is held by an open file, so that threads are told apart as well
-        paths = set(pool.map(lambda model: held_out(model, dataset, {}, 55, 0, CPU), models))
-    assert len(calls) == len(paths) == 1
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    fork = multiprocessing.get_context("fork")
+    processes = [
+        fork.Process(target=lambda model=model: sender.send(held_out(model, dataset, {}, 55, 0, CPU)))
+        for model in models
+    ]
+    for process in processes:
+        process.start()
+    paths = {receiver.recv() for _ in processes if receiver.poll(120)}
+    for process in processes:
+        process.join()
+    assert calls.read_text() == "1"
+    assert len(paths) == 1
     assert set(cache.iterdir()) == paths
 
 

@@ -10,15 +10,17 @@ import rapbench
 from rapbench.methods import methods
 from rapbench.patterns import estimate, save
 from tests.conftest import calibrated, vgg
-from tests.options import QUICK_METHODS
+from tests.options import FOR_TRANSFORMERS, QUICK_METHODS
 
 MAY_VANISH = ("grad_cam", "guided_grad_cam", "xgrad_cam")  # where no position counts for the class
 every_method = pytest.mark.parametrize("method", list(methods))
 
 
-# Methods that refuse networks, and what they say; all but `legrad` of residual networks only.
+# Methods that refuse networks, and what they say; those for transformers any network here, the others residual ones.
 REFUSES = {
     "legrad": "legrad reads the attention of torchvision's vision transformers .*, and (Sequential|ResNet) is none",
+    "attention_rollout": "attention_rollout takes vision transformers .*; (Sequential|ResNet) has no attention",
+    "chefer": "chefer takes vision transformers .*; (Sequential|ResNet) has no attention",
     "pattern_net": r"VGG-type networks: .* Add at layer4",
     "pattern_attribution": r"VGG-type networks: .* Add at layer4",
 }
@@ -31,7 +33,7 @@ def ready(request, tmp_path, monkeypatch):
         return
     method, network = (request.getfixturevalue(name) for name in ("method", "network"))
     monkeypatch.setenv("RAPBENCH_CACHE", str(tmp_path))
-    if method in REFUSES and (method == "legrad" or not isinstance(network, nn.Sequential)):
+    if method in REFUSES and (method in FOR_TRANSFORMERS or not isinstance(network, nn.Sequential)):
         with pytest.raises(rapbench.RapbenchError, match=REFUSES[method]):
             rapbench.attribute(network, request.getfixturevalue("images"), 0, method)
         pytest.skip("not for this network")

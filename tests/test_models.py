@@ -17,10 +17,9 @@ import rapbench
 from rapbench.methods import methods
 from rapbench.model.modules import explainable
 from rapbench.patterns import estimate, save
-from tests.options import QUICK_METHODS
+from tests.options import FOR_TRANSFORMERS, QUICK_METHODS
 
-# But `legrad`, which is for one class of networks: tests/test_class_activation.py.
-LOOKS = [name for name in methods if methods[name].facts.looks_at_model and name != "legrad"]
+LOOKS = [name for name in methods if methods[name].facts.looks_at_model and name not in FOR_TRANSFORMERS]
 # Methods that ask for logits and their gradients alone, or for logits alone, and need no graph of the network.
 GRADIENTS = (
     "sensitivity", "gradient_x_input", "integrated_gradients", "smoothgrad", "smoothgrad_squared", "vargrad",
@@ -660,7 +659,7 @@ def equal(got, net, method, x, folder):
 NARROW = ("captum_lrp", "pattern_net", "pattern_attribution")
 
 
-@pytest.mark.parametrize("method", [name for name in methods if name != "legrad"])
+@pytest.mark.parametrize("method", [name for name in methods if name not in FOR_TRANSFORMERS])
 @pytest.mark.parametrize("kind", WORKS)
 def test_it_works_where_what_is_meant_is_plain(kind, method, x, tmp_path):
     net, model = made(WORKS[kind])

@@ -469,7 +469,7 @@ def test_what_cannot_be_reported_on_is_said_in_one_line(arguments, says, capsys)
     (["model=checkpoint"], "needs model.architecture=NAME and model.path=FILE"),
     (["subset.require=[resnet51]"], "unknown model 'resnet51'"),
     (["subset.require=[3]"], "subset.require must list models, by name or as mappings with a name, got 3"),
-    (["method=[rap,rapp]"], "unknown method 'rapp'; known: captum_lrp, .*rap, "),
+    (["method=[rap,rapp]"], "unknown method 'rapp'; known: .*rap, "),
     (["protocol=remove"], "unknown protocol 'remove'; known: abpc, complexity, deletion, distance"),
     (["+method.mine.name=mine"], "unknown method 'mine'.*known: .*rap"),
     (["modle=vgg16"], "there is no setting 'modle' .did you mean 'model'.*the settings: name, model, "),

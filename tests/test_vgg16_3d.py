@@ -13,10 +13,13 @@ from rapbench.methods import methods
 from rapbench.relevance import Balance
 from rapbench.zoo.vgg16_3d import SIDE, Shape, network
 from tests.conftest import calibrated
-from tests.options import QUICK_METHODS
+from tests.options import FOR_TRANSFORMERS, QUICK_METHODS
 
 WIDTH = 1 / 16
-REFUSED = {"pattern_net": "patterns", "pattern_attribution": "patterns", "legrad": "vision transformers"}
+REFUSED = {
+    "pattern_net": "patterns",
+    "pattern_attribution": "patterns",
+} | dict.fromkeys(FOR_TRANSFORMERS, "vision transformers")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from rapbench.methods import methods
 from rapbench.methods.adapters.perturbed import of_regions
-from rapbench.methods.adapters.superpixels import Regions, Segments
+from rapbench.methods.adapters.superpixels import Regions
 
 
 @methods.register("feature_ablation", title="Feature ablation", signs=("positive", "negative"), passes=25)
@@ -15,7 +15,7 @@ def feature_ablation(
     inputs: Tensor,
     targets: Tensor,
     *,
-    segments: Segments = 50,
+    segments: PositiveInt = 50,
     regions: Regions = "auto",
     baseline: float = 0.0,
     batch: PositiveInt = 16,

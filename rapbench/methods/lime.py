@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from rapbench.methods import methods
 from rapbench.methods.adapters.perturbed import of_regions
-from rapbench.methods.adapters.superpixels import Regions, Segments
+from rapbench.methods.adapters.superpixels import Regions
 
 
 @methods.register("lime", title="LIME", signs=("positive", "negative"), passes=840, random=True)
@@ -16,7 +16,7 @@ def lime(
     targets: Tensor,
     *,
     samples: PositiveInt = 1000,
-    segments: Segments = 50,
+    segments: PositiveInt = 50,
     regions: Regions = "auto",
     baseline: float = 0.0,
     batch: PositiveInt = 16,

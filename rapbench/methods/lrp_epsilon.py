@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from rapbench.methods import methods
 from rapbench.relevance.composites import everywhere
-from rapbench.relevance.lrp import Attention, lrp
+from rapbench.relevance.lrp import lrp
 from rapbench.relevance.lrp_rules import Bias, epsilon
 
 
@@ -18,7 +18,6 @@ def lrp_epsilon(
     *,
     stabilizer: float = 0.1,
     bias: Bias = "in_denominator",
-    attention: Attention = "constant",
     balance: list[Any] | None = None,
 ) -> Tensor:
     """Return relevance by the epsilon rule.
@@ -35,8 +34,6 @@ def lrp_epsilon(
         Epsilon, 0 or more.
     bias : {"in_denominator", "ignored"}
         Whether the bias is a part of the denominator. If it is, its share of the relevance is dropped.
-    attention : {"constant", "attnlrp"}
-        Attention's weights are constants, or take relevance too, by AttnLRP's rules. An extension of the paper.
     balance : list, optional
         Takes the conservation check of every layer (`rapbench.relevance.Balance`).
 
@@ -51,4 +48,4 @@ def lrp_epsilon(
         For epsilon below 0, and for an operation without a rule, before any computation.
     """
     rules = everywhere(epsilon("lrp_epsilon", stabilizer, bias))
-    return lrp(model, inputs, targets, rules, balance=balance, attention=attention)
+    return lrp(model, inputs, targets, rules, balance=balance)

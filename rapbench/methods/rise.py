@@ -1,10 +1,8 @@
 """RISE [petsiuk2018rise]: the mean of random masks, weighted by the class's probability behind each."""
 
-from typing import Annotated
-
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from rapbench.core.errors import RapbenchError
@@ -23,7 +21,7 @@ def rise(
     *,
     samples: PositiveInt = 4000,
     cells: PositiveInt = 7,
-    kept: Annotated[float, Field(gt=0, le=1)] = 0.5,
+    kept: float = 0.5,
     baseline: float = 0.0,
     batch: PositiveInt = 16,
     seeds: Tensor | None = None,
@@ -59,10 +57,12 @@ def rise(
     Raises
     ------
     RapbenchError
-        For inputs without one to three spatial dimensions.
+        For inputs without one to three spatial dimensions, and for a probability that is none.
     """
     assert seeds is not None
     space = tuple(inputs.shape[2:])
+    if not 0 < kept <= 1:
+        raise RapbenchError(f"method 'rise': kept={kept} is no probability above 0; set it above 0, at most 1")
     if len(space) not in LINEAR:
         raise RapbenchError(
             f"rise needs images of one to three dimensions, (N, C, *space), got inputs of shape {tuple(inputs.shape)}"

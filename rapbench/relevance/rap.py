@@ -50,7 +50,7 @@ def linear(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None]]:
     """
     bias: Tensor | None = step.module.bias  # type: ignore[assignment]
     if step.options.bias_correction and bias is not None:
-        area = flows[0].relevance.numel() // step.batch // len(bias)
+        area = flows[0].relevance.numel() // step.images(flows[0].relevance) // len(bias)
         divisor = area if step.options.bias_divisor == "area" else area**2
         excess = step.constant("bias", lambda: (bias - bias.mean()) / divisor)
         for flow in flows:

@@ -92,7 +92,7 @@ class Step:
     count_dropped : bool
         Whether each flow's `dropped` is asked for: then no two flows' relevance may be propagated together.
     batch : int
-        How many images there are. A tensor may have several rows of each, as where attention works on windows.
+        How many images there are, where a tensor may have several rows of each, as windows of attention; 0: a row each.
     node : fx.Node, optional
         The call in the network's graph.
     """
@@ -107,7 +107,7 @@ class Step:
     constants: dict[str, Any] | None = None
     varying: tuple[bool, ...] = ()
     count_dropped: bool = False
-    batch: int = 1
+    batch: int = 0
     node: fx.Node | None = None
 
     def constant(self, name: str, compute: Callable[[], T]) -> T:
@@ -121,7 +121,11 @@ class Step:
 
     def per_image(self, x: Tensor) -> Tensor:
         """Return (batch,) sums over all that each image has; x: (rows, ...)."""
-        return images.per_image(x, self.batch)
+        return images.per_image(x, self.images(x))
+
+    def images(self, x: Tensor) -> int:
+        """Return how many images x, (rows, ...), is of."""
+        return self.batch or len(x)
 
     def denominator(self, total: Tensor, *, signed: bool) -> Tensor:
         """Return `total`, overwritten, as what relevance is divided by: `divisor`, or with the options' stabilizer."""

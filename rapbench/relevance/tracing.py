@@ -1,6 +1,7 @@
 """Following a model's forward pass with torch.fx, as one call with one batch of inputs, and nothing else, does."""
 
 import operator
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -25,6 +26,10 @@ SHAPE_ATTRIBUTES = {"shape", "ndim", "dtype", "device", "is_cuda", "requires_gra
 LEAVES = (Conv2dSame, MaxPool2dSame, AvgPool2dSame, GlobalResponseNorm, RmsNorm, RmsNorm2d)
 
 
+# torch.fx patches torch while it traces; two threads that do so would leave the patches behind.
+_ONE_AT_A_TIME = threading.RLock()
+
+
 class Traced(NamedTuple):
     """A model's graph, and whether it holds for inputs of one shape only."""
 
@@ -42,7 +47,7 @@ def trace(
     defaults have them.
     Raises RapbenchError when the model cannot be traced.
     """
-    with _attributes_kept(model):
+    with _ONE_AT_A_TIME, _attributes_kept(model):
         try:
             if shaped and inputs is not None:
                 return Traced(_graph(model, _ShapeTracer(leaves, inputs)), True)

@@ -1,18 +1,16 @@
 """Images cut into regions that are kept or replaced as a whole."""
 
 import math
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from skimage.segmentation import slic
 from torch import Tensor
 
 from rapbench.core.errors import RapbenchError
 
 Regions = Literal["auto", "slic", "grid"]
-Segments = Annotated[int, Field(ge=2)]
 
 
 def regions_of(image: Tensor, count: int, kind: Regions) -> Tensor:
