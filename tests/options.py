@@ -1,6 +1,9 @@
 """Options for small inputs and little time: the defaults of some entries are for images of 224 pixels a side."""
 
+from collections.abc import Iterable
 from typing import Any
+
+import pytest
 
 from rapbench.protocols import protocols
 
@@ -21,9 +24,26 @@ def with_regions(**options: Any) -> dict[str, dict[str, Any]]:
 
 _NOISY = {"samples": 3, "batch": 2}
 _REGIONS = {"segments": 4, "regions": "grid", "batch": 8}
-# By method: fewer samples, in batches smaller than they are, and regions that a small input has.
 # Methods for vision transformers alone: tests/test_class_activation.py, tests/test_transformers.py.
 FOR_TRANSFORMERS = ("attention_rollout", "chefer", "legrad")
+# Methods whose code but for a formula is that of another, which is tested in their place where time is short.
+ALIKE = {
+    "lrp_a2b1": "lrp_a1b0", "lrp_alpha_beta": "lrp_a1b0", "lrp_preset_a": "lrp_preset_b",
+    "lrp_epsilon_plus": "lrp_preset_b", "lrp_epsilon_alpha2_beta1": "lrp_preset_b",
+    "lrp_epsilon_alpha2_beta1_flat": "lrp_epsilon_plus_flat", "lrp": "lrp_preset_b",
+    "smoothgrad_squared": "smoothgrad", "vargrad": "smoothgrad", "deconvolution": "guided_backprop",
+    "grad_cam_plusplus": "layer_cam", "xgrad_cam": "layer_cam", "smooth_grad_cam_plusplus": "layer_cam",
+    "deeplift_shap": "deeplift", "kernel_shap": "lime", "shapley_sampling": "feature_ablation",
+    "pattern_net": "pattern_attribution",
+}  # fmt: skip
+
+
+def mostly_quick(names: Iterable[str]) -> list[Any]:
+    """Return methods as parameters of a test, those that are `ALIKE` as slow ones. A new method is tested quickly."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name for name in names]
+
+
+# By method: fewer samples, in batches smaller than they are, and regions that a small input has.
 QUICK_METHODS: dict[str, dict[str, Any]] = {
     "integrated_gradients": {"steps": 3},
     "smoothgrad": _NOISY,

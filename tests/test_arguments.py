@@ -10,10 +10,10 @@ from torch import nn
 import rapbench
 from rapbench.methods import methods
 from rapbench.patterns import estimate, save
-from tests.options import FOR_TRANSFORMERS, QUICK_METHODS
+from tests.options import FOR_TRANSFORMERS, QUICK_METHODS, mostly_quick
 
 IDS = ["a", "b", "c"]
-every_method = pytest.mark.parametrize("method", [name for name in methods if name not in FOR_TRANSFORMERS])
+every_method = pytest.mark.parametrize("method", mostly_quick(name for name in methods if name not in FOR_TRANSFORMERS))
 
 
 def network(dtype=torch.float32):
@@ -107,7 +107,7 @@ def test_what_is_no_class_index_is_said_in_one_line(method, x, attributed):
         assert len(str(raised.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("method", [name for name in methods if methods[name].facts.looks_at_model])
+@pytest.mark.parametrize("method", mostly_quick(name for name in methods if methods[name].facts.looks_at_model))
 @pytest.mark.parametrize("given", [5, [0, 1, 5], 10**12])
 def test_a_class_that_the_model_does_not_have(method, given, x, attributed):
     with pytest.raises(rapbench.RapbenchError, match="is out of range: the model has 5 classes"):

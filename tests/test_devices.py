@@ -30,7 +30,7 @@ from rapbench.model.preprocessing import Preprocess
 from rapbench.protocols import protocols
 from rapbench.protocols.base import imputation
 from rapbench.protocols.base.batch import Batch
-from tests.options import small_options
+from tests.options import mostly_quick, small_options
 from tests.small import SMALL
 
 SIZE, COUNT = 12, 3
@@ -261,7 +261,7 @@ BESIDE = {
 }
 
 
-@pytest.mark.parametrize("method", [name for name in methods if not name.startswith("pattern_")])
+@pytest.mark.parametrize("method", mostly_quick(name for name in methods if not name.startswith("pattern_")))
 def test_a_method_waits_for_nothing_more(method, chunk):
     """Those of patterns need a file of a real network."""
     beside = Counter(BESIDE.get(method, {}))

@@ -10,10 +10,10 @@ import rapbench
 from rapbench.methods import methods
 from rapbench.patterns import estimate, save
 from tests.conftest import calibrated, vgg
-from tests.options import FOR_TRANSFORMERS, QUICK_METHODS
+from tests.options import FOR_TRANSFORMERS, QUICK_METHODS, mostly_quick
 
 MAY_VANISH = ("grad_cam", "guided_grad_cam", "xgrad_cam")  # where no position counts for the class
-every_method = pytest.mark.parametrize("method", list(methods))
+every_method = pytest.mark.parametrize("method", mostly_quick(methods))
 
 
 # Methods that refuse networks, and what they say; those for transformers any network here, the others residual ones.

@@ -17,7 +17,7 @@ import rapbench
 from rapbench.methods import methods
 from rapbench.model.modules import explainable
 from rapbench.patterns import estimate, save
-from tests.options import FOR_TRANSFORMERS, QUICK_METHODS
+from tests.options import FOR_TRANSFORMERS, QUICK_METHODS, mostly_quick
 
 LOOKS = [name for name in methods if methods[name].facts.looks_at_model and name not in FOR_TRANSFORMERS]
 # Methods that ask for logits and their gradients alone, or for logits alone, and need no graph of the network.
@@ -659,7 +659,7 @@ def equal(got, net, method, x, folder):
 NARROW = ("captum_lrp", "pattern_net", "pattern_attribution")
 
 
-@pytest.mark.parametrize("method", [name for name in methods if name not in FOR_TRANSFORMERS])
+@pytest.mark.parametrize("method", mostly_quick(name for name in methods if name not in FOR_TRANSFORMERS))
 @pytest.mark.parametrize("kind", WORKS)
 def test_it_works_where_what_is_meant_is_plain(kind, method, x, tmp_path):
     net, model = made(WORKS[kind])
@@ -677,7 +677,7 @@ def test_it_works_where_what_is_meant_is_plain(kind, method, x, tmp_path):
     equal(got, net, method, x, tmp_path)
 
 
-@pytest.mark.parametrize("method", LOOKS)
+@pytest.mark.parametrize("method", mostly_quick(LOOKS))
 @pytest.mark.parametrize("kind", REFUSED)
 def test_it_is_refused_in_one_line(kind, method, x, tmp_path):
     kind, says, only = REFUSED[kind]
@@ -695,7 +695,7 @@ def test_it_is_refused_in_one_line(kind, method, x, tmp_path):
         assert not isinstance(value, torch.Tensor) or value.is_meta or torch.equal(value, model.state_dict()[name])
 
 
-@pytest.mark.parametrize("method", LOOKS)
+@pytest.mark.parametrize("method", mostly_quick(LOOKS))
 @pytest.mark.parametrize("kind", EITHER)
 def test_it_is_the_plain_network_or_refused(kind, method, x, tmp_path):
     net, model = made(EITHER[kind])
@@ -704,7 +704,7 @@ def test_it_is_the_plain_network_or_refused(kind, method, x, tmp_path):
         equal(got, net, method, x, tmp_path)
 
 
-@pytest.mark.parametrize("method", [name for name in LOOKS if name not in (*GRADIENTS, *LOGITS)])
+@pytest.mark.parametrize("method", mostly_quick(name for name in LOOKS if name not in (*GRADIENTS, *LOGITS)))
 @pytest.mark.parametrize(("kind", "says"), [
     (ClampsAView, "works in place on memory that is read elsewhere|cannot be traced"),
     (HookThatClamps, "a forward hook at c changes what the module reads or returns"),
@@ -729,7 +729,7 @@ NORMALISED = {
 }
 
 
-@pytest.mark.parametrize("method", LOOKS)
+@pytest.mark.parametrize("method", mostly_quick(LOOKS))
 @pytest.mark.parametrize("name", NORMALISED)
 def test_a_weight_that_is_computed_is_the_weight(name, method, x, tmp_path):
     """The reference is the network with the computed weights as its own."""

@@ -15,6 +15,7 @@ import rapbench
 from benchmarks.operations import FAMILIES, family, read
 from rapbench.methods import methods
 from tests.operations import FUNCTIONS, MODULES, NOT_A_FUNCTION_OF_A_SIGNAL, NOT_IN_A_CLASSIFIER, discovered
+from tests.options import mostly_quick
 from tests.outcomes import LOOKS_AT_MODEL, Wrong, outcome
 from tests.propagation import Reference
 
@@ -88,7 +89,7 @@ def test_a_method_is_right_or_says_what_it_cannot_do(case, looked_at):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", LOOKS_AT_MODEL)
+@pytest.mark.parametrize("method", mostly_quick(LOOKS_AT_MODEL))
 def test_a_method_is_right_or_says_what_it_cannot_do_with_any_function_of_torch(method, everything):
     wrong = []
     for reference in everything:
