@@ -542,3 +542,19 @@ def test_what_results_cannot_do_is_one_line(results, act, says):
         act(results)
     assert says in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_run_multiplies_in_full_float32(monkeypatch):
+    """Torch's default rounds factors to 10 bits in a GPU's convolutions, which moves heatmaps."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen = []
+
+    def method(model, inputs, targets):
+        seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+        return inputs
+
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
+    rapbench.evaluate(network, torch.randn(2, 3, 4, 4), methods={"mine": method}, protocols=["distance"])
+    assert set(seen) == {(False, False)}
+    assert torch.backends.cudnn.allow_tf32

@@ -20,6 +20,7 @@ from rapbench.core.memory_format import placed
 from rapbench.core.paths import check_folder
 from rapbench.core.precision import Precision
 from rapbench.core.tensors import what_is
+from rapbench.core.tolerance import full_precision
 from rapbench.data import load_data
 from rapbench.data.labelled.dataset import Dataset
 from rapbench.evaluation.arguments import given_methods, given_protocols
@@ -35,6 +36,7 @@ from rapbench.model import Model
 from rapbench.zoo import load_model
 
 
+@full_precision()
 def evaluate(
     model: Model | nn.Module | str,
     inputs: Any,

@@ -20,6 +20,7 @@ from rapbench.core.allocator import keep_memory
 from rapbench.core.extras import check_installed
 from rapbench.core.files import remove_leftovers
 from rapbench.core.paths import STORE
+from rapbench.core.tolerance import full_precision
 from rapbench.evaluation.description import described, reasons
 from rapbench.evaluation.gallery import gallery_of
 from rapbench.evaluation.job import Job
@@ -50,6 +51,7 @@ class Ran:
     refused: str
 
 
+@full_precision()
 def run(config: DictConfig) -> Ran:
     """Run what the configuration asks for, and write the results to `config.output`.
 
