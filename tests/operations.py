@@ -55,8 +55,9 @@ class Case:
     build: makes it. dimensions: spatial ones of its input, which has four channels; 0: it is (N, features).
     positive: it needs an input above 0. head: it comes last. names: what a message may call it by, a pattern.
     plain: the same in modules whose rules the papers give, for a reference; from the operation that `build` made.
-    signal: of a gate, the operation as a function of the signal alone. flat: it resizes, each output a mean of inputs.
-    branches: it is several operations side by side.
+    signal: of a gate, the operation as a function of the signal alone. norm: of one by the sample's own statistics, the
+    operation with its deviation detached. attention: its weights, (N, ..., queries, keys), where the signal itself is
+    the values. flat: it resizes, each output a mean of inputs. branches: it is several operations side by side.
     """
 
     name: str
@@ -67,6 +68,8 @@ class Case:
     names: str = ""
     plain: Callable[[Any], list[nn.Module]] | None = None
     signal: Callable[[Any], Any] | None = None
+    norm: Callable[[Any, Any], Any] | None = None
+    attention: Callable[[Any], Any] | None = None
     flat: bool = False
     branches: bool = False
 
@@ -147,14 +150,32 @@ def _tokens(h: Any) -> Any:
     return h.flatten(2).transpose(1, 2)
 
 
-def _module(name: str, *arguments: Any, dimensions: int = 2, says: str = "", **options: Any) -> Case:
+def _constant_deviation(groups: int, *, centred: bool = True, eps: float = 1e-5) -> Callable[[Any, Any], Any]:
+    """A norm of each image's channels in groups, whose deviation is a constant; eps: where the module has none."""
+
+    def norm(h: Any, op: Any) -> Any:
+        rows = h.flatten(1).unflatten(1, (groups, -1))
+        rows = rows - rows.mean(2, keepdim=True) if centred else rows
+        added = getattr(op, "eps", None) or eps
+        y = (rows / (rows.detach().pow(2).mean(2, keepdim=True) + added).sqrt()).view_as(h)
+        weight, bias = ((None if it is None else it.detach().view(-1, *[1] * (h.dim() - 2)) if it.dim() == 1 else it)
+                        for it in (getattr(op, "weight", None), getattr(op, "bias", None)))  # fmt: skip
+        y = y if weight is None else y * weight
+        return y if bias is None else y + bias
+
+    return norm
+
+
+def _module(name: str, *arguments: Any, dimensions: int = 2, says: str = "",
+            norm: Callable[[Any, Any], Any] | None = None, **options: Any) -> Case:  # fmt: skip
     build = getattr(nn, name)
     flat = name.startswith("Upsampl") and options.get("mode", name) not in (
         "Upsample",
         "UpsamplingNearest2d",
         "bicubic",
     )
-    return Case(says or f"nn.{name}", lambda: build(*arguments, **options), dimensions, names=rf"\b{name}\b", flat=flat)
+    return Case(says or f"nn.{name}", lambda: build(*arguments, **options), dimensions, names=rf"\b{name}\b",
+                norm=norm, flat=flat)  # fmt: skip
 
 
 def _each(name: str, *arguments: Any, says: str = "", dimensions: tuple[int, ...] = (1, 2, 3),
@@ -163,9 +184,10 @@ def _each(name: str, *arguments: Any, says: str = "", dimensions: tuple[int, ...
             for d in dimensions]  # fmt: skip
 
 
-def _on_tokens(name: str, module: Callable[[], nn.Module], call: Callable[[Any, Any], Any]) -> Case:
+def _on_tokens(name: str, module: Callable[[], nn.Module], call: Callable[[Any, Any], Any], more: str = "transpose",
+               branches: bool = False) -> Case:  # fmt: skip
     return Case(f"nn.{name}", lambda: Call(lambda h, m: call(m.inner, _tokens(h)), inner=module()),
-                names=rf"\b{name}\b|transpose")  # fmt: skip
+                names=rf"\b{name}\b|{more}", branches=branches)  # fmt: skip
 
 
 def _flat(name: str, module: Callable[[], nn.Module], call: Callable[[Any, Any], Any], names: str = "") -> Case:
@@ -215,11 +237,12 @@ MODULES: list[Case] = [
          names="BatchNorm1d"),
     Case("nn.BatchNorm1d, after Linear on channels first",
          lambda: nn.Sequential(nn.Flatten(2), nn.Linear(16, 4), nn.BatchNorm1d(4)), names="BatchNorm1d|Linear"),
-    _module("GroupNorm", 2, 4),
-    *_each("InstanceNorm", 4, affine=True),
-    _module("InstanceNorm2d", 4, affine=True, track_running_stats=True, says="nn.InstanceNorm2d, running statistics"),
-    _module("LayerNorm", [4, 4, 4]),
-    _module("RMSNorm", [4, 4, 4]),
+    _module("GroupNorm", 2, 4, norm=_constant_deviation(2)),
+    *_each("InstanceNorm", 4, affine=True, norm=_constant_deviation(4)),
+    _module("InstanceNorm2d", 4, affine=True, track_running_stats=True, says="nn.InstanceNorm2d, running statistics",
+            norm=lambda h, op: op(h)),
+    _module("LayerNorm", [4, 4, 4], norm=_constant_deviation(1)),
+    _module("RMSNorm", [4, 4, 4], norm=_constant_deviation(1, centred=False, eps=torch.finfo(torch.float64).eps)),
     _module("LocalResponseNorm", 2),
     _module("CrossMapLRN2d", 2),
     *_each("MaxPool", 2),
@@ -266,7 +289,8 @@ MODULES: list[Case] = [
     _on_tokens("RNN", lambda: nn.RNN(4, 3, batch_first=True), lambda m, t: m(t)[0]),
     _on_tokens("GRU", lambda: nn.GRU(4, 3, batch_first=True), lambda m, t: m(t)[0]),
     _on_tokens("LSTM", lambda: nn.LSTM(4, 3, batch_first=True), lambda m, t: m(t)[0]),
-    _on_tokens("MultiheadAttention", lambda: nn.MultiheadAttention(4, 2, batch_first=True), lambda m, t: m(t, t, t)[0]),
+    _on_tokens("MultiheadAttention", lambda: nn.MultiheadAttention(4, 2, batch_first=True), lambda m, t: m(t, t, t)[0],
+               r"MatMul|\bmul\b", branches=True),
     _on_tokens("TransformerEncoderLayer",
                lambda: nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), lambda m, t: m(t)),
     _on_tokens("TransformerDecoderLayer",
@@ -294,12 +318,14 @@ def _convolution(function: Any, d: int) -> Case:
 
 def _function(name: str, function: Callable[..., Any], names: str = "", *, dimensions: int = 2,
               positive: bool = False, head: bool = False, flat: bool = False, branches: bool = False,
-              signal: Callable[..., Any] | None = None, plain: Callable[[Any], list[nn.Module]] | None = None,
+              signal: Callable[..., Any] | None = None, norm: Callable[[Any, Any], Any] | None = None,
+              attention: Callable[[Any], Any] | None = None,
+              plain: Callable[[Any], list[nn.Module]] | None = None,
               **modules: Callable[[], nn.Module]) -> Case:  # fmt: skip
     def build() -> nn.Module:
         return Call(function, **{key: make() for key, make in modules.items()})
 
-    return Case(name, build, dimensions, positive, head, names, plain, signal, flat, branches)
+    return Case(name, build, dimensions, positive, head, names, plain, signal, norm, attention, flat, branches)
 
 
 def _constant(*shape: int) -> Callable[[], nn.Module]:
@@ -316,6 +342,11 @@ def _constant(*shape: int) -> Callable[[], nn.Module]:
 def _turned(h: Any) -> Any:
     """Another signal."""
     return h.transpose(2, 3)
+
+
+def _attention_weights(h: Any) -> Any:
+    """Those of scaled_dot_product_attention(h, other, h)."""
+    return (h @ _turned(h).mT / h.shape[-1] ** 0.5).softmax(-1)
 
 
 FUNCTIONS: list[Case] = [
@@ -350,7 +381,8 @@ FUNCTIONS: list[Case] = [
     _function("squeeze and excitation", lambda h, m: h * m.conv(h.mean((2, 3), keepdim=True)).sigmoid(),
               "Gate|[sS]igmoid|mul|Conv2d|[mM]ean", conv=lambda: nn.Conv2d(4, 4, 1),
               signal=lambda h, m: h * m.conv(h.detach().mean((2, 3), keepdim=True)).sigmoid()),
-    _function("a * softmax(b)", lambda h: h * _turned(h).softmax(1), "softmax|mul"),
+    _function("a * softmax(b)", lambda h: h * _turned(h).softmax(1), "[sS]oftmax|mul|Gate",
+              signal=lambda h: h * _turned(h).detach().softmax(1)),
     _function("a * tanh(b)", lambda h: h * _turned(h).tanh(), "[tT]anh|mul|Gate"),
     _function("a * (b > 0)", lambda h: h * (_turned(h) > 0), "mul|gt"),
     # with constants
@@ -548,10 +580,12 @@ FUNCTIONS: list[Case] = [
               n=lambda: nn.BatchNorm2d(4, affine=False), plain=lambda op: [op.n]),
     _function("F.batch_norm(training=True)", lambda h: F.batch_norm(h, None, None, training=True),
               "batch_norm|BatchNorm"),
-    _function("F.layer_norm", lambda h: F.layer_norm(h, (4, 4, 4))),
+    _function("F.layer_norm", lambda h: F.layer_norm(h, (4, 4, 4)), "layer_norm|LayerNorm",
+              norm=_constant_deviation(1)),
     _function("F.group_norm", lambda h: F.group_norm(h, 2)),
     _function("F.instance_norm", lambda h: F.instance_norm(h)),
-    _function("F.rms_norm", lambda h: F.rms_norm(h, (4, 4, 4))),
+    _function("F.rms_norm", lambda h: F.rms_norm(h, (4, 4, 4)), "rms_norm|RMSNorm",
+              norm=_constant_deviation(1, centred=False, eps=torch.finfo(torch.float64).eps)),
     _function("F.local_response_norm", lambda h: F.local_response_norm(h, 2)),
     _function("F.normalize", lambda h: F.normalize(h)),
     _function("F.softmax", lambda h: F.softmax(h, 1)),
@@ -562,8 +596,10 @@ FUNCTIONS: list[Case] = [
     _function("F.cosine_similarity", lambda h: F.cosine_similarity(h, _turned(h))),
     _function("F.bilinear", lambda h, m: F.bilinear(h, h, m.p.c), dimensions=0, p=_constant(4, 12, 12)),
     _function("F.scaled_dot_product_attention",
-              lambda h: F.scaled_dot_product_attention(h, _turned(h), h), "scaled_dot_product_attention"),
-    _function("softmax(a @ b) @ c", lambda h: (h @ _turned(h)).softmax(-1) @ h, "matmul|softmax"),
+              lambda h: F.scaled_dot_product_attention(h, _turned(h), h),
+              r"scaled_dot_product_attention|MatMul|\bmul\b", attention=_attention_weights),
+    _function("softmax(a @ b) @ c", lambda h: (h @ _turned(h)).softmax(-1) @ h, "[mM]at[mM]ul|[sS]oftmax",
+              attention=lambda h: (h @ _turned(h)).softmax(-1)),
     _function("torch.linalg.norm", lambda h: torch.linalg.norm(h, dim=(2, 3)), "norm"),
     _function("torch.linalg.inv", lambda h: torch.linalg.inv(h), "inv"),
     _function("torch.linalg.svdvals", lambda h: torch.linalg.svdvals(h), "svdvals"),
@@ -652,7 +688,11 @@ def discovered() -> list[Case]:
                     if all(_is_operation(op, h[:count]) for count in (3, 2, 1)):
                         key = f"{prefix}.{name}({written})"
                         names = f"(?i){name.strip('_')}|{name.replace('_', '')}|getitem"
-                        found[key] = Case(key, functools.partial(Call, op), positive=True, names=names)
+                        attention = None
+                        if (name, written) == ("scaled_dot_product_attention", "a, b, a"):
+                            attention, names = _attention_weights, rf"{names}|matmul|\bmul\b"
+                        found[key] = Case(key, functools.partial(Call, op), positive=True, names=names,
+                                          attention=attention)  # fmt: skip
                         break
     return list(found.values())
 

@@ -141,11 +141,13 @@ Rule = Callable[[Any, Tensor, Tensor, Tensor | None, Tensor], Tensor]
 
 
 def apply(layer: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A layer's map with other weights."""
+    """A layer's map with other weights; what is no layer is attention, with its weights."""
     if isinstance(layer, nn.Linear):
         return F.linear(x, weight, bias)
     if isinstance(layer, CONVOLUTIONS):
         return layer._conv_forward(x, weight, bias)
+    if not isinstance(layer, tuple(TRANSPOSED)):
+        return weight @ x
     function: Any = next(function for kind, function in TRANSPOSED.items() if isinstance(layer, kind))
     return function(x, weight, bias, layer.stride, layer.padding, layer.output_padding, layer.groups, layer.dilation)
 
@@ -228,8 +230,9 @@ class Propagation:
     """A method of LRP's kind.
 
     convolution, dense: its rules. first: that of the first layer, where it is another. stabilizer: of what shares in
-    proportion: sums and averages. norm: whether a batch norm is folded into the layer before, passes relevance on, or
-    is a layer with the rule of proportion. flat: whether resizing hands on relevance by its weights alone.
+    proportion: sums, averages and norms by the sample's own statistics, unless those pass relevance on, as `norm` may
+    say. norm: whether a batch norm is folded into the layer before, passes relevance on, or is a layer with the rule of
+    proportion. flat: whether resizing hands on relevance by its weights alone.
     """
 
     convolution: Rule
@@ -305,6 +308,11 @@ class Reference:
             h = y
         with torch.no_grad():
             assert case.plain is None or _close(h, self.network(self.x)), case.name
+            for layer in self.layers:
+                if layer.module is op and case.norm:
+                    assert _close(case.norm(layer.x, op), layer.y), case.name
+                if layer.module is op and case.attention:
+                    assert _close(case.attention(layer.x) @ layer.x, layer.y), case.name
         self.targets = torch.tensor([1, 3]) % h.shape[1]
 
     def relevance(self, method: str) -> Tensor | None:
@@ -423,6 +431,10 @@ class Reference:
         op: Any = self.network.op
         return self.case.signal(x, op) if op._modules else self.case.signal(x)
 
+    def _norm(self, x: Tensor) -> Tensor:
+        assert self.case.norm is not None
+        return self.case.norm(x, self.network.op)
+
     def _refuse_other_than_logits(self) -> None:
         """Refuse a network whose last values are a function of logits, such as probabilities."""
         for layer in reversed(self.layers):
@@ -433,12 +445,14 @@ class Reference:
 
     def _propagated(self, relevance: Tensor, layers: list[Layer], method: Propagation) -> Tensor:
         """Take relevance from the outputs of the last of some layers to the inputs of the first."""
+        case = self.case
         for layer in layers:
             kind = layer.kind
-            if layer.module is self.network.op and self.case.signal:
-                continue
-            if layer.module is self.network.op and self.case.branches:
-                raise Unknown
+            if layer.module is self.network.op and method.norm != "layer":
+                if case.branches:
+                    raise Unknown
+                if case.signal or case.norm or case.attention:
+                    continue
             if not (kind.affine or kind.selection or kind.sources is not None):
                 raise Refused
         norm = None
@@ -461,9 +475,14 @@ class Reference:
                 and _is_foldable(before, layer)
             ):
                 norm = module
-            elif self.case.signal and module is self.network.op:
+            elif case.signal and module is self.network.op:
                 relevance = shared(self._signal, layer.x, relevance, 0.0)
-            elif self.case.flat and method.flat and module is self.network.op:
+            elif case.norm and module is self.network.op:
+                if method.norm != "passes":
+                    relevance = shared(self._norm, layer.x, relevance, method.stabilizer)
+            elif case.attention and module is self.network.op:
+                relevance = method.dense(module, layer.x, case.attention(layer.x), None, relevance)
+            elif case.flat and method.flat and module is self.network.op:
                 ones = torch.ones_like(layer.x)  # the outputs' weights, which sum to 1
                 relevance = shared(lambda x: module(x), ones, relevance * module(ones), 0.0)  # noqa: B023
             elif kind.sources is not None and not (method.norm == "layer" and kind.affine and kind.differentiable):

@@ -103,10 +103,10 @@ PROBABILITIES = {
     "Hardsigmoid at 3": lambda: nn.Hardsigmoid(),
 }
 FUNCTIONS = {
-    "softmax at the top level": lambda n, x: F.softmax(n.head(n.features(x)), 1),
+    "Softmax at the top level": lambda n, x: F.softmax(n.head(n.features(x)), 1),
     "log_softmax at the top level": lambda n, x: torch.log_softmax(n.head(n.features(x)), 1),
-    "softmax at the top level ": lambda n, x: n.head(n.features(x)).softmax(-1).flatten(1),
-    "softmax at the top level  ": lambda n, x: (n.head(n.features(x)).softmax(-1) + n.other(n.features(x))) / 2,
+    "Softmax at the top level ": lambda n, x: n.head(n.features(x)).softmax(-1).flatten(1),
+    "Softmax at the top level  ": lambda n, x: (n.head(n.features(x)).softmax(-1) + n.other(n.features(x))) / 2,
     "Sigmoid at the top level": lambda n, x: 2 * torch.sigmoid(n.head(n.features(x))),
 }
 
@@ -202,7 +202,7 @@ MIXING = {
     "roll": mixed(lambda n, h: torch.roll(h, 1, 0)),
     "getitem": mixed(lambda n, h: h[[1, 0]]),
     "transpose": mixed(lambda n, h: h[:, :2].transpose(0, 1).transpose(0, 1)),
-    "view": lambda n, x: n.head(n.features(x.view(4, 3, 4, 8))).view(2, 10)[:, :5],
+    "view": mixed(lambda n, h: h.view(1, -1, *h.shape[2:]).flip(1).view_as(h)),
     "narrow": lambda n, x: n.head(torch.cat([n.features(x).narrow(0, 1, 1), n.features(x).narrow(0, 0, 1)], 0)),
 }
 
@@ -215,10 +215,25 @@ def test_what_mixes_the_images_of_a_batch_is_refused(name, method, x):
         rapbench.attribute(written(MIXING[name]), x, 1, method)
 
 
+@pytest.mark.parametrize("method", PROPAGATED)
+def test_an_image_in_several_rows_is_apart_from_the_others(method, x):
+    def halves(n, x):
+        return n.head(n.features(x.view(-1, 3, 4, 8))).view(-1, 10)[:, :5]
+
+    relevance = rapbench.attribute(written(halves), x, 1, method)
+    first, second = relevance.view(2, 2, 3, 4, 8).unbind(1)
+    assert (first.flatten(1).abs().sum(1) > 0).all()
+    if method != "rap":  # whose correction for biases takes from each position of a layer
+        assert (second == 0).all()
+    for one in range(2):
+        alone = rapbench.attribute(written(halves), x[one : one + 1], 1, method)
+        torch.testing.assert_close(relevance[one : one + 1], alone, rtol=1e-9, atol=1e-12)
+
+
 # operations without a rule, each with what names it
 WITHOUT_A_RULE = {
-    "LayerNorm": lambda: nn.LayerNorm([4, 6, 6]), "GroupNorm": lambda: nn.GroupNorm(2, 4),
-    "InstanceNorm2d": lambda: nn.InstanceNorm2d(4), "LocalResponseNorm": lambda: nn.LocalResponseNorm(2),
+    "CrossMapLRN2d": lambda: nn.CrossMapLRN2d(2), "LogSigmoid": lambda: nn.LogSigmoid(),
+    "Softsign": lambda: nn.Softsign(), "LocalResponseNorm": lambda: nn.LocalResponseNorm(2),
     "LPPool2d": lambda: nn.LPPool2d(2, 2), "Softmax": lambda: nn.Softmax(1), "GLU": lambda: nn.GLU(1),
     "FractionalMaxPool2d": lambda: nn.FractionalMaxPool2d(2, output_size=3), "Unfold": lambda: nn.Unfold(2),
     "Upsample": lambda: nn.Upsample(scale_factor=2, mode="bicubic"), "Softmax2d": lambda: nn.Softmax2d(),
@@ -245,8 +260,8 @@ HIDDEN = {
     "abs": lambda n, h: h.abs(), "pow": lambda n, h: h**2, "mul": lambda n, h: h * n.second(h),
     "sub": lambda n, h: h - n.second(h), "add": lambda n, h: torch.add(h, n.second(h), alpha=2),
     "mean": lambda n, h: h.mean((2, 3), dtype=torch.float64)[:, :, None, None], "exp": lambda n, h: h.exp(),
-    "clamp": lambda n, h: h.clamp(0.1, 0.5), "softmax": lambda n, h: h.softmax(1) , "amax": lambda n, h: h.amax(
-        (2, 3), keepdim=True), "matmul": lambda n, h: h @ h.transpose(2, 3), "neg": lambda n, h: -h,
+    "clamp": lambda n, h: h.clamp(0.1, 0.5), "Softmax": lambda n, h: h.softmax(1), "amax": lambda n, h: h.amax(
+        (2, 3), keepdim=True), "MatMul": lambda n, h: h @ h.transpose(2, 3), "neg": lambda n, h: -h,
     "Interpolate": lambda n, h: F.interpolate(h, scale_factor=2.0, mode="bicubic"),
     "ConvTranspose2d": lambda n, h: n.up(h, output_size=(13, 13)),
 }  # fmt: skip

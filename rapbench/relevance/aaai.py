@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor, nn
 
 from rapbench.relevance.images import to_rows
-from rapbench.relevance.linear import LINEAR, Folded, attended, products, shares, to_values
+from rapbench.relevance.linear import LINEAR, Attended, Folded, attended, products, shares, to_values
 from rapbench.relevance.operations import NORMS, SAMPLE_NORMS, MatMul
 from rapbench.relevance.rap import zbox
 from rapbench.relevance.rules import RULES, Flow, Rules, Step, divisor
@@ -49,7 +49,7 @@ def _hidden(step: Step, flow: Flow) -> Tensor:
     )
     p, n = excitatory[0], inhibitory[0]
     over_p, over_n = relevance.clamp(min=0), n / divisor(p + n, signed=False) * relevance
-    once_more = over_p if isinstance(step.module, nn.Linear) else over_n
+    once_more = over_p if isinstance(step.module, (nn.Linear, Attended)) else over_n
     once_more += relevance.clamp(max=0)
     handed = excitatory[1](over_p / divisor(p, signed=False)) + inhibitory[1](over_n / divisor(n, signed=False))
     touched = handed.ne(0)
