@@ -26,7 +26,7 @@ def test_a_class_of_captum_is_a_method_with_its_arguments(net, images, targets):
 
 def test_its_draws_are_seeded_by_the_image(net, images, targets):
     state = torch.get_rng_state()
-    options = {"baselines": 0.0, "n_samples": 4}
+    options = {"baselines": 0.0, "n_samples": 12, "feature_mask": 8}
 
     def explain(index, **more):
         return rapbench.attribute(net, images[index], targets[index], "captum:KernelShap", **options, **more)
@@ -42,6 +42,7 @@ NEEDS = {
     "GradientShap": {"baselines": 0.0},
     "LayerGradientShap": {"baselines": 0.0},
     "FeatureAblation": {"feature_mask": 4},
+    "LayerFeatureAblation": {"perturbations_per_eval": 64},
     "ShapleyValueSampling": {"feature_mask": 4, "n_samples": 2},
     "ShapleyValues": {"feature_mask": 4},
     "KernelShap": {"feature_mask": 4},

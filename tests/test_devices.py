@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import json
 from collections import Counter
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torchvision.models import VisionTransformer
 
 from rapbench.app.cli import main
 from rapbench.core.device import default_batch, default_chunk
@@ -30,7 +32,7 @@ from rapbench.model.preprocessing import Preprocess
 from rapbench.protocols import protocols
 from rapbench.protocols.base import imputation
 from rapbench.protocols.base.batch import Batch
-from tests.options import mostly_quick, small_options
+from tests.options import FOR_TRANSFORMERS, QUICK_METHODS, mostly_quick, small_options
 from tests.small import SMALL
 
 SIZE, COUNT = 12, 3
@@ -38,6 +40,10 @@ ON_THE_HOST = "parameter_randomisation"  # draws the weights of its networks the
 # For images so small, and in little time.
 FEW = small_options(size=3, steps=4)
 SIGNS = ("positive", "negative")
+
+
+# Protocols that solve a system in each pass: whether it is solved is read once in several steps of the solver.
+ITERATES = {"road"}
 
 
 def settings() -> list[tuple[str, dict[str, Any]]]:
@@ -49,7 +55,8 @@ def settings() -> list[tuple[str, dict[str, Any]]]:
         for option, annotation in get_type_hints(made).items():
             if option in made.__dataclass_fields__:
                 values = get_args(annotation) if get_origin(annotation) is Literal else ()
-                found += [(name, FEW.get(name, {}) | {option: value}) for value in values]
+                default = made.__dataclass_fields__[option].default
+                found += [(name, FEW.get(name, {}) | {option: value}) for value in values if value != default]
     return found
 
 
@@ -128,11 +135,20 @@ def fake_batch(shared: dict[Any, Any]) -> Batch:
     return given
 
 
-@pytest.mark.parametrize(("name", "options"), [it for it in settings() if it[0] != ON_THE_HOST], ids=str)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        pytest.param(name, options, marks=[pytest.mark.slow] if name in ITERATES and options != FEW[name] else [])
+        for name, options in settings()
+        if name != ON_THE_HOST
+    ],
+    ids=str,
+)
 def test_a_protocol_computes_on_the_device_alone_and_waits_for_nothing(name, options, monkeypatch):
     """From the second method of a chunk on not even an index goes there."""
     # A fake tensor cannot tell whether a system is solved, which is waited for (ITERATES).
     monkeypatch.setattr(imputation, "all_solved", lambda residual, bound: True)
+    monkeypatch.setattr(imputation, "STEPS", 2)  # quicker: a first and a last step
     protocol = protocols[name].function(**options)
     with fake_gpu() as (_, crossings), torch.inference_mode():
         shared: dict[Any, Any] = {}
@@ -199,24 +215,38 @@ def local(found: Any) -> Any:
     return found.as_subclass(Tensor) if isinstance(found, Tensor) else found
 
 
-@pytest.fixture
-def chunk() -> Chunk:
-    torch.manual_seed(0)
-    network = nn.Sequential(
+def convolutional() -> nn.Module:
+    return nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, padding=1),
         nn.BatchNorm2d(8), nn.ReLU(),
         nn.Flatten(), nn.Linear(8 * (SIZE // 2) ** 2, 7),
-    ).eval()  # fmt: skip
+    )  # fmt: skip
+
+
+def transformer() -> nn.Module:
+    network = VisionTransformer(SIZE, SIZE // 3, 2, 2, 16, 32, num_classes=7)
+    nn.init.normal_(network.heads.head.weight)  # torchvision starts it at 0
+    return network
+
+
+def chunk_of(made: Callable[[], nn.Module]) -> Chunk:
+    torch.manual_seed(0)
+    network = made().eval()
     model = Model(network, transform=Preprocess((0.0,) * 3, (1.0,) * 3), facts=Facts("small", "", "", ""))
     images = torch.randn(COUNT, 3, SIZE, SIZE).as_subclass(Remote)
     rows = [Row(f"{number}.jpg", number, f"sha of {number}", 0.0, "small", "") for number in range(COUNT)]
     return Chunk(model, model, 0, 0, rows, images, seed=5, batch=4)
 
 
+@pytest.fixture
+def chunk() -> Chunk:
+    return chunk_of(convolutional)
+
+
 def reads(chunk: Chunk, method: str, wanted: list[str]) -> Counter[str]:
     """Return what the second of two calls reads: the first one gets to know the model."""
     asked = [Choice(name, protocols[name], FEW.get(name, {})) for name in wanted]
-    chosen = Choice(method, methods[method], {})
+    chosen = Choice(method, methods[method], QUICK_METHODS.get(method, {}))
     asked = [protocol for protocol in asked if variants(chosen, protocol)]
     assert asked
     for _ in range(2):
@@ -226,8 +256,6 @@ def reads(chunk: Chunk, method: str, wanted: list[str]) -> Counter[str]:
     return Remote.reads
 
 
-# Protocols that solve a system in each pass: whether it is solved is read once in several steps of the solver.
-ITERATES = {"road"}
 PASSES = 4  # two orders of two shares, four images a pass
 
 
@@ -258,12 +286,19 @@ BESIDE = {
     "rap": {"__bool__": 1},  # of each convolution before a batch norm: whether a difference is exact enough
     "lrp_gamma": {"__bool__": 3},  # of each layer: whether an output with relevance is negative
     "lrp_epsilon_gamma_box": {"__bool__": 1},
+    "captum_lrp": {"__float__": 2},  # the batch's sums that tell whether relevance is conserved
+    # What Captum reads of each image, here of boxes: superpixels are scikit-image's and need the image as well.
+    "feature_ablation": {"unique": COUNT},
+    "kernel_shap": {"cpu": COUNT, "item": 4 * COUNT},
+    "lime": {"cpu": COUNT, "item": 2 * COUNT, "__float__": COUNT * QUICK_METHODS["lime"]["samples"]},
+    "shapley_sampling": {"item": COUNT * (3 + 2 * 3 * SIZE**2)},  # the region of every element
 }
 
 
 @pytest.mark.parametrize("method", mostly_quick(name for name in methods if not name.startswith("pattern_")))
-def test_a_method_waits_for_nothing_more(method, chunk):
+def test_a_method_waits_for_nothing_more(method):
     """Those of patterns need a file of a real network."""
+    chunk = chunk_of(transformer if method in FOR_TRANSFORMERS else convolutional)
     beside = Counter(BESIDE.get(method, {}))
     assert reads(chunk, method, ["distance"]) == Counter({"tolist": 1, "cpu": 1}) + beside
 

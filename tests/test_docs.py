@@ -131,23 +131,30 @@ ENTRIES = [(page, group, name)
 def test_what_is_registered_has_its_entry_with_every_option_and_choice(page, group, name):
     text = section(page, name) + (section("docs/metrics.md", name) if group == "protocol" else "")
     assert text, f"{page} has neither a heading nor a row for `{name}`"
+    stated = text + "".join(options(page, other) for other in re.findall(r"\bas `(\w+)`", options(page, name)))
     config = yaml.safe_load(resource("configs", group, f"{name}.yaml").read_text())
     for option, default in config.items():
         if option in ("name", "summary", "k"):
             continue
         shown = {"True": "true", "False": "false", "None": "null"}.get(str(default), default)
         shown = f"[{', '.join(map(str, default))}]" if isinstance(default, list) else shown
-        assert f"`{option}`: {shown}" in text
+        assert f"`{option}`: {shown}" in stated
         for choice in choices(group, name, option):
-            assert re.search(rf"\b{choice}\b", text), choice
+            assert re.search(rf"\b{choice}\b", stated), choice
     if group == "method":
         assert "$$" in text
         for what in ("Source", "Through", "Options", "Deviation"):
             assert re.search(rf"^- \*\*{what}:\*\* \S", text, re.M), what
-        named = set(re.findall(r"`(\w+)`: ", re.search(r"^- \*\*Options:\*\* ((?:.|\n  )*)", text, re.M)[1]))
+        named = set(re.findall(r"`(\w+)`: ", options(page, name)))
         shared = set().union(*(REGISTRIES[group][other].options for other in REGISTRIES[group]
                                if section(page, other) == text))  # fmt: skip
         assert named <= shared, "options that are no more"
+
+
+def options(page: str, name: str) -> str:
+    """Return what an entry says of its options; an entry may say `as another`, whose options are then its own."""
+    found = re.search(r"^- \*\*Options:\*\* ((?:.|\n  )*)", section(page, name), re.M)
+    return found[1] if found else ""
 
 
 def choices(group: str, name: str, option: str) -> list[str]:

@@ -32,10 +32,10 @@ MUTATIONS = {
     "RAP: a sign in the first propagation": (
         "relevance/rap.py", "(-1, _1.relevance.neg_())", "(-1, _1.relevance)", "rap", 1),
     "RAP: a bound of z^B": (
-        "relevance/rap.py", "[(_1 - _2, weight_magnitude(_3, 1)), (_4 - _1, weight_magnitude(_3, -1))]",
+        "relevance/box.py", "[(_1 - _2, weight_magnitude(_3, 1)), (_4 - _1, weight_magnitude(_3, -1))]",
         "[(_1 - _2, weight_magnitude(_3, 1)), (_1 - _2, weight_magnitude(_3, -1))]", "rap", 1),
     "RAP: the correction for batch norms dropped": (
-        "relevance/norm.py", "not _1.options.batchnorm_correction", "True", "rap", 1),
+        "relevance/norm.py", "_1.kappa / _2", "0 / _2", "rap", 1),
     "RAP: the correction's sign": (
         "relevance/norm.py", "_1.sub_(_2, alpha=share)", "_1.add_(_2, alpha=share)", "rap", 1),
     "RAP: the first of two summands gets all": (
@@ -46,11 +46,11 @@ MUTATIONS = {
         "back(_1.share(_2, _2.relevance, total))", "rap", 1),
     "RAP (AAAI): the surplus added": (
         "relevance/aaai.py", "handed - touched * _1", "handed + touched * _1", "aaai", 1),
-    "LRP: beta's sign": ("relevance/lrp.py", "(-1, 1 - self.alpha)", "(-1, self.alpha - 1)", "lrp", 1),
+    "LRP: beta's sign": ("relevance/lrp_rules.py", "(-1, 1 - self.alpha)", "(-1, self.alpha - 1)", "lrp", 1),
     "LRP: norms folded with twice their eps": (
         "relevance/linear.py", "_1.running_var + _1.eps", "_1.running_var + 2 * _1.eps", "lrp", 2),
     "LRP: preset B's rule for dense layers": (
-        "methods/lrp_preset_b.py", "dense = dense", "dense=AlphaBeta(2, bias)", "lrp", 1),
+        "methods/lrp_preset_b.py", 'epsilon("lrp_preset_b", _1, _2)', "AlphaBeta(2, _2)", "lrp", 1),
     "integrated gradients: another quadrature": (
         "methods/integrated_gradients.py", "method = quadrature", 'method="riemann_left"', "gradients", 1),
     "SmoothGrad: a tenth more noise": (
@@ -58,7 +58,7 @@ MUTATIONS = {
     "guided backprop: ReLU6 without its bound": (
         "methods/adapters/rectified.py", "_1.clamp(max=6)", "_1", "relu", 2),
     "DeepLIFT: the gradient in place of the rescale rule": (
-        "methods/deeplift.py", "SUPPORTED_NON_LINEAR[Elementwise] = _1",
+        "methods/adapters/rescaled.py", "SUPPORTED_NON_LINEAR[Elementwise] = _1",
         "SUPPORTED_NON_LINEAR[Elementwise] = lambda module, inputs, outputs, grad_input, grad_output, eps: grad_input",
         "relu", 1),
     "edge: one channel": ("methods/edge.py", "_1.double().mean(1)", "_1.double()[:, 0]", "controls", 1),

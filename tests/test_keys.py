@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
+from torchvision.models import VisionTransformer
 
 import rapbench
 from rapbench.app.cli import main
@@ -40,7 +41,7 @@ from rapbench.model.preprocessing import Preprocess
 from rapbench.protocols import protocols
 from rapbench.store.cell import digest_of
 from tests.conftest import calibrated, vgg
-from tests.options import QUICK_METHODS, small_options
+from tests.options import FOR_TRANSFORMERS, QUICK_METHODS, mostly_quick, small_options
 from tests.own import Own
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,6 +63,13 @@ def small(network: nn.Module | None = None) -> Model:
     network = network or calibrated(vgg(), 32).float()
     transform = Preprocess((127.0,) * 3, (64.0,) * 3, resize=32, crop=32)
     return Model(network, transform=transform, facts=Facts("small", "", "", "", classes=10))
+
+
+def transformer() -> nn.Module:
+    torch.manual_seed(0)
+    network = VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=10).eval()
+    nn.init.normal_(network.heads.head.weight)  # torchvision starts it at 0
+    return network
 
 
 def among(module: str, rooms: tuple[str, ...]) -> bool:
@@ -98,10 +106,11 @@ def executed(call) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("name", list(methods))
+@pytest.mark.parametrize("name", mostly_quick(methods))
 def test_what_runs_while_a_chunk_is_computed_is_in_its_key(name, tmp_path, monkeypatch):
     monkeypatch.setenv("RAPBENCH_CACHE", str(tmp_path))
-    model, dataset = placed(small(), CPU), samples()
+    network = transformer() if name in FOR_TRANSFORMERS else None
+    model, dataset = placed(small(network), CPU), samples()
     if methods[name].facts.files:
         from rapbench.patterns.estimator import estimate
         from rapbench.patterns.file import save
