@@ -1,6 +1,7 @@
 """Which networks work with which methods, and RAP's rounding and conservation check: measured, as docs/networks.md.
 
-Usage: (python -m benchmarks.networks; python -m benchmarks.operations; python -m benchmarks.zennit_beside) >
+Usage: (python -m benchmarks.networks; python -m benchmarks.operations; python -m benchmarks.zennit_beside;
+python -m benchmarks.families) >
 docs/networks.md (some minutes)
 """
 

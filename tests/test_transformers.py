@@ -370,3 +370,23 @@ def watched_attention(network: nn.Module, x: Tensor, targets: Tensor) -> list[tu
         logits = network(x.clone().requires_grad_())
     gradients = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), seen)
     return [(weights.detach(), gradient) for weights, gradient in zip(seen, gradients, strict=True)]
+
+
+def test_a_bias_that_a_forward_keeps_in_a_dictionary_does_no_harm_to_the_next_graph():
+    class Keeping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 8, 8, 8), nn.Linear(8, 3)
+            self.bias, self.kept, self.order = nn.Parameter(torch.randn(16, 16)), {}, []
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x).flatten(2).transpose(1, 2)
+            if "bias" not in self.kept:
+                self.kept["bias"] = self.bias * 2
+                self.order.append(self.kept["bias"])
+            return self.last(((x @ x.transpose(1, 2) + self.order[0]).softmax(-1) @ x).mean(1))
+
+    network, (x, targets) = Keeping().double().eval(), batch()
+    relevance = [attribute(network, x, targets % 3, method) for method in ("rap", "lrp_epsilon", "attnlrp", "rap")]
+    assert torch.equal(relevance[0], relevance[-1])
+    assert all(isinstance(value, Tensor) for value in (*network.kept.values(), *network.order))

@@ -222,11 +222,19 @@ def attribute_of(root: nn.Module, target: str) -> Any:
 
 @contextmanager
 def _attributes_kept(model: nn.Module) -> Iterator[None]:
-    """Undo what tracing leaves on the modules: constants of its own, and proxies where a forward keeps a tensor."""
+    """Undo what tracing leaves on the modules: constants of its own, and proxies where a forward keeps a tensor.
+
+    Also in dictionaries and lists, such as attention's biases by device.
+    """
     before = [(module, dict(vars(module))) for module in model.modules()]
+    held = [value for _, attributes in before for value in attributes.values() if type(value) in (dict, list)]
+    contents = [(value, value.copy()) for value in held]
     try:
         yield
     finally:
+        for value, content in contents:
+            value.clear()
+            value.update(content) if isinstance(value, dict) else value.extend(content)
         for module, attributes in before:
             now = vars(module)
             for name in set(now) - set(attributes):
