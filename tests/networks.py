@@ -47,6 +47,26 @@ def _timm(name: str, small: int = 64, full: int = 224, heavy: bool = False) -> C
     return Case(lambda: timm.create_model(name, num_classes=10), (3, small, small), (3, full, full), heavy)
 
 
+def _transformer(name: str, small: int = 32, **options: object) -> Case:
+    def build() -> nn.Module:
+        return timm.create_model(name, num_classes=10, **options)
+
+    return Case(build, (3, small, small), (3, small, small))
+
+
+# Transformers and networks with layer norm, at the size that they are made for or smaller.
+MODERN = {
+    "vit_b_16, 32 pixels": Case(
+        lambda: torchvision.models.VisionTransformer(32, 8, 2, 2, 32, 64, num_classes=10), (3, 32, 32), (3, 32, 32)
+    ),
+    "swin_t": _torchvision("swin_t"),
+    "convnext_tiny": _torchvision("convnext_tiny"),
+    "timm/vit_tiny_patch16_224, 64 pixels": _transformer("vit_tiny_patch16_224", 64, img_size=64),
+    "timm/deit3_small_patch16_224, 64 pixels": _transformer("deit3_small_patch16_224", 64, img_size=64),
+    "timm/convnextv2_atto": _timm("convnextv2_atto"),
+    "timm/mobilenetv4_conv_small": _timm("mobilenetv4_conv_small"),
+    "timm/efficientnetv2_rw_t": _timm("efficientnetv2_rw_t"),
+}
 NETWORKS = {
     "vgg16": _torchvision("vgg16", heavy=True),
     "vgg16_bn": _torchvision("vgg16_bn", heavy=True),

@@ -24,6 +24,7 @@ from rapbench.relevance.lrp import NETWORKS as NETS
 from rapbench.relevance.lrp_rules import Epsilon
 from rapbench.relevance.operations import ACTIVATIONS, MatMul
 from rapbench.relevance.rules import Flow, Step
+from tests.options import mostly_quick
 
 EPSILON = {"convolution": Epsilon(0.0), "dense": Epsilon(0.0)}
 
@@ -205,7 +206,7 @@ PROPAGATED = [name for name in methods if "balance" in inspect.signature(methods
 QUICK = ("vit", "swin", "convnext")
 
 
-@pytest.mark.parametrize("method", PROPAGATED)
+@pytest.mark.parametrize("method", mostly_quick(PROPAGATED))
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
 )
