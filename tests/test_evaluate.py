@@ -362,7 +362,7 @@ BAD = {
     "channels": ({"x": torch.randn(2, 3, 12, 20)}, "cannot be asked for an image of 3 x 12 x 20"),
     "model's name": ({"model": "nothing"}, "unknown model 'nothing'"),
     "no model": ({"model": 3}, "must be a torch.nn.Module"),
-    "method's name": ({"methods": ["rpa"]}, "unknown method 'rpa' (did you mean 'rap'?)"),
+    "method's name": ({"methods": ["rapp"]}, "unknown method 'rapp' (did you mean 'rap'?)"),
     "no method": ({"methods": [3]}, "must be a function of (model, inputs, targets)"),
     "no methods": ({"methods": []}, "name a method at least"),
     "two methods": ({"methods": ["rap", ("rap", {"flow": "normal"})]}, "two methods are called 'rap'"),

@@ -313,10 +313,10 @@ def test_a_grid_is_of_boxes():
     ("occlusion", (1, 4), {"window": 2}, r"got inputs of shape \(1, 4\)"),
     ("occlusion", (1, 3, 8, 8), {"window": 3, "stride": 4}, "stride=4 would leave pixels out between windows of 3"),
     ("lime", (1, 3, 8), {"regions": "slic"}, "superpixels need images of two or three dimensions.*set regions=grid"),
-    ("lime", (1, 3, 8, 8), {"segments": 1}, "option segments=1: Input should be greater than or equal to 2"),
+    ("lime", (1, 3, 8, 8), {"segments": 1}, "one region"),
     ("kernel_shap", (1, 3, 1, 1), {"regions": "grid"}, "one region"),
     ("rise", (1, 4), {}, "rise needs images of one to three dimensions"),
-    ("rise", (1, 3, 8, 8), {"kept": 0.0}, "option kept=0.0: Input should be greater than 0"),
+    ("rise", (1, 3, 8, 8), {"kept": 0.0}, "kept=0.0 is no probability above 0"),
 ])  # fmt: skip
 def test_what_cannot_be_is_said_in_one_line(method, shape, options, says):
     net = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), 3))
