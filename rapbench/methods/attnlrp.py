@@ -10,7 +10,7 @@ from rapbench.relevance.lrp import lrp
 from rapbench.relevance.lrp_rules import Bias, epsilon, gamma_rule
 
 
-@methods.register("attnlrp", title="AttnLRP", signs=("positive", "negative"), passes=6)
+@methods.register("attnlrp", title="AttnLRP", signs=("positive", "negative"), passes=4)
 def attnlrp(
     model: nn.Module,
     inputs: Tensor,

@@ -9,7 +9,7 @@ from rapbench.relevance.lrp import lrp
 from rapbench.relevance.lrp_rules import Bias, Box, Rule, ZBox, epsilon, gamma_rule
 
 
-@methods.register("lrp_epsilon_gamma_box", title="LRP-EpsilonGammaBox", signs=("positive", "negative"), passes=6)
+@methods.register("lrp_epsilon_gamma_box", title="LRP-EpsilonGammaBox", signs=("positive", "negative"), passes=7)
 def lrp_epsilon_gamma_box(
     model: nn.Module,
     inputs: Tensor,

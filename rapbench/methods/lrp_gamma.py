@@ -10,7 +10,7 @@ from rapbench.relevance.lrp import lrp
 from rapbench.relevance.lrp_rules import Bias, gamma_rule
 
 
-@methods.register("lrp_gamma", title="LRP-γ", signs=("positive", "negative"), passes=6)  # noqa: RUF001
+@methods.register("lrp_gamma", title="LRP-γ", signs=("positive", "negative"), passes=7)  # noqa: RUF001
 def lrp_gamma(
     model: nn.Module,
     inputs: Tensor,
