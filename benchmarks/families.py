@@ -4,11 +4,11 @@ Usage: python -m benchmarks.families [NAME ...]. Prints the rows of its last sec
 all of them take about an hour.
 """
 
-import re
 import sys
 import warnings
 
 from tests.families import NAMES, Outcome, outcomes
+from tests.networks import operation_in
 
 BEYOND = 10  # times the logit: sums that cancel
 
@@ -16,8 +16,7 @@ BEYOND = 10  # times the logit: sums that cancel
 def cell(outcome: Outcome) -> str:
     """Return what a row says of a method."""
     if outcome.refused:
-        found = re.search(r"no relevance rule for (\w+)", outcome.refused)
-        return f"unsupported: {found[1] if found else outcome.refused.partition('(')[0].strip()}"
+        return f"unsupported: {operation_in(outcome.refused).partition(' (')[0]}"
     dropped = f"{outcome.dropped:.0%} at {outcome.place}" if outcome.dropped >= 0.005 else "none"
     if outcome.method == "rap":
         return dropped

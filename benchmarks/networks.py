@@ -6,7 +6,6 @@ docs/networks.md (some minutes)
 """
 
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 
@@ -20,7 +19,7 @@ from rapbench.data.samples import samples
 from rapbench.methods import methods
 from rapbench.patterns import estimate, save
 from rapbench.relevance import Balance
-from tests.networks import MODERN, NETWORKS
+from tests.networks import MODERN, NETWORKS, operation_in
 from tests.options import QUICK_METHODS
 
 REAL = ("resnet50_keras", "efficientnet_lite0")
@@ -68,12 +67,6 @@ def works(network: nn.Module, x: Tensor) -> Iterator[tuple[str, str]]:
         else:
             assert relevance.isfinite().all()
             yield method, ""
-
-
-def operation_in(reason: str) -> str:
-    """Return the operation that is unsupported."""
-    found = re.search(r"(?:no rule for|one after another;) (\w+)", reason)
-    return found[1] if found else reason.partition(";")[0]
 
 
 def rounding(network: nn.Module, x: Tensor, targets: Tensor) -> str:

@@ -1,5 +1,6 @@
 """The networks that RAP and its comparators are proven on, with random weights and calibrated norms."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -92,3 +93,9 @@ NETWORKS = {
     "inception_v3_keras": Case(lambda: keras_inception_v3(10), (3, 96, 96), (3, 299, 299)),
     "vgg3d": Case(vgg3d, (1, 8, 8, 8), (1, 8, 8, 8)),
 }
+
+
+def operation_in(reason: str) -> str:
+    """Return the operation that is unsupported."""
+    found = re.search(r"(?:no (?:relevance )?rule for|one after another;) (\w+)", reason)
+    return found[1] if found else reason.partition(";")[0]

@@ -2,29 +2,16 @@
 
 import pandas as pd
 import pytest
-import torch
 
-import rapbench
-from tests.digits import trained
+from tests.digits import still_recognised
 
 METHODS = ["rap", "lrp_epsilon", "lrp_a1b0", "attnlrp", "attention_rollout", "random"]
-REMOVED = 13  # of 64 pixels
 
 
 @pytest.fixture(scope="module")
 def accuracy() -> pd.Series:
-    """The share of digits that is still recognised without the most relevant pixels of a sign: (sign, method)."""
-    network, images, labels = trained()
-    with torch.no_grad():
-        right = network(images).argmax(1) == labels
-    assert right.float().mean() > 0.9
-    k = {sign: [0, REMOVED] for sign in ("positive", "negative")}
-    results = rapbench.evaluate(
-        network, images[right][:250], labels[right][:250], methods=METHODS, protocols={"removal": ("removal", {"k": k})}
-    )
-    frame = results.runs[0].frame
-    removed = frame[(frame.metric == "accuracy") & (frame.k.astype(str) == str(REMOVED))]
-    return removed.groupby(["variant", "method"], observed=True).value.mean()
+    """By sign and method."""
+    return still_recognised(METHODS, 250)
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "random"])

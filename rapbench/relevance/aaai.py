@@ -5,10 +5,18 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor, nn
 
 from rapbench.relevance.images import to_rows
-from rapbench.relevance.linear import LINEAR, Attended, Folded, attended, products, shares, to_values
-from rapbench.relevance.operations import NORMS, SAMPLE_NORMS, MatMul
+from rapbench.relevance.linear import (
+    LINEAR,
+    Attended,
+    Folded,
+    attention_follows,
+    products,
+    shares,
+)
+from rapbench.relevance.operations import NORMS, SAMPLE_NORMS
 from rapbench.relevance.rap import zbox
 from rapbench.relevance.rules import RULES, Flow, Rules, Step, divisor
+from rapbench.relevance.wiring import pass_through
 
 
 def seed(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
@@ -60,16 +68,8 @@ def _hidden(step: Step, flow: Flow) -> Tensor:
     return result
 
 
-@AAAI.rule(MatMul, where=lambda product: product.values is not None)
-def attention(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None, ...]]:
-    """As in a layer, through attention's weights, which are constants, to its values."""
-    return to_values(step, linear(attended(step), flows))
-
-
-@AAAI.rule(*SAMPLE_NORMS, keeps_inputs=False)
-def sample_norm(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
-    """R_i = R_i under a normalisation with the sample's own statistics."""
-    return ((flow.relevance,) for flow in flows)
+attention_follows(AAAI, linear)
+AAAI.rule(*SAMPLE_NORMS, keeps_inputs=False)(pass_through)
 
 
 @AAAI.rule(*NORMS)

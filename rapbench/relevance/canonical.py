@@ -8,11 +8,11 @@ from torch import Tensor, fx, nn
 
 from rapbench.core.errors import RapbenchError
 from rapbench.relevance.constants import fold_constants
+from rapbench.relevance.function_modules import MODULES
 from rapbench.relevance.functional_calls import to_module
 from rapbench.relevance.inplace import without_in_place
 from rapbench.relevance.node_names import place
 from rapbench.relevance.node_properties import shape_valued
-from rapbench.relevance.operations import MODULES
 from rapbench.relevance.plain import plain, twin
 from rapbench.relevance.selecting import select_before_moving, split_layers
 from rapbench.relevance.tracing import trace
@@ -45,9 +45,9 @@ class Canonical:
 def canonical(model: nn.Module, inputs: Tensor | None = None, leaves: tuple[type[nn.Module], ...] = ()) -> Canonical:
     """Trace `model` into a graph of module calls; the model keeps its own modules and shares its parameters.
 
-    Functional calls become modules (`operations.MODULES`); nothing works in place any more, since both directions need
-    every activation as it was; `detach` is gone; weights that are computed from others are weights. The modules have no
-    hooks. Auxiliary heads of a model in eval mode do not appear. Operations it does not know stay as they are.
+    Functional calls become modules (`function_modules.MODULES`); nothing works in place any more, since both directions
+    need every activation as it was; `detach` is gone; weights that are computed from others are weights. The modules
+    have no hooks. Auxiliary heads of a model in eval mode do not appear. Operations it does not know stay as they are.
     Whether the graph computes what the model computes is for `prepared` to see.
 
     Parameters

@@ -32,13 +32,9 @@ SHOWN = 12  # names of layers in a message
 
 @dataclass(frozen=True)
 class Composite(Sharing):
-    """A rule for each linear layer of a network and each product of attention and values.
-
-    norm_bias: whether what a norm with the sample's statistics adds is a part of the denominator.
-    """
+    """A rule for each linear layer of a network and each product of attention and values."""
 
     stabilizer: float = STABILIZER
-    norm_bias: Bias = "in_denominator"
     rules: Mapping[fx.Node | None, Rule] = field(default_factory=dict)
 
 

@@ -37,10 +37,7 @@ def attention(
     boolean = isinstance(attn_mask, Tensor) and attn_mask.dtype == torch.bool
     if dropout_p or is_causal or enable_gqa or boolean:
         raise ValueError("attention with dropout, a causal or Boolean mask or grouped queries is not supported")
-    scores = query * (query.shape[-1] ** -0.5 if scale is None else scale) @ key.transpose(-2, -1)
-    if attn_mask is not None:
-        scores = scores + attn_mask
-    return torch.softmax(scores, -1) @ value
+    return _weights(query, key, query.shape[-1] ** -0.5 if scale is None else scale, attn_mask) @ value
 
 
 def multihead(
@@ -75,10 +72,7 @@ def multihead(
         F.linear(x, weight, bias).view(count, -1, heads, size // heads).transpose(1, 2)
         for x, weight, bias in zip(given, weights, biases, strict=True)
     )
-    scores = q * (size // heads) ** -0.5 @ k.transpose(-2, -1)
-    if attn_mask is not None:
-        scores = scores + attn_mask
-    attended = torch.softmax(scores, -1)
+    attended = _weights(q, k, (size // heads) ** -0.5, attn_mask)
     joined = (attended @ v).transpose(1, 2).reshape(count, -1, size)
     joined = F.linear(joined, module.out_proj.weight, module.out_proj.bias)
     if not module.batch_first:
@@ -86,3 +80,9 @@ def multihead(
     if not need_weights:
         return joined, None
     return joined, attended.mean(1) if average_attn_weights else attended
+
+
+def _weights(query: Any, key: Any, scale: Any, mask: Any) -> Any:
+    """Return softmax(q k^T scale + mask)."""
+    scores = query * scale @ key.transpose(-2, -1)
+    return torch.softmax(scores if mask is None else scores + mask, -1)

@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import fx, nn
 
+from rapbench.relevance.function_modules import MODULES
 from rapbench.relevance.node_names import FROM_FUNCTION
 from rapbench.relevance.node_properties import signals
 from rapbench.relevance.operations import (
     BOUNDED,
-    MODULES,
     RESHAPES,
     SPLITS,
     TRANSPARENT,

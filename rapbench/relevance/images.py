@@ -66,16 +66,11 @@ def split(
 
 def keeps_images(function: Callable[[Tensor], Tensor], x: Tensor, batch: int) -> bool:
     """Whether a function that moves elements leaves each in its own image; of x, (rows, ...), only the shape counts."""
-    owners = _owners(len(x), batch, x)
-    moved = function(owners.view(-1, *[1] * (x.dim() - 1)).expand(x.shape))
+    numbers = torch.arange(batch, device=x.device)
+    moved = function(to_rows(numbers, x).expand(x.shape))
     if moved.dim() == 0 or len(moved) % batch:
         return False
-    return bool((moved == _owners(len(moved), batch, x).view(-1, *[1] * (moved.dim() - 1))).all())
-
-
-def _owners(rows: int, batch: int, like: Tensor) -> Tensor:
-    """Which image each row belongs to, where each image has as many rows, one image's after another's."""
-    return torch.arange(batch, device=like.device).repeat_interleave(rows // batch)
+    return bool((moved == to_rows(numbers, moved)).all())
 
 
 def per_image(x: Tensor, batch: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,8 +12,8 @@ from timm.layers.padding import pad_same
 from torch import Tensor, nn
 
 from rapbench.core.errors import RapbenchError
-from rapbench.relevance.operations import Pad
-from rapbench.relevance.rules import Back, Step, transpose
+from rapbench.relevance.operations import MatMul, Pad
+from rapbench.relevance.rules import Back, Flow, Rule, Rules, Step, transpose
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -218,7 +218,19 @@ def _stacked(tensors: list[Tensor], axis: int, groups: int) -> Tensor:
     return torch.cat([tensor.unflatten(axis, (groups, -1)) for tensor in tensors], axis + 1).flatten(axis, axis + 1)
 
 
-def attended(step: Step) -> Step:
+def attention_follows(rules: Rules, linear: Rule) -> None:
+    """Register, for products of attention's weights and values, the rule of linear layers.
+
+    The weights are constants [ali2022xai]: all relevance goes through them to the values.
+    """
+
+    @rules.rule(MatMul, where=lambda product: product.values is not None)
+    def attention(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None, ...]]:
+        for (part,) in linear(_attended(step), flows):
+            yield (None, part) if step.module.values == 1 else (part, None)
+
+
+def _attended(step: Step) -> Step:
     """Return the step of a product of attention's weights and values as one of a linear layer of the values."""
     values: int = step.module.values  # type: ignore[assignment]
     weight, signed = step.inputs[1 - values], not step.nonnegative[1 - values]
@@ -234,9 +246,3 @@ def attended(step: Step) -> Step:
         varying=(step.varying[values],),
         constants=None,  # these weights are the images' own
     )
-
-
-def to_values(step: Step, handed: Iterable[tuple[Tensor | None, ...]]) -> Iterator[tuple[Tensor | None, ...]]:
-    """Yield what a linear layer's rule hands to its input as what goes to the values, and nothing to the weights."""
-    for (part,) in handed:
-        yield (None, part) if step.module.values == 1 else (part, None)

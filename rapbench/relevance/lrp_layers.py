@@ -6,13 +6,22 @@ constants and gates are as in RAP; so are additions and poolings, but for the st
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor
 
 from rapbench.relevance.composites import Composite
-from rapbench.relevance.linear import LINEAR, attended, to_values
-from rapbench.relevance.operations import NORMS, SAMPLE_NORMS, MatMul
-from rapbench.relevance.rules import RULES, Flow, Rules, Step, transpose
+from rapbench.relevance.linear import (
+    LINEAR,
+    attention_follows,
+)
+from rapbench.relevance.operations import NORMS, SAMPLE_NORMS
+from rapbench.relevance.rules import (
+    RULES,
+    Flow,
+    Rules,
+    Step,
+    beside,
+    transpose,
+)
 from rapbench.relevance.statistics import offset, with_constant_deviation
 from rapbench.relevance.wiring import pass_through
 
@@ -28,10 +37,7 @@ def linear(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
     return ((rule(step, flow),) for flow in flows)
 
 
-@LRP.rule(MatMul, where=lambda product: product.values is not None)
-def attention(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None, ...]]:
-    """Apply the rule that the composite has for attention, whose weights are constants, to its values [ali2022xai]."""
-    return to_values(step, linear(attended(step), flows))
+attention_follows(LRP, linear)
 
 
 @LRP.rule(*SAMPLE_NORMS)
@@ -42,15 +48,8 @@ def sample_norm(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
     where i = j, else 0.
     """
     (x,) = step.inputs
-    composite: Composite = step.options
     value, back = transpose(lambda x: with_constant_deviation(step.module, x), x)
-    added = offset(step.module, x)
-    if added is not None and composite.norm_bias == "ignored":
-        value, added = value - added, None
     total = step.denominator(value.clone(), signed=True)
-    dropped = None
-    if step.count_dropped:
-        dropped = torch.full_like(total, composite.stabilizer).copysign_(total)
-        dropped = dropped if added is None else dropped + added
+    added = beside(total, step.options.stabilizer, offset(step.module, x)) if step.count_dropped else None
     for flow in flows:
-        yield (back(step.share(flow, flow.relevance, total, added=dropped)).mul_(x),)
+        yield (back(step.share(flow, flow.relevance, total, added=added)).mul_(x),)

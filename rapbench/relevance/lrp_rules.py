@@ -24,7 +24,7 @@ from rapbench.relevance.linear import (
     products,
     shares,
 )
-from rapbench.relevance.rules import Flow, Step, stabilized
+from rapbench.relevance.rules import Flow, Step, beside, stabilized
 
 Bias = Literal["in_denominator", "ignored"]
 Box = Literal["pixels", "image"]
@@ -225,8 +225,8 @@ def _signed(
     denominator = stabilized(total, stabilizer, signed=True)
     added = None
     if step.count_dropped:
-        added = torch.full_like(denominator, stabilizer).copysign_(denominator)
-        added = added if bias is None else added + per_channel(step.module, bias, denominator)
+        other = None if bias is None else per_channel(step.module, bias, denominator)
+        added = beside(denominator, stabilizer, other)
     return back(step.share(flow, relevance, denominator, added=added))
 
 

@@ -80,8 +80,8 @@ class Network:
         self.above = above | heads if rules.head else set()
         self.heads = heads if rules.head else set()
         self.path = self._path()
-        self.carrying = set(self.path)
-        self.joining = {argument for node in self.path for argument in node.all_input_nodes if argument in self.varying}
+        joining = {argument for node in self.path for argument in node.all_input_nodes if argument in self.varying}
+        self.in_rows = joining.union(self.path)  # must keep the images of a batch apart
         self._refuse_unknown()
         if rules.head:
             refuse_unclear_ending(
@@ -139,7 +139,7 @@ class Network:
             values[node] = value
             if isinstance(value, Tensor):
                 shapes[node] = value.shape
-            if node in self.joining | self.carrying and inputs.shape not in self.checked:
+            if node in self.in_rows and inputs.shape not in self.checked:
                 apart = isinstance(value, Tensor) and value.dim() > 0 and len(value) % len(inputs) == 0
                 if apart and node.target in REARRANGES:
                     apart = images.keeps_images(self.call(node, values), args[0], len(inputs))

@@ -40,7 +40,7 @@ def sample_norm(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
 def _corrected(step: Step, flows: Sequence[Flow], everywhere: Tensor) -> Iterator[tuple[Tensor]]:
     """R' = R - kappa (S' - mean(S')) / units; everywhere: S, which is shaped like the input, (rows, ...)."""
     scratch = torch.empty_like(everywhere)
-    units = everywhere.numel() // step.images(everywhere)
+    units = everywhere.numel() // step.images_in(everywhere)
     for flow in flows:
         relevance, share = flow.relevance, flow.kappa / units
         shift = torch.ne(relevance, 0, out=scratch).mul_(everywhere)

@@ -11,15 +11,13 @@ from rapbench.relevance.linear import (
     LINEAR,
     TRANSPOSED,
     Folded,
-    attended,
+    attention_follows,
     back_through,
     per_channel,
     products,
     shares,
-    to_values,
     weight_magnitude,
 )
-from rapbench.relevance.operations import MatMul
 from rapbench.relevance.rules import RULES, Flow, Step, divisor, rule
 
 
@@ -50,7 +48,7 @@ def linear(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None]]:
     """
     bias: Tensor | None = step.module.bias  # type: ignore[assignment]
     if step.options.bias_correction and bias is not None:
-        area = flows[0].relevance.numel() // step.images(flows[0].relevance) // len(bias)
+        area = flows[0].relevance.numel() // step.images_in(flows[0].relevance) // len(bias)
         divisor = area if step.options.bias_divisor == "area" else area**2
         excess = step.constant("bias", lambda: (bias - bias.mean()) / divisor)
         for flow in flows:
@@ -65,10 +63,7 @@ def linear(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None]]:
         yield (handed,)
 
 
-@rule(MatMul, where=lambda product: product.values is not None)
-def attention(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None, ...]]:
-    """(7) or (8) through attention's weights, which are constants [ali2022xai], to its values."""
-    return to_values(step, linear(attended(step), flows))
+attention_follows(RULES, linear)
 
 
 def two_ratios(step: Step, flows: Sequence[Flow]) -> Iterator[Tensor]:

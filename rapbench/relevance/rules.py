@@ -121,9 +121,9 @@ class Step:
 
     def per_image(self, x: Tensor) -> Tensor:
         """Return (batch,) sums over all that each image has; x: (rows, ...)."""
-        return images.per_image(x, self.images(x))
+        return images.per_image(x, self.images_in(x))
 
-    def images(self, x: Tensor) -> int:
+    def images_in(self, x: Tensor) -> int:
         """Return how many images x, (rows, ...), is of."""
         return self.batch or len(x)
 
@@ -158,9 +158,15 @@ class Step:
         nobody = torch.where(denominator.isinf(), relevance, 0)
         shared = relevance.div_(denominator)
         if added is None:
-            added = torch.full_like(denominator, self.options.stabilizer).copysign_(denominator)
+            added = beside(denominator, self.options.stabilizer)
         flow.dropped = flow.dropped + self.per_image(nobody) + self.per_image(shared * added)
         return shared
+
+
+def beside(denominator: Tensor, stabilizer: float, other: Tensor | None = None) -> Tensor:
+    """Return what a denominator holds beside the inputs' contributions: its stabilizer, and `other`, as a bias."""
+    added = torch.full_like(denominator, stabilizer).copysign_(denominator)
+    return added if other is None else added + other
 
 
 def divisor(total: Tensor, *, signed: bool) -> Tensor:

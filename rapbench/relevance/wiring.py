@@ -23,7 +23,7 @@ from rapbench.relevance.operations import (
     Share,
     of_every_unit,
 )
-from rapbench.relevance.rules import Flow, Step, rule, transpose
+from rapbench.relevance.rules import Flow, Step, beside, rule, transpose
 
 
 @rule(*ACTIVATIONS, *TRANSPARENT, keeps_inputs=False)
@@ -126,7 +126,7 @@ def _shared_with(step: Step, flows: Sequence[Flow], x: Tensor, c: Tensor) -> Ite
     if step.options.residual == "absolute":
         x, c = x.abs(), c.abs()
     total = step.denominator(x + c, signed=step.options.residual == "proportional")
-    added = c + torch.full_like(total, step.options.stabilizer).copysign_(total) if step.count_dropped else None
+    added = beside(total, step.options.stabilizer, c) if step.count_dropped else None
     for flow in flows:
         shared = step.share(flow, flow.relevance, total, added=added)
         yield (shared.mul_(x).sum_to_size(x.shape),)
