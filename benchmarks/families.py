@@ -15,6 +15,8 @@ BEYOND = 10  # times the logit: sums that cancel
 
 def cell(outcome: Outcome) -> str:
     """Return what a row says of a method."""
+    if "cancels" in outcome.refused:
+        return "diverges"
     if outcome.refused:
         return f"unsupported: {operation_in(outcome.refused).partition(' (')[0]}"
     dropped = f"{outcome.dropped:.0%} at {outcome.place}" if outcome.dropped >= 0.005 else "none"

@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 
 from rapbench.core.errors import RapbenchError
 from rapbench.relevance import images
+from rapbench.relevance.cancellation import refuse_cancelled
 from rapbench.relevance.graph_cache import prepared
 from rapbench.relevance.images import Pass
 from rapbench.relevance.network import Network
@@ -206,7 +207,8 @@ def explain(
     Raises
     ------
     RapbenchError
-        For a network with an operation that has no rule, and for inputs in another precision.
+        For a network with an operation that has no rule, for inputs in another precision, and for relevance that
+        cancels beyond it.
     """
     return propagate(ready(model, inputs, rules), inputs, targets, options, flows, balance)
 
@@ -230,11 +232,14 @@ def propagate(
     flows: Mapping[str, int],
     balance: list[Balance] | None = None,
 ) -> Tensor:
-    """Return what `explain` does, of a network that is `ready`."""
+    """Return what `explain` does, of a network that is `ready`; raises as it does."""
     with torch.no_grad(), network.folded():
         run = network.forward(inputs)
         start = torch.zeros_like(run.logits).scatter_(1, targets[:, None], run.logits.gather(1, targets[:, None]))
-        return Propagation(network, options, flows, balance).back(run, start)
+        logits = run.logits
+        relevance = Propagation(network, options, flows, balance).back(run, start)
+        refuse_cancelled(relevance, logits)
+        return relevance
 
 
 def _accounts(flow: Flow, handed: tuple[Tensor | None, ...], step: Step, nothing: Tensor) -> tuple[Tensor, Tensor]:

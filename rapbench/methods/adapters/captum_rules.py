@@ -15,11 +15,11 @@ from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRu
 from torch import Tensor, nn
 
 from rapbench.core.errors import RapbenchError
+from rapbench.relevance.cancellation import cancels, largest_growth
 from rapbench.relevance.linear import LINEAR, per_channel
 from rapbench.relevance.operations import NORMS, PADS, Pad
 
 ROUNDING = 100  # times what the type rounds 1 to, of the largest relevance; measured on ResNet-50: 1
-LOST = 0.01  # of the logit, what rounding may lose at most: beyond that float32 and float64 were seen to lie apart
 
 
 class Ledger:
@@ -41,14 +41,10 @@ class Ledger:
         """Raise RapbenchError where the input's relevance, (N, ...), is not what is left of N but for rounding."""
         promised, found = len(relevance) - self.kept, _sum(relevance)
         scale = max(self.largest, _sum(relevance.abs()))
-        eps = torch.finfo(relevance.dtype).eps
-        if not scale * eps <= LOST * len(relevance):  # NaN too
-            raise RapbenchError(
-                f"{method}: relevance grows to {scale / len(relevance):.1e} times the logit, so that rounding in "
-                f"{str(relevance.dtype).removeprefix('torch.')} may change more than {LOST:.0%} of it; choose another "
-                "rule or norm, or lrp_epsilon with a larger stabilizer"
-            )
-        if abs(found - promised) > ROUNDING * eps * scale:
+        growth = scale / len(relevance)
+        if not growth <= largest_growth(relevance.dtype):  # NaN too
+            raise cancels(method, growth, relevance.dtype)
+        if abs(found - promised) > ROUNDING * torch.finfo(relevance.dtype).eps * scale:
             raise RapbenchError(
                 f"{method}: {found:.6g} of the logits arrives at the images and {promised:.6g} is what Captum's rules "
                 "hand down: relevance is counted twice or lost on the way; choose lrp_epsilon"
