@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import rapbench
 from rapbench.relevance import Flow, Options, Step
 from rapbench.relevance.aaai import AAAI
 from rapbench.relevance.composites import Composite
@@ -408,3 +409,27 @@ def test_the_later_variants_batch_norm_and_last_layer():
     head.weight.data, head.bias.data = torch.tensor([[2.0, -1.0]]).double(), torch.tensor([2.0]).double()
     (got,) = run(head, (torch.tensor([[2.0, 1.0]]).double(),), torch.tensor([[5.0]]).double(), rules=AAAI, head=True)
     torch.testing.assert_close(got, torch.tensor([[4.0, 1.0]]).double())
+
+
+class Patches(nn.Module):
+    """A first layer that sees each image's patches: as rows of their own, or as a convolution does."""
+
+    def __init__(self, rows: bool):
+        super().__init__()
+        torch.manual_seed(0)
+        self.rows, self.conv, self.head = rows, nn.Conv2d(3, 5, 4, stride=4), nn.Linear(20, 4)
+
+    def forward(self, x):
+        if self.rows:
+            x = x.reshape(len(x), 3, 2, 4, 2, 4).permute(0, 2, 4, 1, 3, 5).reshape(-1, 3, 4, 4)
+            x = self.conv(x).relu().reshape(-1, 4, 5).transpose(1, 2).reshape(-1, 5, 2, 2)
+        else:
+            x = self.conv(x).relu()
+        return self.head(x.flatten(1))
+
+
+@pytest.mark.parametrize(("method", "options"), [("rap", {}), ("lrp_epsilon_gamma_box", {"box": "image"})])
+def test_the_box_is_an_images_whether_or_not_the_first_layer_has_rows_of_it(method, options):
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    rows, whole = (rapbench.attribute(Patches(rows).double(), x, 1, method, **options) for rows in (True, False))
+    assert (rows - whole).abs().max() < 1e-12 * whole.abs().max()

@@ -143,7 +143,7 @@ class ZBox:
         """Hand relevance down."""
         (x,) = step.inputs
         if self.box == "image":
-            low, high = image_box(x)
+            low, high = image_box(step, x)
         else:
             assert self.low is not None
             assert self.high is not None

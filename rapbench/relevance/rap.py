@@ -141,7 +141,7 @@ def zbox(step: Step, flows: Sequence[Flow], *, swapped: bool = False) -> Iterato
         for flow in waiting:
             last.relevance.add_(flow.relevance)
     (x,) = step.inputs
-    low, high = image_box(x)
+    low, high = image_box(step, x)
     parts = in_box(step, x, *((high, low) if swapped else (low, high)))
     for flow in flows:
         together = flow is not last and not step.count_dropped
