@@ -18,6 +18,7 @@ FAMILIES = {
     "`rap`": ("rap",),
     "`rap_aaai`": ("rap_aaai",),
     "LRP": ("lrp",),
+    "AttnLRP": ("attnlrp",),
     "Captum's LRP": ("captum_lrp",),
     "DeepLIFT": ("deeplift",),
     "guided backprop, deconvolution": ("guided_backprop", "deconvolution"),

@@ -21,7 +21,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "lrp_epsilon_gamma_box": {"box": "image"},
 }
 # Those that have a rule for operations, or are the gradient. The others ask for logits, or for the gradient at a layer.
-OF_OPERATIONS = ("rap", "lrp_", "captum_lrp", "deeplift", "guided_backprop", "deconvolution", "sensitivity",
+OF_OPERATIONS = ("rap", "lrp_", "attnlrp", "captum_lrp", "deeplift", "guided_backprop", "deconvolution", "sensitivity",
                  "gradient_x_input", "integrated_gradients", "smoothgrad", "pattern_")  # fmt: skip
 LOOKS_AT_MODEL = [method for method in methods if method.startswith(OF_OPERATIONS)]
 CLOSE = 1e-5  # of the largest relevance

@@ -267,8 +267,11 @@ LRP = {
     "lrp_epsilon": _lrp(EPSILON, EPSILON),
     "lrp_preset_a": _lrp(A1B0, EPSILON),
     "lrp_preset_b": _lrp(A2B1, EPSILON),
+    "attnlrp": _lrp(SMALL, SMALL),
     "captum_lrp": Propagation(epsilon(1e-9), epsilon(1e-9), 1e-9, "layer", flat=False),
 }
+# AttnLRP's own rules are held in tests/test_transformers.py; here their sum.
+ATTNLRPS = ("nn.Softmax", "F.softmax", "a @ b", "torch.bmm", "F.scaled_dot_product_attention", "softmax(a @ b) @ c")
 # Of `rap` what is below its start, without what it adds for biases and norms.
 RAP = {"normal": _rap(1), "inversion": _rap(-1)}
 RAP_OPTIONS = {"bias_correction": False, "batchnorm_correction": False, "input_rule": "same_as_hidden"}
@@ -342,6 +345,8 @@ class Reference:
                 return self._rap(RAP["normal"]) + self._rap(RAP["inversion"])
             case "rap_aaai":
                 self._rap(RAP["normal"])
+                return None
+            case "attnlrp" if self.case.name in ATTNLRPS:
                 return None
         return self._lrp(LRP[method])
 

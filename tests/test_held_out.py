@@ -88,10 +88,12 @@ def test_of_several_processes_one_estimates(zoo, pictures, cache, monkeypatch, t
     models = [rapbench.load_model(zoo) for _ in range(3)]
     receiver, sender = multiprocessing.Pipe(duplex=False)
     fork = multiprocessing.get_context("fork")
-    processes = [
-        fork.Process(target=lambda model=model: sender.send(held_out(model, dataset, {}, 55, 0, CPU)))
-        for model in models
-    ]
+
+    def send(model):
+        torch.set_num_threads(1)  # a fork has none of its parent's threads, and waits for them
+        sender.send(held_out(model, dataset, {}, 55, 0, CPU))
+
+    processes = [fork.Process(target=send, args=(model,)) for model in models]
     for process in processes:
         process.start()
     paths = {receiver.recv() for _ in processes if receiver.poll(120)}

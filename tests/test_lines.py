@@ -93,6 +93,7 @@ VALUES = {
     "subset.seed=-1": "subset.seed must be at least 0",
     f"seed={10**30}": "seed must be a number of 64 bits",
     "gallery=-1": "gallery must be at least 0",
+    "pattern_images=12": "pattern_images must be at least 50, got 12",
     "shard=5": "shard must be i/n",
     "shard=0/4": "shard must be i/n",
     "shard=5/4": "shard must be i/n",

@@ -64,7 +64,7 @@ def test_the_table_in_the_docs_has_every_operation():
 
 
 # One method of each family of rules; the others follow in the slow test.
-ONE_EACH = ("rap", "rap_aaai", "lrp_a2b1", "captum_lrp", "deeplift", "guided_backprop", "gradient_x_input",
+ONE_EACH = ("rap", "rap_aaai", "lrp_a2b1", "attnlrp", "captum_lrp", "deeplift", "guided_backprop", "gradient_x_input",
             "pattern_attribution")  # fmt: skip
 
 

@@ -12,14 +12,16 @@ from rapbench.core.errors import RapbenchError
 from rapbench.core.paths import STORE, check_folder, check_name
 from rapbench.core.reading import CONTROL, is_text
 from rapbench.data.subset.manifest import load_manifest
-from rapbench.evaluation.run_spec import MOST
+from rapbench.evaluation.run_spec import FEWEST_FOR_PATTERNS, MOST
 from rapbench.evaluation.shard import Shard
 from rapbench.protocols.base.ks import check_ks
 from rapbench.registry.declared import check_declared
 
 ROWS = ("method", "protocol")  # of which a run has several, by label
 # The least that makes sense; chunk and batch may be left to the device.
-LEAST = {"chunk": 1, "batch": 1, "subset.n": 1, "subset.seed": 0, "gallery": 0, "pattern_images": 1}
+LEAST = {
+    "chunk": 1, "batch": 1, "subset.n": 1, "subset.seed": 0, "gallery": 0, "pattern_images": FEWEST_FOR_PATTERNS,
+}  # fmt: skip
 DEVICE = re.compile(r"[a-z]+(:\d{1,4})?")
 
 

@@ -16,6 +16,7 @@ from rapbench.data.labelled.dataset import Dataset, Sample
 from rapbench.data.subset.predictions import draw_order
 from rapbench.evaluation.choice import Choice
 from rapbench.evaluation.labels import titles
+from rapbench.evaluation.run_spec import FEWEST_FOR_PATTERNS
 from rapbench.evaluation.selection import with_files
 from rapbench.model import Model
 from rapbench.model.modules import at_rest
@@ -24,7 +25,6 @@ from rapbench.patterns.file import FORMAT, find, images_of, save
 from rapbench.patterns.make import estimated
 from rapbench.store.claim import Claim
 
-FEWEST = 50  # images: from fewer, a unit is too seldom active for its pattern to be any direction
 BATCH = 8  # of every device: what the sums are rounded to depends on it
 PATIENCE = 1.0  # seconds between two looks at what another process is making
 
@@ -91,14 +91,14 @@ def held_out(
     Raises
     ------
     RapbenchError
-        For another kind of network, and where fewer than `FEWEST` images are left.
+        For another kind of network, and where fewer than 50 images are left.
     """
     with at_rest(model):
         chain(model)
     samples = [sample for sample in reversed(draw_order(dataset.samples, seed)) if sample.file not in evaluated][:n]
-    if len(samples) < FEWEST:
+    if len(samples) < FEWEST_FOR_PATTERNS:
         raise RapbenchError(
-            f"patterns take at least {FEWEST} images that are not evaluated, {dataset.description} leave "
+            f"patterns take at least {FEWEST_FOR_PATTERNS} images that are not evaluated, {dataset.description} leave "
             f"{len(samples)}; make them from others: rapbench patterns --model {model.facts.asked or model.facts.name} "
             "--images FOLDER"
         )

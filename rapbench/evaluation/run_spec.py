@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 N = 500  # inputs of a data set of files, as in the paper
 GALLERY = 4  # inputs that a report shows with their heatmaps
 MOST = 2**63 - 1  # of a setting that is a number: torch takes seeds of 64 bits
+FEWEST_FOR_PATTERNS = 50  # images: from fewer, a unit is too seldom active for its pattern to be any direction
 Loader = Callable[["torch.device"], "Model"]
 
 
