@@ -430,3 +430,36 @@ def test_a_graph_that_computes_something_else_is_refused(images, monkeypatch):
         with pytest.raises(rapbench.RapbenchError, match="gives other logits than the model itself"):
             rapbench.attribute(net, images, 0)
         monkeypatch.undo()
+
+
+def zeroed(bias):
+    bias[2:4].zero_()
+
+
+def scaled(bias):
+    bias.mul_(3.0)
+
+
+def through_a_view_of_a_view(bias):
+    bias.view(4, 2)[1:].add_(1.0)
+
+
+@pytest.mark.parametrize("change", [zeroed, scaled, through_a_view_of_a_view])
+def test_a_constant_is_read_as_it_was_changed_in_place_before(change, images, targets):
+    """As torchvision's Swin V2 clears a part of a copied bias."""
+
+    def way(n, x):
+        bias = n.scale.flatten().clone()
+        x = n.first(x) + bias.view(-1, 1, 1)  # not changed yet
+        change(bias)
+        x = (x + bias.view(-1, 1, 1)).relu()
+        return n.head(n.second(x).mean((2, 3)))
+
+    net = calibrated(Written(way), 32)
+    graph = canonical(net, images)
+    with torch.no_grad():
+        assert torch.allclose(graph.graph_module(images), net(images))
+        net.scale.mul_(2)
+        graph.update()
+        assert torch.allclose(graph.graph_module(images), net(images))
+    rapbench.attribute(net, images, targets % 5, "lrp_epsilon")

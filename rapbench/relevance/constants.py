@@ -33,26 +33,57 @@ def fold_constants(owner: torch.fx.GraphModule, shapes: set[torch.fx.Node]) -> l
                 f"{operation(owner, node)} at {place(node)} changes the model's own tensor in its forward pass: the "
                 "answer depends on what was run before; do that in training mode only"
             )
+    order = {node: number for number, node in enumerate(owner.graph.nodes)}
+    changes = [node for node in order if node in constant and node not in shapes and changes_its_input(owner, node)]
     updates: list[Callable[[], None]] = []
-    for node in [node for node in owner.graph.nodes if node in constant and node.op != "get_attr"]:
-        users = [user for user in node.users if user not in constant]
-        if not users:
-            continue
-        compute = _computation(owner, node)
-        with torch.no_grad():
-            value = compute()
-        if node in shapes:
-            _write_out(node, value, users)
-        elif isinstance(value, Tensor):
-            name = f"_folded_{node.name}"
-            kept = value.detach().clone()
-            owner.register_buffer(name, kept)
-            with owner.graph.inserting_before(node):
-                got = owner.graph.get_attr(name)
-            for user in users:
-                user.replace_input_with(node, got)
-            updates.append(_update(kept, compute))
+    for node in [node for node in order if node in constant and node.op != "get_attr"]:
+        users: dict[frozenset[torch.fx.Node], list[torch.fx.Node]] = {}  # by what has changed it before they read it
+        for user in node.users:
+            if user not in constant:
+                before = [change for change in changes if order[change] < order[user]]
+                users.setdefault(_needed(node, before), []).append(user)
+        for number, (needed, readers) in enumerate(users.items()):
+            compute = _computation(owner, sorted(needed, key=order.__getitem__), node)
+            with torch.no_grad():
+                value = compute()
+            if node in shapes:
+                _write_out(node, value, readers)
+            elif isinstance(value, Tensor):
+                name = f"_folded_{node.name}_{number}" if number else f"_folded_{node.name}"
+                kept = value.detach().clone()
+                owner.register_buffer(name, kept)
+                with owner.graph.inserting_before(node):
+                    got = owner.graph.get_attr(name)
+                for user in readers:
+                    user.replace_input_with(node, got)
+                updates.append(_update(kept, compute))
+    for node in reversed(order):  # what changes a constant in place has done its work
+        if node in constant and not node.users:
+            owner.graph.erase_node(node)
     return updates
+
+
+def _needed(node: torch.fx.Node, changes: list[torch.fx.Node]) -> frozenset[torch.fx.Node]:
+    """Return what a constant is computed from: its sources, and those calls that may change one, as through a view."""
+    needed = _sources(node)
+    while found := [change for change in changes if change not in needed and _calls(needed & _sources(change))]:
+        needed = needed.union(*map(_sources, found))
+    return needed
+
+
+def _calls(nodes: frozenset[torch.fx.Node]) -> bool:
+    return any(node.op != "get_attr" for node in nodes)
+
+
+def _sources(node: torch.fx.Node) -> frozenset[torch.fx.Node]:
+    """Return a node and all that it is computed from."""
+    found: set[torch.fx.Node] = set()
+    left = [node]
+    while left:
+        if (one := left.pop()) not in found:
+            found.add(one)
+            left += one.all_input_nodes
+    return frozenset(found)
 
 
 def _is_fresh(owner: torch.fx.GraphModule, node: torch.fx.Node) -> bool:
@@ -77,17 +108,8 @@ def _update(kept: Tensor, compute: Callable[[], Tensor]) -> Callable[[], None]:
     return update
 
 
-def _computation(owner: torch.fx.GraphModule, last: torch.fx.Node) -> Callable[[], Any]:
-    """Return a function that computes a constant node from the weights as they are."""
-    order: list[torch.fx.Node] = []
-
-    def collect(node: torch.fx.Node) -> None:
-        if node not in order:
-            for argument in node.all_input_nodes:
-                collect(argument)
-            order.append(node)
-
-    collect(last)
+def _computation(owner: torch.fx.GraphModule, order: list[torch.fx.Node], last: torch.fx.Node) -> Callable[[], Any]:
+    """Return a function that computes a constant node from the weights as they are, by these calls in this order."""
     graph = torch.fx.Graph()
     copies: dict[torch.fx.Node, torch.fx.Node] = {}
     for node in order:
