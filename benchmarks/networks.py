@@ -2,12 +2,12 @@
 
 Usage: (python -m benchmarks.networks; python -m benchmarks.operations; python -m benchmarks.zennit_beside;
 python -m benchmarks.families) >
-docs/networks.md (some minutes)
+docs/networks.md (two hours on one core)
 """
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from PIL import Image
@@ -33,8 +33,8 @@ computes anything, an error names each operation that it does not support.
 
 ## Which method works on which network
 
-A cell is empty if the network is unsupported; the list below the table says because of which operation. Methods that
-work on the same networks share a column. Transformers have few layers or small images.
+In float64. A cell is empty if the network is unsupported; the list below the table says because of which operation.
+Methods that work on the same networks share a column. Transformers have few layers or small images.
 
 """
 ROUNDING = """
@@ -87,33 +87,46 @@ def rounding(network: nn.Module, x: Tensor, targets: Tensor) -> str:
     return " | ".join(cells)
 
 
+def table(found: dict[str, dict[str, str]]) -> str:
+    """Return the section; found: by network and method, why it is unsupported, or nothing."""
+    groups: dict[tuple[bool, ...], list[str]] = {}  # methods that work on the same networks
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for method in methods:
+        groups.setdefault(tuple(not whys[method] for whys in found.values()), []).append(f"`{method}`")
+        for name, whys in found.items():
+            if whys[method]:
+                why = operation_in(whys[method]).removeprefix(f"{method} ")
+                reasons.setdefault(method, {}).setdefault(why, []).append(name)
+    lines = [
+        f"| network | {' | '.join(', '.join(group) for group in groups.values())} |",
+        "|---|" + "---|" * len(groups),
+    ]
+    for number, name in enumerate(found):
+        lines.append(f"| {name} | " + " | ".join("yes" if group[number] else "" for group in groups) + " |")
+    said: dict[str, list[str]] = {}  # methods that are unsupported for the same reasons
+    for method, by_reason in reasons.items():
+        text = "; ".join(f"{why} ({_which(names, found)})" for why, names in by_reason.items())
+        said.setdefault(text, []).append(f"`{method}`")
+    bullets = [f"- {', '.join(names)}: {text}" for text, names in said.items()]
+    return HEAD + "\n".join([*lines, "", *bullets]) + "\n"
+
+
+def _which(names: list[str], every: Iterable[str]) -> str:
+    others = [name for name in every if name not in names]
+    return f"all but {'; '.join(others)}" if 2 * len(others) < len(names) else "; ".join(names)
+
+
 def main() -> None:
     """Print the page."""
-    works_on: dict[str, dict[str, bool]] = {}
+    found: dict[str, dict[str, str]] = {}
     exactness = []
-    reasons: dict[tuple[str, str], list[str]] = {}
     with tempfile.TemporaryDirectory() as cache:
         os.environ["RAPBENCH_CACHE"] = cache
         for name, case in tqdm((NETWORKS | MODERN).items()):
-            network = case.network(case.small).float()
-            found = dict(works(network, random_images(case.small, 2)))
-            works_on[name] = {method: not why for method, why in found.items()}
-            for method, why in found.items():
-                if why:
-                    reasons.setdefault((method, operation_in(why)), []).append(name)
+            network = case.network(case.small).double()
+            found[name] = dict(works(network, random_images(case.small, 2).double()))
         del os.environ["RAPBENCH_CACHE"]
-    groups: dict[tuple[bool, ...], list[str]] = {}  # methods that work on the same networks
-    for method in methods:
-        groups.setdefault(tuple(found[method] for found in works_on.values()), []).append(f"`{method}`")
-    print(HEAD + "| network | " + " | ".join(", ".join(group) for group in groups.values()) + " |")
-    print("|---|" + "---|" * len(groups))
-    for number, name in enumerate(works_on):
-        print(f"| {name} | " + " | ".join("yes" if group[number] else "" for group in groups) + " |")
-    print()
-    for method in dict.fromkeys(method for method, _ in reasons):
-        whys = [f"{why} ({', '.join(names)})" for (unable, why), names in reasons.items() if unable == method]
-        print(f"- `{method}`: {'; '.join(whys)}")
-    print()
+    print(table(found))
     for name, case in tqdm(NETWORKS.items()):
         cells = rounding(case.network(case.full), random_images(case.full, 1), torch.tensor([3]))
         exactness.append(f"| {name} | {cells} |")

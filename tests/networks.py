@@ -96,6 +96,8 @@ NETWORKS = {
 
 
 def operation_in(reason: str) -> str:
-    """Return the operation that is unsupported."""
+    """Return the operation that is unsupported, or what else a refusal says first."""
+    if "cancels" in reason:
+        return "relevance that cancels beyond rounding"
     found = re.search(r"(?:no (?:relevance )?rule for|one after another;) (\w+)", reason)
-    return found[1] if found else reason.partition(";")[0]
+    return found[1] if found else re.split(";|, and ", reason)[0]

@@ -43,6 +43,13 @@ def swin() -> nn.Module:
     return torchvision.models.SwinTransformer([4, 4], 8, [2, 2], [2, 4], [4, 4], num_classes=7)
 
 
+def swin_v2() -> nn.Module:
+    from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
+
+    blocks = {"block": SwinTransformerBlockV2, "downsample_layer": PatchMergingV2}
+    return torchvision.models.SwinTransformer([4, 4], 8, [2, 2], [2, 4], [4, 4], num_classes=7, **blocks)
+
+
 def vision_transformer() -> nn.Module:
     return torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=7)
 
@@ -51,6 +58,7 @@ SMALL = {"img_size": 32, "depth": 2, "embed_dim": 16, "num_heads": 2}
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "vit": vision_transformer,
     "swin": swin,
+    "swin v2": swin_v2,
     "convnext": convnext,
     "timm vit": timm_model("vit_tiny_patch16_224", patch_size=8, **SMALL),
     "timm deit, distilled": timm_model("deit_tiny_distilled_patch16_224", patch_size=8, **SMALL),
@@ -60,7 +68,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "timm convnextv2": timm_model("convnextv2_atto", depths=(1,) * 4, dims=(8, 8, 16, 16)),
     "timm mobilenetv4": timm_model("mobilenetv4_conv_small"),
 }  # fmt: skip
-ATTENTIVE = ("vit", "swin", "timm vit", "timm deit, distilled", "timm deit3", "timm swin")
+ATTENTIVE = ("vit", "swin", "swin v2", "timm vit", "timm deit, distilled", "timm deit3", "timm swin")
 
 
 def made(name: str, dtype: torch.dtype = torch.float64) -> nn.Module:
@@ -87,7 +95,7 @@ class Ratio(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         with torch.no_grad():
-            ratio = torch.where(z == 0, 0, self.activation(z) / z)
+            ratio = torch.where(z == 0, 0, self.activation(z.clone()) / z)  # it may work in place
         return z * ratio
 
 
@@ -139,6 +147,8 @@ class Watched(torch.overrides.TorchFunctionMode):
         if function is F.gelu:
             z = args[0]
             return z * (function(z) / z).detach()
+        if function is F.normalize:  # as of a cosine in Swin V2
+            return args[0] / args[0].detach().square().sum(kwargs["dim"], keepdim=True).sqrt().clamp(min=1e-12)
         if function is F.layer_norm:
             return layer_norm(*args, **kwargs)
         return function(*args, **kwargs)

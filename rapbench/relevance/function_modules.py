@@ -20,6 +20,7 @@ from rapbench.relevance.operations import (
     Interpolate,
     MatMul,
     Mean,
+    Normalize,
     Pad,
     Share,
     Sum,
@@ -103,6 +104,11 @@ def _layer_norm(input: Any, normalized_shape: Any, weight: Tensor | None = None,
 
 def _rms_norm(input: Any, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None) -> nn.Module:
     return _with(nn.RMSNorm(tuple(normalized_shape), eps, elementwise_affine=False), weight, None)
+
+
+def _normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Any = None) -> nn.Module:
+    _only(p == 2 and out is None)
+    return Normalize(dim, eps)
 
 
 def _group_norm(input: Any, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
@@ -196,6 +202,7 @@ MODULES: dict[Any, Callable[..., nn.Module]] = {
     **dict.fromkeys((F.layer_norm, torch.layer_norm), _layer_norm),
     **dict.fromkeys((F.group_norm, torch.group_norm), _group_norm),
     F.rms_norm: _rms_norm,
+    F.normalize: _normalize,
     **dict.fromkeys((torch.mean, "mean"), _over(Mean)),
     **dict.fromkeys((torch.sum, "sum"), _over(Sum)),
     F.interpolate: _interpolate,

@@ -143,6 +143,18 @@ class Part(nn.Module):
         return part
 
 
+class Normalize(nn.Module):
+    """x divided by its Euclidean norm, as torch.nn.functional.normalize does it."""
+
+    def __init__(self, dim: int | tuple[int, ...] = 1, eps: float = 1e-12):
+        super().__init__()
+        self.dim, self.eps = dim, eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Divide x."""
+        return F.normalize(x, dim=self.dim, eps=self.eps)  # type: ignore[arg-type]
+
+
 class BatchNorm(nn.modules.batchnorm._BatchNorm):
     """A batch norm of inputs of any number of dimensions, as torch.nn.functional.batch_norm is."""
 
@@ -204,7 +216,7 @@ NONNEGATIVE = (nn.ReLU, nn.ReLU6, nn.Softplus, nn.Sigmoid, nn.Hardsigmoid, nn.So
 # Norms with the statistics of the sample itself.
 SAMPLE_NORMS = (
     nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.RMSNorm, RmsNorm, RmsNorm2d,
-    GlobalResponseNorm,
+    GlobalResponseNorm, Normalize,
 )  # fmt: skip
 
 

@@ -7,6 +7,8 @@ from timm.layers import RmsNorm, RmsNorm2d
 from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor, nn
 
+from rapbench.relevance.operations import Normalize
+
 
 def with_constant_deviation(norm: nn.Module, x: Tensor) -> Tensor:
     """Return norm(x) with what it divides by detached from the graph; the mean is a part of it [ali2022xai].
@@ -18,6 +20,9 @@ def with_constant_deviation(norm: nn.Module, x: Tensor) -> Tensor:
         scale = module.weight.view(module.wb_shape) * _response(module, x.detach())
         response: Tensor = x + (x * scale + module.bias.view(module.wb_shape))
         return response
+    if isinstance(norm, Normalize):
+        length = torch.linalg.vector_norm(x.detach(), dim=norm.dim, keepdim=True)
+        return x / length.clamp(min=norm.eps)
     weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
     if isinstance(norm, (nn.LayerNorm, nn.RMSNorm, RmsNorm, RmsNorm2d)):
         dims = tuple(range(x.dim() - len(module.normalized_shape), x.dim()))
