@@ -22,7 +22,8 @@ def with_constant_deviation(norm: nn.Module, x: Tensor) -> Tensor:
         return response
     if isinstance(norm, Normalize):
         length = torch.linalg.vector_norm(x.detach(), dim=norm.dim, keepdim=True)
-        return x / length.clamp(min=norm.eps)
+        unit: Tensor = x / length.clamp(min=norm.eps)
+        return unit
     weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
     if isinstance(norm, (nn.LayerNorm, nn.RMSNorm, RmsNorm, RmsNorm2d)):
         dims = tuple(range(x.dim() - len(module.normalized_shape), x.dim()))
