@@ -590,6 +590,8 @@ FUNCTIONS: list[Case] = [
     _function("F.normalize", lambda h: F.normalize(h), "normalize|Normalize",
               norm=lambda x, _: x / x.detach().square().sum(1, keepdim=True).sqrt()),
     _function("F.normalize(p=1)", lambda h: F.normalize(h, p=1), "normalize"),
+    _function("F.normalize over the batch", lambda h: F.normalize(h, dim=0), "normalize"),
+    _function("F.normalize over the batch, from the end", lambda h: F.normalize(h, dim=-4), "normalize|Normalize"),
     _function("F.softmax", lambda h: F.softmax(h, 1)),
     _function("F.log_softmax", lambda h: F.log_softmax(h, 1)),
     _function("F.softmin", lambda h: F.softmin(h, 1)),

@@ -66,10 +66,14 @@ def _stochastic_depth(input: Any, p: float, mode: str, training: bool = True) ->
     return _dropout(input, p, training)
 
 
+def _not_over_batch(dim: Any) -> bool:
+    dimensions = dim if isinstance(dim, (tuple, list)) else [dim]
+    return bool(dimensions) and all(isinstance(one, int) and one != 0 for one in dimensions)
+
+
 def _over(module: type[Mean]) -> Callable[..., nn.Module]:
     def build(input: Any, dim: Any, keepdim: bool = False) -> nn.Module:
-        dimensions = dim if isinstance(dim, (tuple, list)) else [dim]
-        _only(bool(dimensions) and all(isinstance(one, int) and one != 0 for one in dimensions))  # not over the batch
+        _only(_not_over_batch(dim))
         return module(dim, keepdim)
 
     return build
@@ -107,7 +111,7 @@ def _rms_norm(input: Any, normalized_shape: Any, weight: Tensor | None = None, e
 
 
 def _normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Any = None) -> nn.Module:
-    _only(p == 2 and out is None)
+    _only(p == 2 and out is None and _not_over_batch(dim))
     return Normalize(dim, eps)
 
 
