@@ -8,6 +8,7 @@ must sum to is therefore counted along and compared at every call.
 import copy
 from typing import Any, Literal
 
+import torch
 from captum.attr import LRP
 from captum.attr._utils.custom_modules import Addition_Module
 from captum.attr._utils.lrp_rules import IdentityRule, PropagationRule
@@ -72,7 +73,8 @@ def captum_lrp(
     network = hookable(model, inputs, "captum_lrp", TAKES, _stand_in, arithmetic=False)
     ending(network.network, lambda node: node.all_input_nodes)  # refuses probabilities
     # A copy with its own parameters: Captum writes the whole state back when it has done.
-    network = copy.deepcopy(network)
+    # Not channels last, where Captum's relevance of one image alone is another than in a batch.
+    network, inputs = copy.deepcopy(network).to(memory_format=torch.contiguous_format), inputs.contiguous()
     ledger = Ledger()
     for module in network.network.modules():
         if not list(module.children()):

@@ -19,9 +19,7 @@ from rapbench.relevance.cancellation import cancels, largest_growth
 from rapbench.relevance.linear import LINEAR, per_channel
 from rapbench.relevance.operations import NORMS, PADS, Pad
 
-# Times what the type rounds 1 to, of the largest relevance; measured on ResNet-50: 1, and 130 on a CPU without fused
-# multiply-add. What is counted twice is a share of it.
-ROUNDING = 1000
+ROUNDING = 100  # times what the type rounds 1 to, of the largest relevance; measured on ResNet-50: 1
 
 
 class Ledger:
