@@ -7,7 +7,7 @@ from rapbench.methods import methods
 from rapbench.methods.adapters.attention_maps import explained
 
 
-@methods.register("attention_rollout", title="Attention rollout", signs=("positive",), passes=4)
+@methods.register("attention_rollout", title="Attention rollout", signs=("positive",), passes=2.3)
 def attention_rollout(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Return the product of (A + I) / 2 over all blocks, A the mean of the heads, interpolated to the image.
 

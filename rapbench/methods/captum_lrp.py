@@ -27,7 +27,7 @@ NormRule = Literal["epsilon", "identity"]
 TAKES = "networks of affine modules, residual sums, elementwise activations and max pooling"
 
 
-@methods.register("captum_lrp", title="LRP (Captum)", signs=("positive", "negative"), passes=12)
+@methods.register("captum_lrp", title="LRP (Captum)", signs=("positive", "negative"), passes=9)
 def captum_lrp(
     model: nn.Module,
     inputs: Tensor,

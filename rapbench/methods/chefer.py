@@ -7,7 +7,7 @@ from rapbench.methods import methods
 from rapbench.methods.adapters.attention_maps import explained
 
 
-@methods.register("chefer", title="Chefer et al.", signs=("positive",), passes=4)
+@methods.register("chefer", title="Chefer et al.", signs=("positive",), passes=2.3)
 def chefer(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Return R after R <- R + E(max(A dA, 0)) R over all blocks, R = I before them, interpolated to the image.
 

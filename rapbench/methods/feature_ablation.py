@@ -9,7 +9,7 @@ from rapbench.methods.adapters.perturbed import of_regions
 from rapbench.methods.adapters.superpixels import Regions
 
 
-@methods.register("feature_ablation", title="Feature ablation", signs=("positive", "negative"), passes=25)
+@methods.register("feature_ablation", title="Feature ablation", signs=("positive", "negative"), passes=47)
 def feature_ablation(
     model: nn.Module,
     inputs: Tensor,

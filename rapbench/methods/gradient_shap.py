@@ -10,7 +10,7 @@ from rapbench.methods.adapters.seeded import seeded
 from rapbench.methods.adapters.target import explained
 
 
-@methods.register("gradient_shap", title="GradientSHAP", signs=("positive", "negative"), passes=11, random=True)
+@methods.register("gradient_shap", title="GradientSHAP", signs=("positive", "negative"), passes=12, random=True)
 def gradient_shap(
     model: nn.Module,
     inputs: Tensor,

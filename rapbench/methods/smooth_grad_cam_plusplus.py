@@ -7,7 +7,7 @@ from rapbench.methods import methods
 from rapbench.methods.adapters.class_activation import SmoothPlusPlus, class_activation
 
 
-@methods.register("smooth_grad_cam_plusplus", title="Smooth Grad-CAM++", signs=("positive",), passes=9, random=True)
+@methods.register("smooth_grad_cam_plusplus", title="Smooth Grad-CAM++", signs=("positive",), passes=6.3, random=True)
 def smooth_grad_cam_plusplus(
     model: nn.Module,
     inputs: Tensor,

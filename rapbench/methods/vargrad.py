@@ -7,7 +7,7 @@ from rapbench.methods import methods
 from rapbench.methods.adapters.noisy import of_noisy_gradients
 
 
-@methods.register("vargrad", title="VarGrad", signs=("positive",), passes=109, random=True)
+@methods.register("vargrad", title="VarGrad", signs=("positive",), passes=122, random=True)
 def vargrad(
     model: nn.Module,
     inputs: Tensor,
