@@ -13,6 +13,7 @@ from torch import nn
 import rapbench
 from rapbench.methods.adapters.captum_rules import Epsilon, Ledger
 from tests.conftest import NETWORKS, calibrated
+from tests.networks import NETWORKS as KNOWN
 
 
 def built(name):
@@ -190,3 +191,11 @@ def test_captum_lrp_refuses_arithmetic(function, says):
 def test_captum_lrp_names_a_gamma_that_is_no_magnitude(images):
     with pytest.raises(rapbench.RapbenchError, match=r"gamma=-0.1 is no magnitude; set gamma >= 0"):
         rapbench.attribute(built("resnet_basic"), images, 0, "captum_lrp", rule="gamma", gamma=-0.1)
+
+
+def test_an_image_alone_in_the_channels_last_layout_is_explained_as_in_a_batch():
+    network = KNOWN["resnet18"].network((3, 64, 64)).float().to(memory_format=torch.channels_last)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    images = images.contiguous(memory_format=torch.channels_last)
+    batch, alone = (rapbench.attribute(network, x, 3, "captum_lrp") for x in (images, images[:1]))
+    assert (alone - batch[:1]).abs().sum() < 1e-2 * batch[:1].abs().sum()
