@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from rapbench.methods import methods
 from rapbench.protocols import protocols
 
 
@@ -26,6 +27,8 @@ _NOISY = {"samples": 3, "batch": 2}
 _REGIONS = {"segments": 4, "regions": "grid", "batch": 8}
 # Methods for vision transformers alone: tests/test_class_activation.py, tests/test_transformers.py.
 FOR_TRANSFORMERS = ("attention_rollout", "chefer", "legrad")
+# Methods that run on the relevance engine, which accounts for every layer.
+PROPAGATED = [name for name in methods if "balance" in methods[name].options]
 # Methods whose code but for a formula is that of another, which is tested in their place where time is short.
 ALIKE = {
     "lrp_a2b1": "lrp_a1b0", "lrp_alpha_beta": "lrp_a1b0", "lrp_preset_a": "lrp_preset_b",

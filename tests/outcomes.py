@@ -10,6 +10,7 @@ import rapbench
 from rapbench.methods import methods
 from rapbench.patterns import save
 from rapbench.patterns.chain import chain
+from tests.options import PROPAGATED
 from tests.propagation import RAP_OPTIONS, Reference, Refused, Unknown
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -46,7 +47,7 @@ def outcome(reference: Reference, method: str) -> str:
         must_refuse, known, want = False, False, None
     network = reference.case.network()
     options, balance = dict(OPTIONS.get(method, {})), []
-    if not known and "balance" in methods[method].options:
+    if not known and method in PROPAGATED:
         options = (options if method != "rap" else {}) | {"balance": balance}  # the whole of RAP has a known sum
     try:
         if method.startswith("pattern"):

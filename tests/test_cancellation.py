@@ -1,4 +1,7 @@
-"""Relevance that grows far beyond the logit and cancels to it is refused in the precision that does not resolve it."""
+"""Relevance that grows far beyond the logit and cancels to it is refused in the precision that does not resolve it.
+
+Captum's LRP keeps its own account: tests/test_captum_lrp.py.
+"""
 
 import pytest
 import torch
@@ -6,10 +9,7 @@ from torch import nn
 
 import rapbench
 from rapbench.methods import methods
-from tests.options import QUICK_METHODS
-
-# Captum's keeps its own account: tests/test_captum_lrp.py
-PROPAGATED = [name for name in methods if "balance" in methods[name].options]
+from tests.options import PROPAGATED, QUICK_METHODS
 
 
 class Almost(nn.Module):

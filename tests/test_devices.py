@@ -32,7 +32,7 @@ from rapbench.model.preprocessing import Preprocess
 from rapbench.protocols import protocols
 from rapbench.protocols.base import imputation
 from rapbench.protocols.base.batch import Batch
-from tests.options import FOR_TRANSFORMERS, QUICK_METHODS, mostly_quick, small_options
+from tests.options import FOR_TRANSFORMERS, PROPAGATED, QUICK_METHODS, mostly_quick, small_options
 from tests.small import SMALL
 
 SIZE, COUNT = 12, 3
@@ -300,7 +300,7 @@ def test_a_method_waits_for_nothing_more(method):
     """Those of patterns need a file of a real network."""
     chunk = chunk_of(transformer if method in FOR_TRANSFORMERS else convolutional)
     beside = Counter(BESIDE.get(method, {}))
-    if "balance" in methods[method].options:
+    if method in PROPAGATED:
         beside["__bool__"] += 1  # whether relevance grows beyond what its precision resolves
     assert reads(chunk, method, ["distance"]) == Counter({"tolist": 1, "cpu": 1}) + beside
 

@@ -1,7 +1,6 @@
 """Relevance through attention, sample norms, position embeddings and class tokens."""
 
 import copy
-import inspect
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 
 import rapbench
 from rapbench import RapbenchError, attribute
-from rapbench.methods import methods
 from rapbench.relevance import images
 from rapbench.relevance.attnlrp import ATTNLRP
 from rapbench.relevance.composites import Composite, assigned
@@ -24,7 +22,7 @@ from rapbench.relevance.lrp import NETWORKS as NETS
 from rapbench.relevance.lrp_rules import Epsilon
 from rapbench.relevance.operations import ACTIVATIONS, MatMul
 from rapbench.relevance.rules import Flow, Step
-from tests.options import mostly_quick
+from tests.options import PROPAGATED, mostly_quick
 
 EPSILON = {"convolution": Epsilon(0.0), "dense": Epsilon(0.0)}
 
@@ -208,9 +206,6 @@ def test_attnlrp_is_gradient_times_input_with_products_shared_by_half(name):
     network, (x, targets) = made(name), batch()
     relevance = exact_lrp(network, x, targets, attention="attnlrp")
     assert apart(relevance, gradient_times_input(network, x, targets, halved=True)) < 1e-8
-
-
-PROPAGATED = [name for name in methods if "balance" in inspect.signature(methods[name].function).parameters]
 
 
 QUICK = ("vit", "swin", "convnext")

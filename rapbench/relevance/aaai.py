@@ -5,14 +5,7 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor, nn
 
 from rapbench.relevance.images import to_rows
-from rapbench.relevance.linear import (
-    LINEAR,
-    Attended,
-    Folded,
-    attention_follows,
-    products,
-    shares,
-)
+from rapbench.relevance.linear import LINEAR, Attended, Folded, attention_follows, products, shares
 from rapbench.relevance.operations import NORMS, SAMPLE_NORMS
 from rapbench.relevance.rap import zbox
 from rapbench.relevance.rules import RULES, Flow, Rules, Step, divisor

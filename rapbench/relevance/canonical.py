@@ -47,7 +47,7 @@ def canonical(model: nn.Module, inputs: Tensor | None = None, leaves: tuple[type
 
     Functional calls become modules (`function_modules.MODULES`); nothing works in place any more, since both directions
     need every activation as it was; `detach` is gone; weights that are computed from others are weights. The modules
-    have no hooks. Auxiliary heads of a model in eval mode do not appear. Operations it does not know stay as they are.
+    have no hooks. Auxiliary heads of a model in eval mode do not appear. Unknown operations are left unchanged.
     Whether the graph computes what the model computes is for `prepared` to see.
 
     Parameters

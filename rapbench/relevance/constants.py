@@ -37,12 +37,11 @@ def fold_constants(owner: torch.fx.GraphModule, shapes: set[torch.fx.Node]) -> l
     changes = [node for node in order if node in constant and node not in shapes and changes_its_input(owner, node)]
     updates: list[Callable[[], None]] = []
     for node in [node for node in order if node in constant and node.op != "get_attr"]:
-        users: dict[frozenset[torch.fx.Node], list[torch.fx.Node]] = {}  # by what has changed it before they read it
-        for user in node.users:
-            if user not in constant:
-                before = [change for change in changes if order[change] < order[user]]
-                users.setdefault(_needed(node, before), []).append(user)
-        for number, (needed, readers) in enumerate(users.items()):
+        readers_of: dict[frozenset[torch.fx.Node], list[torch.fx.Node]] = {}  # by what the value they read comes from
+        for user in [user for user in node.users if user not in constant]:
+            before = [change for change in changes if order[change] < order[user]]
+            readers_of.setdefault(_needed(node, before), []).append(user)
+        for number, (needed, readers) in enumerate(readers_of.items()):
             compute = _computation(owner, sorted(needed, key=order.__getitem__), node)
             with torch.no_grad():
                 value = compute()
@@ -109,7 +108,10 @@ def _update(kept: Tensor, compute: Callable[[], Tensor]) -> Callable[[], None]:
 
 
 def _computation(owner: torch.fx.GraphModule, order: list[torch.fx.Node], last: torch.fx.Node) -> Callable[[], Any]:
-    """Return a function that computes a constant node from the weights as they are, by these calls in this order."""
+    """Return a function that computes a constant node from the current weights.
+
+    order: the nodes that it needs, each after its arguments. last: the constant node.
+    """
     graph = torch.fx.Graph()
     copies: dict[torch.fx.Node, torch.fx.Node] = {}
     for node in order:

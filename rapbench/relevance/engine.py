@@ -236,9 +236,8 @@ def propagate(
     with torch.no_grad(), network.folded():
         run = network.forward(inputs)
         start = torch.zeros_like(run.logits).scatter_(1, targets[:, None], run.logits.gather(1, targets[:, None]))
-        logits = run.logits
         relevance = Propagation(network, options, flows, balance).back(run, start)
-        refuse_cancelled(relevance, logits)
+        refuse_cancelled(relevance, run.logits)
         return relevance
 
 

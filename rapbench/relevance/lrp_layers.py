@@ -9,19 +9,9 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 
 from rapbench.relevance.composites import Composite
-from rapbench.relevance.linear import (
-    LINEAR,
-    attention_follows,
-)
+from rapbench.relevance.linear import LINEAR, attention_follows
 from rapbench.relevance.operations import NORMS, SAMPLE_NORMS
-from rapbench.relevance.rules import (
-    RULES,
-    Flow,
-    Rules,
-    Step,
-    beside,
-    transpose,
-)
+from rapbench.relevance.rules import RULES, Flow, Rules, Step, beside, transpose
 from rapbench.relevance.statistics import offset, with_constant_deviation
 from rapbench.relevance.wiring import pass_through
 
