@@ -187,7 +187,8 @@ def exact_lrp(network: nn.Module, x: Tensor, targets: Tensor, attention: str = "
     """Return relevance by the epsilon rule with an epsilon of 0 in every denominator."""
     prepared = ready(network, x, NETS[attention])
     composite = replace(assigned(prepared, network, x, EPSILON), stabilizer=0.0)
-    return propagate(prepared, x, targets, composite, {"single": 1})
+    relevance, _ = propagate(prepared, x, targets, composite, {"single": 1})
+    return relevance
 
 
 def apart(one: Tensor, other: Tensor) -> float:

@@ -1,39 +1,64 @@
-"""Refuse relevance that grows so far beyond the logit, in parts of either sign, that rounding decides on it."""
+"""How much of a heatmap rounding may decide on: relevance is divided by sums whose parts may cancel.
+
+At a sum z = a + b that is almost 0, z is known to eps |a| / |z|, and a's share a / z R is as many times R: its error is
+eps (a / z)^2 |R|. On its way down, that error meets further such sums, often at the same unit of a residual stream.
+"""
 
 import torch
 from torch import Tensor
 
 from rapbench.core.errors import RapbenchError
+from rapbench.relevance import images
 
-LOST = 0.01  # of the logit, what rounding may change at most: beyond that float32 and float64 were seen to lie apart
-
-
-def largest_growth(dtype: torch.dtype) -> float:
-    """Return how many times the logit the magnitudes of relevance may sum to: 8e4 in float32, 5e13 in float64."""
-    return LOST / torch.finfo(dtype).eps
-
-
-def cancels(what: str, growth: float, dtype: torch.dtype) -> RapbenchError:
-    """Return the error that says so; growth: times the logit."""
-    return RapbenchError(
-        f"{what}: relevance grows to {growth:.1e} times the logit and cancels to it, so that rounding in "
-        f"{str(dtype).removeprefix('torch.')} may change more than {LOST:.0%} of it: a sum of almost 0 is divided by; "
-        "choose another rule, or one with a larger stabilizer"
-    )
+LOST = 0.01  # of a heatmap, or of the logit, what rounding may change
+# Times the sum of these errors, for what becomes of it on its way: measured, so that it is over LOST for every heatmap
+# that such sums put off by more than that, as against float64 (python -m benchmarks.rounding).
+AMPLIFIED = 800
 
 
-def refuse_cancelled(relevance: Tensor, logits: Tensor) -> None:
-    """Raise RapbenchError where relevance grows beyond `largest_growth`, or is not finite.
+def uncertain(summand: Tensor, total: Tensor, relevance: Tensor, batch: int) -> Tensor:
+    """Return the share of each image's relevance, (batch,), that rounding decides on where it is divided by a sum.
+
+    Parameters
+    ----------
+    summand : Tensor
+        (rows, ...) one of two summands, or half the sum of all magnitudes: as good as equal where they cancel.
+    total : Tensor
+        Their sum, which is divided by; infinite where all relevance is dropped.
+    relevance : Tensor
+        Of the sum.
+    batch : int
+        The number of images.
+    """
+    error = (summand / total).square_().mul_(relevance).abs_()
+    magnitude = images.per_image(relevance.abs(), batch).clamp_(min=torch.finfo(error.dtype).tiny)
+    return images.per_image(error, batch).div_(magnitude).mul_(torch.finfo(error.dtype).eps)
+
+
+def lost(relevance: Tensor, logits: Tensor, uncertain: Tensor) -> Tensor:
+    """Return about which share of each image's heatmap, (N,), rounding decides on; NaN where it is not finite.
 
     Parameters
     ----------
     relevance : Tensor
-        (N, ...), float32 or float64.
+        (N, ...) of the input.
     logits : Tensor
-        (N, classes); each image's largest is the measure, so that one which happens to be 0 is none.
+        (N, classes). Parts that sum to many times the largest and cancel to it are rounded as often as coarsely.
+    uncertain : Tensor
+        (N,) `uncertain`, summed over the layers.
     """
-    total, logit = relevance.abs().flatten(1).sum(1), logits.abs().amax(1)
-    broken = ~(total <= largest_growth(relevance.dtype) * logit)  # NaN too
-    if broken.any():
-        first = int(broken.nonzero()[0])
-        raise cancels(f"image {first} of the batch", float(total[first] / logit[first]), relevance.dtype)
+    return torch.maximum(rounded(relevance, logits), AMPLIFIED * uncertain)
+
+
+def rounded(relevance: Tensor, logits: Tensor) -> Tensor:
+    """Return which share of an image's largest logit rounding changes, (N,), where relevance sums to many times it."""
+    logit = logits.abs().amax(1).clamp(min=torch.finfo(logits.dtype).tiny)
+    return relevance.abs().flatten(1).sum(1) / logit * torch.finfo(relevance.dtype).eps
+
+
+def cancels(what: str, dtype: torch.dtype) -> RapbenchError:
+    """Return the error that says that relevance is lost to rounding."""
+    return RapbenchError(
+        f"{what}: relevance cancels, and rounding in {str(dtype).removeprefix('torch.')} may change more than "
+        f"{LOST:.0%} of it: a sum of almost 0 is divided by; choose another rule, or one with a larger stabilizer"
+    )

@@ -9,13 +9,14 @@ from torch import Tensor, fx, nn
 
 from rapbench.core.errors import RapbenchError
 from rapbench.relevance import images
-from rapbench.relevance.cancellation import refuse_cancelled
+from rapbench.relevance.cancellation import lost
 from rapbench.relevance.graph_cache import prepared
 from rapbench.relevance.images import Pass
 from rapbench.relevance.network import Network
 from rapbench.relevance.node_names import operation, place
 from rapbench.relevance.node_properties import signals
 from rapbench.relevance.operations import RESHAPES
+from rapbench.relevance.precise import resolved
 from rapbench.relevance.rules import RULES, Flow, Rules, Sharing, Step, transpose
 
 FLOWS = {"normal": 1, "inversion": -1}
@@ -133,6 +134,7 @@ class Propagation:
             count_dropped=self.balance is not None,
             batch=len(run.logits),
             node=node,
+            uncertain=run.uncertain,
         )
         given = [Flow(out, 0 if node in self.network.above else self.flows[flow]) for flow, out in arrived.items()]
         # before the rule overwrites it
@@ -208,9 +210,13 @@ def explain(
     ------
     RapbenchError
         For a network with an operation that has no rule, for inputs in another precision, and for relevance that
-        cancels beyond it.
+        cancels beyond float64's.
     """
-    return propagate(ready(model, inputs, rules), inputs, targets, options, flows, balance)
+
+    def compute(model: nn.Module, inputs: Tensor, balance: list[Balance] | None) -> tuple[Tensor, Tensor]:
+        return propagate(ready(model, inputs, rules), inputs, targets, options, flows, balance)
+
+    return resolved(compute, model, inputs, balance)
 
 
 def ready(model: nn.Module, inputs: Tensor, rules: Rules) -> Network:
@@ -231,14 +237,13 @@ def propagate(
     options: Sharing,
     flows: Mapping[str, int],
     balance: list[Balance] | None = None,
-) -> Tensor:
-    """Return what `explain` does, of a network that is `ready`; raises as it does."""
+) -> tuple[Tensor, Tensor]:
+    """Return relevance, of a network that is `ready`, and which share of each image's rounding decides on, (N,)."""
     with torch.no_grad(), network.folded():
         run = network.forward(inputs)
         start = torch.zeros_like(run.logits).scatter_(1, targets[:, None], run.logits.gather(1, targets[:, None]))
         relevance = Propagation(network, options, flows, balance).back(run, start)
-        refuse_cancelled(relevance, run.logits)
-        return relevance
+        return relevance, lost(relevance, run.logits, run.uncertain)
 
 
 def _accounts(flow: Flow, handed: tuple[Tensor | None, ...], step: Step, nothing: Tensor) -> tuple[Tensor, Tensor]:

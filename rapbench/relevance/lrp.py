@@ -10,6 +10,7 @@ from rapbench.relevance.composites import assigned
 from rapbench.relevance.engine import Balance, propagate, ready
 from rapbench.relevance.lrp_layers import LRP
 from rapbench.relevance.lrp_rules import Rule
+from rapbench.relevance.precise import resolved
 
 Attention = Literal["constant", "attnlrp"]
 NETWORKS = {"constant": LRP, "attnlrp": ATTNLRP}
@@ -55,6 +56,10 @@ def lrp(
     RapbenchError
         For an operation without a rule, and for rules that do not fit the network's layers.
     """
-    network = ready(model, inputs, NETWORKS[attention])
-    composite = assigned(network, model, inputs, rules, own=own)
-    return propagate(network, inputs, targets, composite, {"single": 1}, balance)
+
+    def compute(model: nn.Module, inputs: Tensor, balance: list[Balance] | None) -> tuple[Tensor, Tensor]:
+        network = ready(model, inputs, NETWORKS[attention])
+        composite = assigned(network, model, inputs, rules, own=own)
+        return propagate(network, inputs, targets, composite, {"single": 1}, balance)
+
+    return resolved(compute, model, inputs, balance)

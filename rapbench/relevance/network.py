@@ -155,7 +155,7 @@ class Network:
         if not isinstance(value, Tensor) or value.dim() != 2:
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise RapbenchError(f"relevance starts from logits of shape (N, classes), but the model returns {got}")
-        return Pass(values, shapes, value)
+        return Pass(values, shapes, value, value.new_zeros(len(value)))
 
     @contextmanager
     def folded(self) -> Iterator[None]:

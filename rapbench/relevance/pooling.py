@@ -23,6 +23,8 @@ def average_pool(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor]]:
     """R_i = sum_j m_i / (sum_i m_i) R_j over the windows j of which i is a member."""
     (m,) = step.inputs
     total, back = transpose(step.module, m)
-    total = step.denominator(total, signed=not step.nonnegative[0])
+    signed = not step.nonnegative[0]
+    total = step.denominator(total, signed=signed)
+    half = step.module(m.abs()).div_(2) if signed else None
     for flow in flows:
-        yield (back(step.share(flow, flow.relevance, total)) * m,)
+        yield (back(step.share(flow, flow.relevance, total, summand=half)) * m,)

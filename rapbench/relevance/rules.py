@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from rapbench.core.errors import RapbenchError
 from rapbench.relevance import images
+from rapbench.relevance.cancellation import uncertain
 
 T = TypeVar("T")
 
@@ -95,6 +96,8 @@ class Step:
         How many images there are, where a tensor may have several rows of each, as windows of attention; 0: a row each.
     node : fx.Node, optional
         The call in the network's graph.
+    uncertain : Tensor, optional
+        (batch,) `cancellation.uncertain` of the layers above; `share` adds to it.
     """
 
     module: nn.Module
@@ -109,6 +112,7 @@ class Step:
     count_dropped: bool = False
     batch: int = 0
     node: fx.Node | None = None
+    uncertain: Tensor | None = None
 
     def constant(self, name: str, compute: Callable[[], T]) -> T:
         """Return compute(), which must depend on the module and the options only."""
@@ -131,7 +135,15 @@ class Step:
         """Return `total`, overwritten, as what relevance is divided by: `divisor`, or with the options' stabilizer."""
         return stabilized(total, self.options.stabilizer, signed=signed)
 
-    def share(self, flow: Flow, relevance: Tensor, denominator: Tensor, *, added: Tensor | None = None) -> Tensor:
+    def share(
+        self,
+        flow: Flow,
+        relevance: Tensor,
+        denominator: Tensor,
+        *,
+        added: Tensor | None = None,
+        summand: Tensor | None = None,
+    ) -> Tensor:
         """Return relevance / denominator, and count what is dropped.
 
         What a denominator holds beside the inputs' contributions keeps its share of the relevance, which is dropped;
@@ -147,12 +159,16 @@ class Step:
             Of the same shape, without 0, as `divisor` and `denominator` give it.
         added : Tensor, optional
             What the denominator holds beside the inputs' contributions; by default the options' stabilizer.
+        summand : Tensor, optional
+            Where parts of either sign may cancel in the denominator: one of two, or half the sum of all magnitudes.
 
         Returns
         -------
         Tensor
             In the memory of `relevance`.
         """
+        if summand is not None and self.uncertain is not None:
+            self.uncertain.add_(uncertain(summand, denominator, relevance, len(self.uncertain)))
         if not self.count_dropped:
             return relevance.div_(denominator)
         nobody = torch.where(denominator.isinf(), relevance, 0)

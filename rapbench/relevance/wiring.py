@@ -98,7 +98,7 @@ def add(step: Step, flows: Sequence[Flow]) -> Iterator[tuple[Tensor | None, Tens
     signed = step.options.residual == "proportional" and not all(step.nonnegative)
     total = step.denominator(a + b, signed=signed)
     for flow in flows:
-        shared = step.share(flow, flow.relevance, total)
+        shared = step.share(flow, flow.relevance, total, summand=a if signed else None)
         yield (a * shared).sum_to_size(a.shape), shared.mul_(b).sum_to_size(b.shape)
 
 
@@ -125,10 +125,11 @@ def _of_one_image(c: Tensor, x: Tensor) -> Tensor:
 def _shared_with(step: Step, flows: Sequence[Flow], x: Tensor, c: Tensor) -> Iterator[tuple[Tensor]]:
     if step.options.residual == "absolute":
         x, c = x.abs(), c.abs()
-    total = step.denominator(x + c, signed=step.options.residual == "proportional")
+    signed = step.options.residual == "proportional"
+    total = step.denominator(x + c, signed=signed)
     added = beside(total, step.options.stabilizer, c) if step.count_dropped else None
     for flow in flows:
-        shared = step.share(flow, flow.relevance, total, added=added)
+        shared = step.share(flow, flow.relevance, total, added=added, summand=x if signed else None)
         yield (shared.mul_(x).sum_to_size(x.shape),)
 
 

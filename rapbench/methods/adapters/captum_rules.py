@@ -15,7 +15,7 @@ from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRu
 from torch import Tensor, nn
 
 from rapbench.core.errors import RapbenchError
-from rapbench.relevance.cancellation import cancels, largest_growth
+from rapbench.relevance.cancellation import LOST, cancels
 from rapbench.relevance.linear import LINEAR, per_channel
 from rapbench.relevance.operations import NORMS, PADS, Pad
 
@@ -41,10 +41,10 @@ class Ledger:
         """Raise RapbenchError where the input's relevance, (N, ...), is not what is left of N but for rounding."""
         promised, found = len(relevance) - self.kept, _sum(relevance)
         scale = max(self.largest, _sum(relevance.abs()))
-        growth = scale / len(relevance)
-        if not growth <= largest_growth(relevance.dtype):  # NaN too
-            raise cancels(method, growth, relevance.dtype)
-        if abs(found - promised) > ROUNDING * torch.finfo(relevance.dtype).eps * scale:
+        eps = torch.finfo(relevance.dtype).eps
+        if not scale / len(relevance) * eps <= LOST:  # NaN too
+            raise cancels(method, relevance.dtype)
+        if abs(found - promised) > ROUNDING * eps * scale:
             raise RapbenchError(
                 f"{method}: {found:.6g} of the logits arrives at the images and {promised:.6g} is what Captum's rules "
                 "hand down: relevance is counted twice or lost on the way; choose lrp_epsilon"
