@@ -44,8 +44,7 @@ Worst error: the largest difference between a pixel's relevance in float32 and i
 relevance of its image. Dropped: the largest share of a layer's relevance (of the sum of magnitudes) that is dropped
 because its denominator is zero, in each flow, and the path of that layer. In float64 every layer of every network
 passes the conservation check: relevance in + dropped = relevance out, to 1e-9. Inputs have the size that a network is
-made for. Errors below 1e-7 are of images that were computed again in float64
-([Rounding](methods.md#rounding)).
+made for. An error below 1e-7 is of images that were computed again in float64 ([Rounding](methods.md#rounding)).
 
 | network | worst error, float32 | dropped, normal | dropped, inversion |
 |---|---|---|---|
