@@ -13,7 +13,7 @@ from rapbench.relevance import Options, explain
 from rapbench.relevance.aaai import AAAI
 
 
-@methods.register("rap_aaai", title="RAP (AAAI)", signs=("positive", "negative"), passes=8)
+@methods.register("rap_aaai", title="RAP (AAAI)", signs=("positive", "negative"), passes=28)
 def rap_aaai(
     model: nn.Module,
     inputs: Tensor,
