@@ -42,8 +42,8 @@ MUTATIONS = {
         "relevance/wiring.py", "(_1 * _2).sum_to_size(_3.shape), _2.mul_(_4).sum_to_size(_5.shape)",
         "((_1 + _4) * _2).sum_to_size(_3.shape), _2.mul_(_4).sum_to_size(_5.shape)", "rap", 1),
     "RAP: average pooling without the activations": (
-        "relevance/pooling.py", "back(_1.share(_2, _2.relevance, total)) * _3",
-        "back(_1.share(_2, _2.relevance, total))", "rap", 1),
+        "relevance/pooling.py", "back(_1.share(_2, _2.relevance, total, summand=half)) * _3",
+        "back(_1.share(_2, _2.relevance, total, summand=half))", "rap", 1),
     "RAP (AAAI): the surplus added": (
         "relevance/aaai.py", "handed - touched * _1", "handed + touched * _1", "aaai", 1),
     "LRP: beta's sign": ("relevance/lrp_rules.py", "(-1, 1 - self.alpha)", "(-1, self.alpha - 1)", "lrp", 1),
