@@ -9,7 +9,7 @@ from rapbench.methods.adapters.references import references_for
 from rapbench.methods.adapters.rescaled import rescaled
 
 
-@methods.register("deeplift_shap", title="DeepSHAP", signs=("positive", "negative"), passes=128, random=True)
+@methods.register("deeplift_shap", title="DeepSHAP", signs=("positive", "negative"), passes=61, random=True)
 def deeplift_shap(
     model: nn.Module,
     inputs: Tensor,

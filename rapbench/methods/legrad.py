@@ -12,7 +12,7 @@ from rapbench.methods.adapters.gradient import check_gradient
 from rapbench.model import Model
 
 
-@methods.register("legrad", title="LeGrad", signs=("positive",), passes=4)
+@methods.register("legrad", title="LeGrad", signs=("positive",), passes=2)
 def legrad(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Return the positive gradient of each block's score by its attention to each patch, the mean over blocks.
 

@@ -7,7 +7,7 @@ from rapbench.methods import methods
 from rapbench.methods.adapters.noisy import of_noisy_gradients
 
 
-@methods.register("smoothgrad_squared", title="SmoothGrad squared", signs=("positive",), passes=109, random=True)
+@methods.register("smoothgrad_squared", title="SmoothGrad squared", signs=("positive",), passes=120, random=True)
 def smoothgrad_squared(
     model: nn.Module,
     inputs: Tensor,
