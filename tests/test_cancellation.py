@@ -14,7 +14,7 @@ from torch import nn
 import rapbench
 from rapbench.methods import methods
 from rapbench.relevance import engine, images, lrp
-from rapbench.relevance.cancellation import LOST, lost, uncertain
+from rapbench.relevance.cancellation import LOST, lost, rounding_error
 from tests.options import PROPAGATED, QUICK_METHODS
 
 
@@ -128,9 +128,9 @@ def test_the_share_of_a_sum_by_hand():
     a, total = torch.tensor([[3.0, 1.0], [8.0, 1.0]]), torch.tensor([[1.0, 2.0], [2.0, torch.inf]])
     relevance = torch.tensor([[1.0, -3.0], [5.0, 0.0]])
     eps = torch.finfo(torch.float32).eps
-    assert uncertain(a, total, relevance, 2).tolist() == pytest.approx([(9 + 3 / 4) / 4 * eps, 16 * eps])
-    assert uncertain(a, total, relevance, 1).tolist() == pytest.approx([(9 + 3 / 4 + 16 * 5) / 9 * eps])
-    assert uncertain(a, total, torch.zeros(2, 2), 2).tolist() == [0, 0]
+    assert rounding_error(a, total, relevance, 2).tolist() == pytest.approx([(9 + 3 / 4) / 4 * eps, 16 * eps])
+    assert rounding_error(a, total, relevance, 1).tolist() == pytest.approx([(9 + 3 / 4 + 16 * 5) / 9 * eps])
+    assert rounding_error(a, total, torch.zeros(2, 2), 2).tolist() == [0, 0]
 
 
 def test_no_relevance_is_not_lost():

@@ -16,8 +16,8 @@ LOST = 0.01  # of a heatmap, or of the logit, what rounding may change
 AMPLIFIED = 800
 
 
-def uncertain(summand: Tensor, total: Tensor, relevance: Tensor, batch: int) -> Tensor:
-    """Return the share of each image's relevance, (batch,), that rounding decides on where it is divided by a sum.
+def rounding_error(summand: Tensor, total: Tensor, relevance: Tensor, batch: int) -> Tensor:
+    """Return each image's relative rounding error of relevance, (batch,), where it is divided by a sum.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def uncertain(summand: Tensor, total: Tensor, relevance: Tensor, batch: int) -> 
     return images.per_image(error, batch).div_(magnitude).mul_(torch.finfo(error.dtype).eps)
 
 
-def lost(relevance: Tensor, logits: Tensor, uncertain: Tensor) -> Tensor:
+def lost(relevance: Tensor, logits: Tensor, rounding_error: Tensor) -> Tensor:
     """Return about which share of each image's heatmap, (N,), rounding decides on; NaN where it is not finite.
 
     Parameters
@@ -44,16 +44,12 @@ def lost(relevance: Tensor, logits: Tensor, uncertain: Tensor) -> Tensor:
         (N, ...) of the input.
     logits : Tensor
         (N, classes). Parts that sum to many times the largest and cancel to it are rounded as often as coarsely.
-    uncertain : Tensor
-        (N,) `uncertain`, summed over the layers.
+    rounding_error : Tensor
+        (N,) that of `rounding_error`, summed over the layers.
     """
-    return torch.maximum(rounded(relevance, logits), AMPLIFIED * uncertain)
-
-
-def rounded(relevance: Tensor, logits: Tensor) -> Tensor:
-    """Return which share of an image's largest logit rounding changes, (N,), where relevance sums to many times it."""
-    logit = logits.abs().amax(1).clamp(min=torch.finfo(logits.dtype).tiny)
-    return relevance.abs().flatten(1).sum(1) / logit * torch.finfo(relevance.dtype).eps
+    finfo = torch.finfo(relevance.dtype)
+    growth = relevance.abs().flatten(1).sum(1) / logits.abs().amax(1).clamp(min=finfo.tiny)
+    return torch.maximum(growth * finfo.eps, AMPLIFIED * rounding_error)
 
 
 def cancels(what: str, dtype: torch.dtype) -> RapbenchError:

@@ -134,7 +134,7 @@ class Propagation:
             count_dropped=self.balance is not None,
             batch=len(run.logits),
             node=node,
-            uncertain=run.uncertain,
+            rounding_error=run.rounding_error,
         )
         given = [Flow(out, 0 if node in self.network.above else self.flows[flow]) for flow, out in arrived.items()]
         # before the rule overwrites it
@@ -243,7 +243,7 @@ def propagate(
         run = network.forward(inputs)
         start = torch.zeros_like(run.logits).scatter_(1, targets[:, None], run.logits.gather(1, targets[:, None]))
         relevance = Propagation(network, options, flows, balance).back(run, start)
-        return relevance, lost(relevance, run.logits, run.uncertain)
+        return relevance, lost(relevance, run.logits, run.rounding_error)
 
 
 def _accounts(flow: Flow, handed: tuple[Tensor | None, ...], step: Step, nothing: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,14 +15,14 @@ CACHED = 12 * 2**20  # bytes of one tensor: what a step touches then stays in a 
 class Pass:
     """A forward pass: the activations that the way back needs, every tensor's shape, and (N, classes) logits.
 
-    uncertain: (N,) sums, added to on the way back, see `cancellation`.
+    rounding_error: (N,) sums, added to on the way back, see `cancellation`.
     constants: of every node, what its rule computes from weights alone, where some images go down after others.
     """
 
     values: dict[fx.Node, Any]
     shapes: dict[fx.Node, torch.Size]
     logits: Tensor
-    uncertain: Tensor
+    rounding_error: Tensor
     constants: dict[fx.Node, dict[str, Any]] | None = None
 
 
@@ -63,7 +63,7 @@ def split(
             node: torch.Size((shape[0] * count // batch, *shape[1:])) if node in varying else shape
             for node, shape in run.shapes.items()
         }
-        yield Pass(values, shapes, run.logits[images], run.uncertain[images], constants), some
+        yield Pass(values, shapes, run.logits[images], run.rounding_error[images], constants), some
 
 
 def keeps_images(function: Callable[[Tensor], Tensor], x: Tensor, batch: int) -> bool:

@@ -11,6 +11,7 @@ from rapbench.core.errors import RapbenchError
 from rapbench.core.limits import out_of_memory
 from rapbench.model.makeup import kept
 from rapbench.relevance.cancellation import LOST, cancels
+from rapbench.relevance.images import to_rows
 
 # From a model, its inputs and a list for the conservation check, or None, to relevance, shaped like the inputs, and to
 # which share of each image's rounding decides on, (N,).
@@ -27,8 +28,8 @@ class InFloat64:
         computed = (value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor))
         self.model = copy.deepcopy(model, {id(value): value.detach() for value in computed}).double()
 
-    def follow(self, model: nn.Module) -> nn.Module:
-        """Return the copy with the model's tensors as they are now."""
+    def with_weights_of(self, model: nn.Module) -> nn.Module:
+        """Return the copy with the current parameters and buffers of the model that it was made of."""
         with torch.no_grad():
             for kind in (nn.Module.parameters, nn.Module.buffers):
                 for own, tensor in zip(kind(self.model), kind(model), strict=True):
@@ -60,33 +61,21 @@ def resolved(compute: Compute, model: nn.Module, inputs: Tensor, balance: list[A
     RapbenchError
         Where float64 does not resolve it either, and where the model has no copy in float64.
     """
-    entries: list[Any] | None = None if balance is None else []
-    relevance, lost = compute(model, inputs, entries)
+    before = 0 if balance is None else len(balance)
+    relevance, lost = compute(model, inputs, balance)
     coarse = ~(lost <= LOST)  # NaN too
-    if coarse.any():
-        if inputs.dtype != torch.float64:
-            relevance, entries = _recomputed(compute, model, inputs, relevance, coarse, balance)
-        else:
-            raise cancels(f"image {int(coarse.nonzero()[0])} of the batch", inputs.dtype)
+    if not coarse.any():
+        return relevance
+    image = f"image {int(coarse.nonzero()[0])} of the batch"
+    if inputs.dtype == torch.float64:
+        raise cancels(image, inputs.dtype)
     if balance is not None:
-        balance.extend(entries or [])
-    return relevance
-
-
-def _recomputed(
-    compute: Compute, model: nn.Module, inputs: Tensor, relevance: Tensor, coarse: Tensor, balance: list[Any] | None
-) -> tuple[Tensor, list[Any] | None]:
-    """Return relevance with the rows that are coarse from float64, and that computation's conservation check."""
-    entries: list[Any] | None = None if balance is None else []
+        del balance[before:]
     try:
-        copied = kept(model, inputs, InFloat64, lambda: InFloat64(model)).follow(model)
-        exact, lost = compute(copied, inputs.double(), entries)
+        copied = kept(model, inputs, InFloat64, lambda: InFloat64(model)).with_weights_of(model)
+        exact = resolved(compute, copied, inputs.double(), balance)
     except Exception as error:
         if out_of_memory(error) or isinstance(error, RapbenchError):
             raise
-        raise cancels(f"image {int(coarse.nonzero()[0])} of the batch", inputs.dtype) from error
-    still = ~(lost <= LOST) & coarse
-    if still.any():
-        raise cancels(f"image {int(still.nonzero()[0])} of the batch", torch.float64)
-    rows = coarse.view(-1, *[1] * (relevance.dim() - 1))
-    return torch.where(rows, exact.to(relevance.dtype), relevance), entries
+        raise cancels(image, inputs.dtype) from error
+    return torch.where(to_rows(coarse, relevance), exact.to(relevance.dtype), relevance)

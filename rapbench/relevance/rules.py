@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from rapbench.core.errors import RapbenchError
 from rapbench.relevance import images
-from rapbench.relevance.cancellation import uncertain
+from rapbench.relevance.cancellation import rounding_error
 
 T = TypeVar("T")
 
@@ -96,8 +96,8 @@ class Step:
         How many images there are, where a tensor may have several rows of each, as windows of attention; 0: a row each.
     node : fx.Node, optional
         The call in the network's graph.
-    uncertain : Tensor, optional
-        (batch,) `cancellation.uncertain` of the layers above; `share` adds to it.
+    rounding_error : Tensor, optional
+        (batch,) `cancellation.rounding_error` of the layers above; `share` adds to it.
     """
 
     module: nn.Module
@@ -112,7 +112,7 @@ class Step:
     count_dropped: bool = False
     batch: int = 0
     node: fx.Node | None = None
-    uncertain: Tensor | None = None
+    rounding_error: Tensor | None = None
 
     def constant(self, name: str, compute: Callable[[], T]) -> T:
         """Return compute(), which must depend on the module and the options only."""
@@ -167,8 +167,8 @@ class Step:
         Tensor
             In the memory of `relevance`.
         """
-        if summand is not None and self.uncertain is not None:
-            self.uncertain.add_(uncertain(summand, denominator, relevance, len(self.uncertain)))
+        if summand is not None and self.rounding_error is not None:
+            self.rounding_error.add_(rounding_error(summand, denominator, relevance, len(self.rounding_error)))
         if not self.count_dropped:
             return relevance.div_(denominator)
         nobody = torch.where(denominator.isinf(), relevance, 0)
